@@ -1,0 +1,36 @@
+"""RetinaNet (Lin et al. 2017) as a plugin of Detectron2: ``import retina_plugin`` fills the registries.
+
+Predict with Detectron2's own predictor::
+
+    import retina_plugin
+    from detectron2.engine import DefaultPredictor
+
+    cfg = retina_plugin.load_config("output/quickstart/config.yaml", ["MODEL.WEIGHTS", "output/quickstart/model_final.pth"])
+    instances = DefaultPredictor(cfg)(image)["instances"]     # image: (H, W, 3) uint8, BGR
+
+or, from the checkpoint alone, ``retina_plugin.load_predictor("output/quickstart/model_final.pth")``.
+"""
+
+__version__ = "0.1.0"
+
+import sys
+
+try:
+    from . import data, modeling  # noqa: F401  (registered on import)
+    from .config import add_retina_config, load_config
+except ImportError as error:
+    # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
+    if sys.argv[1:2] != ["doctor"]:
+        raise ImportError(f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend") from error
+
+__all__ = ["__version__", "add_retina_config", "load_config", "load_predictor"]
+
+
+def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None):
+    """Detectron2's ``DefaultPredictor`` from a checkpoint of the plugin and nothing else.
+
+    See :func:`retina_plugin.inference.predictor.load_predictor`.
+    """
+    from .inference.predictor import load_predictor as load
+
+    return load(checkpoint, score_thresh=score_thresh, device=device)

@@ -1,0 +1,1 @@
+"""The ``retina`` command, one file a subcommand."""

@@ -1,0 +1,132 @@
+"""``retina doctor``: what is installed, whether it works together, and the command that mends what does not."""
+
+import argparse
+import importlib
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+
+DETECTRON2 = "make setup   (or see the README for a build from detectron2's own repository)"
+REQUIRED = {
+    "torch": "pip install torch==2.14.1",
+    "torchvision": "pip install torchvision==0.29.1",
+    "cv2": "pip install opencv-python",
+    "PIL": "pip install pillow",
+    "numpy": "pip install numpy",
+    "pycocotools": "pip install pycocotools",
+    "fvcore": "pip install fvcore",
+    "timm": "pip install timm",
+}
+"""Modules without which the plugin cannot work, and how to get them."""
+DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Args:
+        name: what was looked at.
+        value: what was found.
+        mend: the command that mends it; None if there is nothing to mend.
+        fatal: the plugin cannot work without.
+    """
+
+    name: str
+    value: str
+    mend: str | None = None
+    fatal: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand has no options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; 1 if the plugin cannot work here, else 0."""
+    findings = examine()
+    for finding in findings:
+        verdict = "OK" if finding.mend is None else ("FAILS" if finding.fatal else "note")
+        print(f"{finding.name:<22} {verdict:<6} {finding.value}")
+        if finding.mend:
+            print(f"{'':<29} -> {finding.mend}")
+    fatal = sum(finding.fatal for finding in findings)
+    print(f"\n{fatal} thing{'s' if fatal != 1 else ''} to mend before the plugin can work" if fatal else "\nthe plugin can work here")
+    return 1 if fatal else 0
+
+
+def examine() -> list[Finding]:
+    """Look at Python, the required modules, Detectron2, the device, and the plugin itself, in this order."""
+    too_old = sys.version_info < (3, 10)
+    findings = [Finding("Python", f"{platform.python_version()}, {sys.executable}", "use Python 3.10 or newer" if too_old else None, too_old)]
+    findings += [_module(name, mend) for name, mend in REQUIRED.items()]
+    findings += _detectron2()
+    if not any(finding.fatal and finding.name == "torch" for finding in findings):
+        findings += _device()
+    findings.append(_plugin(blocked=any(finding.fatal for finding in findings)))
+    return findings
+
+
+def _module(name: str, mend: str) -> Finding:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a broken binary raises anything; the report is the point
+        return Finding(name, f"cannot be imported: {type(error).__name__}: {error}", mend, fatal=True)
+    try:
+        version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        version = getattr(module, "__version__", "unknown version")
+    return Finding(name, f"{version}, {_folder(module)}")
+
+
+def _folder(module) -> str:
+    return (module.__file__ or "").removesuffix("/__init__.py")
+
+
+def _detectron2() -> list[Finding]:
+    found = _module("detectron2", DETECTRON2)
+    if found.fatal:
+        return [found]
+    owners = importlib.metadata.packages_distributions().get("detectron2", ["its own source tree"])
+    findings = [Finding("detectron2", f"{found.value}, from {', '.join(sorted(set(owners)))}")]
+    try:
+        importlib.import_module("detectron2._C")
+        findings.append(Finding("detectron2._C", "loads: compiled operators are available"))
+    except ImportError as error:
+        findings.append(Finding("detectron2._C", f"absent, and not needed by RetinaNet ({str(error)[:60]})"))
+    try:
+        importlib.import_module("pkg_resources")
+    except ImportError:
+        findings.append(Finding("pkg_resources", "missing; detectron2.model_zoo imports it", "pip install 'setuptools<81'"))
+    return findings
+
+
+def _device() -> list[Finding]:
+    import torch
+
+    from retina_plugin.engine.precision import fast_bf16
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        findings = [Finding("CUDA", f"{torch.version.cuda}: {names}")]
+        device = torch.device("cuda")
+    else:
+        findings = [Finding("CUDA", f"no GPU; training runs on {torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})")]
+        device = torch.device("cpu")
+    fast = fast_bf16(device)
+    findings.append(Finding("bf16", f"{'fast' if fast else 'not fast'} on this {device.type}; precision 'auto' is {'bf16' if fast else 'fp16' if device.type == 'cuda' else 'fp32'}"))
+    return findings
+
+
+def _plugin(blocked: bool) -> Finding:
+    if blocked:
+        return Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True)
+    try:
+        plugin = importlib.import_module("retina_plugin")
+        from detectron2.modeling import META_ARCH_REGISTRY
+
+        registered = "RetinaPluginNet" in META_ARCH_REGISTRY
+    except Exception as error:  # as above
+        return Finding("retina_plugin", f"{type(error).__name__}: {error}", "pip install -e .", fatal=True)
+    return Finding("retina_plugin", f"{plugin.__version__}, {_folder(plugin)}", None if registered else "pip install -e .", fatal=not registered)

@@ -1,0 +1,24 @@
+"""``retina <subcommand>``."""
+
+import argparse
+import importlib
+
+SUBCOMMANDS = {
+    "doctor": "what is installed, and how to mend what is wrong",
+    "quickstart": "train, evaluate and predict on the bundled digits",
+}
+"""Each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run a subcommand; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="retina", description="RetinaNet as a plugin of Detectron2")
+    parsers = parser.add_subparsers(dest="subcommand", required=True, metavar="subcommand")
+    for name, text in SUBCOMMANDS.items():
+        parsers.add_parser(name, help=text, description=text)
+    known, rest = parser.parse_known_args(argv)
+    # Only the chosen one is imported: `retina doctor` has to run where torch or detectron2 is missing.
+    module = importlib.import_module(f"retina_plugin.cli.{known.subcommand}")
+    subparser = parsers.choices[known.subcommand]
+    module.add_arguments(subparser)
+    return module.run(subparser.parse_args(rest))

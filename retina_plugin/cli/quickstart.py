@@ -1,0 +1,50 @@
+"""``retina quickstart``: the whole way from nothing to predictions, on the bundled digits."""
+
+import argparse
+from pathlib import Path
+
+import cv2
+
+from detectron2.data import DatasetCatalog
+from detectron2.engine import default_argument_parser
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs/digits/quickstart.yaml"
+PICTURE = "ground_truth_and_predictions.png"
+IMAGES_SHOWN = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("--config-file", default=str(CONFIG), help="what to train (default: the digits)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and evaluate, then predict on val images with the checkpoint alone, and say what to try next."""
+    from retina_plugin import load_config, load_predictor
+    from retina_plugin.engine import run as run_training
+    from retina_plugin.inference import draw_comparison
+
+    results = run_training(default_argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
+    cfg = load_config(args.config_file, args.opts)
+    folder = Path(cfg.OUTPUT_DIR)
+    predictor = load_predictor(str(folder / "model_final.pth"))
+    with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
+    cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))
+    config = Path(args.config_file).resolve()
+    config = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
+    print(f"""
+AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATASETS.TEST[0]}
+
+  {folder / PICTURE}
+  {folder / "coco_table.md"}            COCO's figures, and AP by class
+  {folder / "model_final.pth"}          weights with config and class names
+  {folder / "config.yaml"}              every setting of this run
+  {folder / "metrics.json"}             loss, learning rate and speed
+
+Next, evaluate it again, or change one thing and compare:
+
+  python train_net.py --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
+  python train_net.py --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
+""")
+    return 0

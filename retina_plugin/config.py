@@ -1,0 +1,120 @@
+"""Every config key the plugin adds, and how a config file is read."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from detectron2.config import CfgNode, get_cfg
+
+from retina_plugin.config_checks import check_config, resolve_config, unknown_keys_message
+
+CONFIG_VERSION = 1
+"""Value of NEEDS_IMPORT_RETINA_PLUGIN: the version of the plugin's keys."""
+
+
+def add_retina_config(cfg: CfgNode) -> None:
+    """Add the plugin's keys to ``cfg``, and nothing else: detectron2's own keys keep their values.
+
+    Where detectron2 has a key (MODEL.RETINANET.*, MODEL.FPN.*, MODEL.RESNETS.*,
+    MODEL.ANCHOR_GENERATOR.*, SOLVER.*) that key is used. Calling it twice changes nothing.
+    """
+    # Stands first in every config file of the plugin: read without `import retina_plugin`, the file
+    # is refused with "Non-existent config key: NEEDS_IMPORT_RETINA_PLUGIN". Its value is the
+    # version of the keys below.
+    cfg.NEEDS_IMPORT_RETINA_PLUGIN = CONFIG_VERSION
+
+    # --- model -------------------------------------------------------------------------------
+    # Levels of the pyramid: consecutive l, stride 2**l, in 2..9. Strides, top block, anchor sizes
+    # and head inputs follow. detectron2's keys for the same facts (MODEL.RETINANET.IN_FEATURES,
+    # MODEL.FPN.IN_FEATURES, MODEL.ANCHOR_GENERATOR.SIZES) are empty in Base-RetinaNet.yaml.
+    cfg.MODEL.RETINANET.LEVELS = [3, 4, 5, 6, 7]
+    # Name of the head in HEAD_REGISTRY: "retinanet".
+    cfg.MODEL.RETINANET.HEAD_NAME = "retinanet"
+    # Name of the classification loss in CLS_LOSS_REGISTRY: "focal".
+    cfg.MODEL.RETINANET.CLS_LOSS = "focal"
+    # Name of the assigner in ASSIGNER_REGISTRY: "max_iou".
+    cfg.MODEL.RETINANET.ASSIGNER = "max_iou"
+    # Give every ground-truth box its best anchor(s), even below the foreground threshold.
+    cfg.MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES = True
+    # Smallest anchor of a level, in strides of the level: 4 gives 32 px at P3. > 0.
+    cfg.MODEL.ANCHOR_GENERATOR.SCALE = 4.0
+    # Anchor sizes between one level and the next: 3 gives 2**0, 2**(1/3), 2**(2/3). >= 1.
+    cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
+    # Name of the neck in NECK_REGISTRY: "fpn".
+    cfg.MODEL.FPN.NAME = "fpn"
+    # Where the levels above the backbone's come from: "conv_c5", "conv_p5", "max_pool".
+    cfg.MODEL.FPN.TOP_BLOCK = "conv_c5"
+    cfg.MODEL.BOTTOM_UP = CfgNode()
+    # Network below the neck, in detectron2's BACKBONE_REGISTRY: "build_retina_resnet",
+    # "build_retina_timm", or anything that yields res2..res5.
+    cfg.MODEL.BOTTOM_UP.NAME = "build_retina_resnet"
+    cfg.MODEL.TIMM = CfgNode()
+    # Model name in timm, for "build_retina_timm".
+    cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite0"
+    # Keep images and convolutions in the channels-last memory format (faster on CPU and GPU).
+    cfg.MODEL.CHANNELS_LAST = True
+
+    # --- data --------------------------------------------------------------------------------
+    # What training does with a dataset that has problems: "drop" leaves out what is wrong and logs
+    # every case; "refuse" stops with the list.
+    cfg.DATASETS.ON_PROBLEM = "drop"
+
+    # --- solver ------------------------------------------------------------------------------
+    # "SGD" (SOLVER.MOMENTUM, NESTEROV) or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Images a batch that BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and the checkpoint and evaluation
+    # periods are meant for. If IMS_PER_BATCH differs, they are scaled together, linearly (Goyal et
+    # al. 2017). 0: never scale.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Arithmetic of the convolutions when SOLVER.AMP.ENABLED: "auto" (bf16 where the device is fast
+    # at it, else fp16 on CUDA and fp32 on CPU), "fp32", "bf16", "fp16" (CUDA only, with loss scaling).
+    cfg.SOLVER.AMP.PRECISION = "auto"
+
+
+def load_config(file: str | os.PathLike, opts: list[str] | tuple[str, ...] = ()) -> CfgNode:
+    """Read a config file of the plugin, ready to build from; the one way used by every tool.
+
+    Reads YAML safely (a tag that runs code is an error), refuses unknown keys with the nearest known
+    one, takes the class count from the dataset unless it is set, scales the schedule to the batch
+    size (see SOLVER.REFERENCE_BATCH_SIZE), and checks the result.
+
+    Args:
+        file: path of a YAML file; its ``_BASE_`` is followed.
+        opts: alternating keys and values that override the file, as on the command line.
+
+    Returns:
+        A frozen config.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unknown keys, or values that contradict each other; all are listed.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"config file {os.fspath(file)!r} does not exist (looked in {Path.cwd()})")
+    return _prepare(CfgNode(CfgNode.load_yaml_with_base(os.fspath(file), allow_unsafe=False)), opts, os.fspath(file))
+
+
+def config_from_text(text: str, opts: list[str] | tuple[str, ...] = ()) -> CfgNode:
+    """:func:`load_config` for the YAML that :func:`dump_config` wrote, as a checkpoint carries it."""
+    return _prepare(CfgNode(yaml.safe_load(text)), opts, "the config of the checkpoint")
+
+
+def dump_config(cfg: CfgNode) -> str:
+    """The whole config as YAML that loads alone, with the key that names the plugin first."""
+    data = yaml.safe_load(cfg.dump())
+    first = "NEEDS_IMPORT_RETINA_PLUGIN"
+    return yaml.safe_dump({first: data.pop(first), **data}, sort_keys=False)
+
+
+def _prepare(loaded: CfgNode, opts: list[str] | tuple[str, ...], where: str) -> CfgNode:
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    if message := unknown_keys_message(cfg, loaded, list(opts)):
+        raise ValueError(f"{where}: {message}")
+    cfg.merge_from_other_cfg(loaded)
+    cfg.merge_from_list(list(opts))
+    resolve_config(cfg)
+    check_config(cfg)
+    cfg.freeze()
+    return cfg

@@ -1,0 +1,169 @@
+"""What is derived from a config, and the mistakes that are caught before anything is built."""
+
+import difflib
+import logging
+
+import torch
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+
+logger = logging.getLogger(__name__)
+
+META_ARCHITECTURE = "RetinaPluginNet"
+
+RCNN_KEYS = {
+    "MODEL.ROI_HEADS.NUM_CLASSES": "MODEL.RETINANET.NUM_CLASSES (left out, it follows from the dataset)",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "MODEL.RETINANET.SCORE_THRESH_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": "MODEL.RETINANET.IOU_THRESHOLDS",
+    "MODEL.ROI_HEADS.NAME": "MODEL.RETINANET.HEAD_NAME",
+    "MODEL.RPN.NMS_THRESH": "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.RPN.IOU_THRESHOLDS": "MODEL.RETINANET.IOU_THRESHOLDS",
+}
+"""Keys of R-CNN that people set for a RetinaNet, which does not read them, and the ones they mean."""
+
+CHOICES = {
+    "DATASETS.ON_PROBLEM": ("drop", "refuse"),
+    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
+    "SOLVER.AMP.PRECISION": ("auto", "fp32", "bf16", "fp16"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR"),
+}
+"""Keys that choose one of a few words and have no registry."""
+
+
+def get_key(cfg: CfgNode, key: str) -> object:
+    """Value of a dotted key, such as "MODEL.RETINANET.LEVELS"."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    """Dotted names of all values below ``cfg``, and of its empty nodes."""
+    keys = []
+    for name, value in cfg.items():
+        keys += all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) and value else [prefix + name]
+    return keys
+
+
+def unknown_keys_message(cfg: CfgNode, loaded: CfgNode, opts: list[str]) -> str | None:
+    """Name every key of a file and of the command line that ``cfg`` does not know, with the nearest it does.
+
+    Returns:
+        The message, or None if all is well.
+    """
+    if len(opts) % 2:
+        raise ValueError(f"config options come in pairs KEY VALUE; got {len(opts)} words: {' '.join(opts)}")
+    known = all_keys(cfg)
+    nodes = {key.rsplit(".", n)[0] for key in known for n in range(1, key.count(".") + 1)}
+    unknown = [key for key in [*all_keys(loaded), *opts[0::2]] if key not in known and key not in nodes]
+    lines = []
+    for key in unknown:
+        by_leaf = [k for k in known if k.rsplit(".")[-1] == key.rsplit(".")[-1]]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.75) or by_leaf[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        lines.append(f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
+    return "\n  ".join(["", *lines]) if lines else None
+
+
+def resolve_config(cfg: CfgNode) -> None:
+    """Fill in what follows from the machine, the dataset and the batch size, in place, and log it.
+
+    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of DATASETS.TRAIN (else TEST); the
+    schedule is scaled by :func:`scale_schedule`. A resolved config stays as it is.
+    """
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.info("no GPU here: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.RETINANET.NUM_CLASSES == 0:
+        for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+            if classes := MetadataCatalog.get(name).get("thing_classes"):
+                cfg.MODEL.RETINANET.NUM_CLASSES = len(classes)
+                logger.info("MODEL.RETINANET.NUM_CLASSES = %d, from the classes of %s", len(classes), name)
+                break
+    scale_schedule(cfg)
+
+
+def scale_schedule(cfg: CfgNode) -> None:
+    """Scale learning rate and schedule from SOLVER.REFERENCE_BATCH_SIZE to SOLVER.IMS_PER_BATCH, in place.
+
+    With r = IMS_PER_BATCH / REFERENCE_BATCH_SIZE the learning rates are multiplied by r, and every
+    count of iterations is divided by it, so that as many images are seen. The reference becomes
+    IMS_PER_BATCH, so that a saved config is not scaled again.
+
+    Source: Goyal et al. 2017, *Accurate, Large Minibatch SGD*, section 2.1 (linear scaling rule).
+    """
+    solver = cfg.SOLVER
+    reference, batch = cfg.SOLVER.REFERENCE_BATCH_SIZE, solver.IMS_PER_BATCH
+    if reference <= 0 or reference == batch:
+        return
+    ratio = batch / reference
+    changes = []
+    for node, key, factor in (
+        (solver, "BASE_LR", ratio),
+        (solver, "BASE_LR_END", ratio),
+        (solver, "MAX_ITER", 1 / ratio),
+        (solver, "STEPS", 1 / ratio),
+        (solver, "WARMUP_ITERS", 1 / ratio),
+        (solver, "CHECKPOINT_PERIOD", 1 / ratio),
+        (cfg.TEST, "EVAL_PERIOD", 1 / ratio),
+    ):
+        old = node[key]
+        if isinstance(old, float):
+            node[key] = old * factor
+        elif isinstance(old, int):
+            node[key] = max(1, round(old * factor)) if old else 0
+        else:
+            node[key] = tuple(round(x * factor) for x in old)
+        if node[key] != old:
+            changes.append(f"{key} {old} -> {node[key]}")
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = batch
+    logger.info("batch of %d instead of %d, so: %s", batch, reference, ", ".join(changes))
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Refuse a config that would train something else than was meant.
+
+    Raises:
+        ValueError: with every problem found, one a line.
+    """
+    defaults = get_cfg()
+    problems = []
+    if cfg.MODEL.META_ARCHITECTURE != META_ARCHITECTURE:
+        problems.append(f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; the plugin's is {META_ARCHITECTURE!r} (start from Base-RetinaNet.yaml)")
+    for key, meant in RCNN_KEYS.items():
+        if get_key(cfg, key) != get_key(defaults, key):
+            problems.append(f"{key} is set to {get_key(cfg, key)!r}, which has no effect on a RetinaNet; set {meant}")
+    for key, choices in CHOICES.items():
+        if get_key(cfg, key) not in choices:
+            problems.append(f"{key} is {get_key(cfg, key)!r}; it must be one of {', '.join(choices)}")
+    problems += _class_problems(cfg)
+    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.MAX_ITER < 1:
+        problems.append(f"SOLVER.IMS_PER_BATCH and MAX_ITER must be at least 1; got {cfg.SOLVER.IMS_PER_BATCH} and {cfg.SOLVER.MAX_ITER}")
+    resnet = cfg.MODEL.BOTTOM_UP.NAME == "build_retina_resnet"
+    if resnet and not cfg.MODEL.WEIGHTS and (cfg.MODEL.RESNETS.NORM == "FrozenBN" or cfg.MODEL.BACKBONE.FREEZE_AT > 0):
+        problems.append(
+            "MODEL.WEIGHTS is empty, but MODEL.RESNETS.NORM is FrozenBN or MODEL.BACKBONE.FREEZE_AT above 0: random layers would never be "
+            "trained. Give weights, or set MODEL.RESNETS.NORM to BN or GN and MODEL.BACKBONE.FREEZE_AT to 0"
+        )
+    if problems:
+        raise ValueError("\n  ".join(["the configuration cannot work:", *problems]))
+
+
+def _class_problems(cfg: CfgNode) -> list[str]:
+    """Disagreements between NUM_CLASSES and the datasets, and between the datasets."""
+    count, seen, problems = cfg.MODEL.RETINANET.NUM_CLASSES, {}, []
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes is None:
+            continue
+        seen[name] = list(classes)
+        if count not in (0, len(classes)):
+            shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+            problems.append(f"MODEL.RETINANET.NUM_CLASSES is {count}, but the dataset {name} has {len(classes)} classes ({shown}); leave it out, or 0, to take it from the dataset")
+    if count == 0 and not seen:
+        names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+        problems.append(f"MODEL.RETINANET.NUM_CLASSES is not set and none of DATASETS {names} is a registered dataset with class names")
+    first = next(iter(seen), None)
+    problems += [f"the datasets {first} and {name} have different classes: {seen[first]} and {other}" for name, other in seen.items() if other != seen[first]]
+    return problems

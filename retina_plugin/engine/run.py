@@ -1,0 +1,123 @@
+"""From command-line arguments to a finished run; what ``train_net.py`` and ``retina quickstart`` call."""
+
+import argparse
+import logging
+import os
+import platform
+from pathlib import Path
+
+import cv2
+import torch
+import torch.distributed as dist
+
+import detectron2
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+import retina_plugin
+from retina_plugin.config import dump_config, load_config
+from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.evaluation import write_results
+
+logger = logging.getLogger(__name__)
+
+LOGGERS = {"retina_plugin": "retina", "detectron2": "d2", "fvcore": "fvcore"}
+"""Loggers that are shown and written to log.txt, and their short names."""
+
+
+def run(args: argparse.Namespace) -> dict | None:
+    """Train or evaluate on as many processes as asked for; returns the results where it runs in this one.
+
+    Args:
+        args: from detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
+            and --num-gpus, --num-machines, --machine-rank, --dist-url are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: the config cannot work; see :func:`retina_plugin.load_config`.
+        SystemExit: more GPUs are asked for than there are.
+    """
+    if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
+        return _run_under_torchrun(args)
+    if args.num_gpus > 1 and torch.cuda.device_count() < args.num_gpus:
+        raise SystemExit(f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes")
+    return launch(
+        main, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args,)
+    )
+
+
+def _run_under_torchrun(args: argparse.Namespace) -> dict | None:
+    """Join the process group that torchrun describes in the environment."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    try:
+        return main(args)
+    finally:
+        dist.destroy_process_group()
+
+
+def main(args: argparse.Namespace) -> dict | None:
+    """One process of a run: set up, then train, or evaluate MODEL.WEIGHTS with --eval-only."""
+    for name, short in LOGGERS.items():
+        setup_logger(distributed_rank=comm.get_rank(), name=name, abbrev_name=short)
+    try:
+        cfg = load_config(args.config_file, args.opts)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    set_up(cfg, args)
+    if args.eval_only:
+        model = RetinaTrainer.build_model(cfg)
+        RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        results = RetinaTrainer.test(cfg, model)
+        _report(cfg, results)
+        return results
+    trainer = RetinaTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    if args.resume:
+        _say_what_is_resumed(cfg, trainer)
+    trainer.train()
+    results = getattr(trainer, "_last_eval_results", None)
+    _report(cfg, results)
+    return results
+
+
+def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Folder, log file, the resolved config, the environment and the seed of a run."""
+    rank, folder = comm.get_rank(), Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not args.resume and not args.eval_only and (folder / "last_checkpoint").exists():
+            logger.warning("%s holds an earlier run, which is overwritten; --resume goes on with it", folder)
+        (folder / "config.yaml").write_text(dump_config(cfg))
+        (folder / "environment.txt").write_text(collect_env_info())
+    for name, short in LOGGERS.items():
+        setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short, configure_stdout=False)
+    logger.info(
+        "retina_plugin %s, detectron2 %s, torch %s, Python %s, %s", retina_plugin.__version__, detectron2.__version__,
+        torch.__version__, platform.python_version(), torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+    )
+    logger.info("config %s %s; resolved: %s", args.config_file, " ".join(args.opts), folder / "config.yaml")
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    cv2.setNumThreads(0)  # the loader's processes are the parallelism
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+
+
+def _say_what_is_resumed(cfg: CfgNode, trainer: RetinaTrainer) -> None:
+    if trainer.start_iter:
+        logger.info("resumed at iteration %d of %d, learning rate %g", trainer.start_iter, cfg.SOLVER.MAX_ITER, trainer.optimizer.param_groups[0]["lr"])
+    else:
+        logger.warning("--resume: %s holds no checkpoint, so this is a new run", cfg.OUTPUT_DIR)
+
+
+def _report(cfg: CfgNode, results: dict | None) -> None:
+    """Write the table of the last evaluation."""
+    if comm.is_main_process() and results and "bbox" in results:
+        table = write_results(results, cfg.OUTPUT_DIR, f"{', '.join(cfg.DATASETS.TEST)}, {cfg.OUTPUT_DIR}")
+        logger.info("wrote %s:\n%s", table, table.read_text())

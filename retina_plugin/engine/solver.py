@@ -1,0 +1,44 @@
+"""Optimizers and schedules that detectron2 does not have."""
+
+import torch
+from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler
+
+from detectron2 import solver
+from detectron2.config import CfgNode
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.lr_scheduler import LRMultiplier
+
+
+def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """SGD by detectron2's own builder, or AdamW with the same keys and gradient clipping."""
+    if cfg.SOLVER.OPTIMIZER == "SGD":
+        return solver.build_optimizer(cfg, model)
+    params = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+    )
+    fused = next(model.parameters()).is_cuda
+    optimizer = torch.optim.AdamW(params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=fused, foreach=not fused)
+    return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
+    """Detectron2's schedules, and "OneCycleLR".
+
+    One cycle rises along a cosine from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS and falls along one
+    to BASE_LR_END (Smith and Topin 2018, with the cosine of fast.ai).
+    """
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "OneCycleLR":
+        return solver.build_lr_scheduler(cfg, optimizer)
+    rise = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER
+    if not 0 < rise < 1:
+        raise ValueError(f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must lie between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; got {cfg.SOLVER.WARMUP_ITERS}")
+    multiplier = CompositeParamScheduler(
+        [CosineParamScheduler(cfg.SOLVER.WARMUP_FACTOR, 1.0), CosineParamScheduler(1.0, cfg.SOLVER.BASE_LR_END / cfg.SOLVER.BASE_LR)],
+        lengths=[rise, 1 - rise],
+        interval_scaling=["rescaled", "rescaled"],
+    )
+    return LRMultiplier(optimizer, multiplier=multiplier, max_iter=cfg.SOLVER.MAX_ITER)

@@ -1,0 +1,50 @@
+"""The results of ``COCOEvaluator`` as a table and as JSON."""
+
+import json
+import math
+from pathlib import Path
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+"""COCO's, in percent: averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes below 32², up to 96², above."""
+
+
+def format_results(results: dict[str, dict[str, float]], title: str) -> str:
+    """A Markdown table of COCO's six numbers, and below it the AP of every class.
+
+    Args:
+        results: as ``COCOEvaluator`` returns them: {"bbox": {"AP": percent, ..., "AP-<class>": percent}}.
+        title: a line above the table.
+
+    Example:
+        >>> print(format_results({"bbox": {"AP": 50.0, "AP50": 80.0, "AP-cat": 50.0}}, "val"))
+        # val
+        <BLANKLINE>
+        | AP | AP50 |
+        |---|---|
+        | 50.00 | 80.00 |
+        <BLANKLINE>
+        | class | AP |
+        |---|---|
+        | cat | 50.00 |
+        <BLANKLINE>
+    """
+    box = results.get("bbox", {})
+    names = [name for name in METRICS if name in box]
+    lines = [f"# {title}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|", f"| {' | '.join(_percent(box[n]) for n in names)} |", ""]
+    classes = {name.removeprefix("AP-"): value for name, value in box.items() if name.startswith("AP-")}
+    if classes:
+        lines += ["| class | AP |", "|---|---|", *(f"| {name} | {_percent(value)} |" for name, value in classes.items()), ""]
+    return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return "no such box" if math.isnan(value) else f"{value:.2f}"
+
+
+def write_results(results: dict[str, dict[str, float]], folder: str, title: str) -> Path:
+    """Write ``results.json`` and ``coco_table.md`` to ``folder``; return the path of the table."""
+    folder = Path(folder)
+    (folder / "results.json").write_text(json.dumps(results, indent=1))
+    table = folder / "coco_table.md"
+    table.write_text(format_results(results, title))
+    return table

@@ -1,0 +1,6 @@
+"""Bottom-up networks, registered in detectron2's BACKBONE_REGISTRY; each yields res2..res5, as far as asked for."""
+
+from .resnet import build_retina_resnet
+from .timm import build_retina_timm
+
+__all__ = ["build_retina_resnet", "build_retina_timm"]

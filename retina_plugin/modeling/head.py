@@ -1,0 +1,91 @@
+"""The head: a class subnet and a box subnet, shared over the levels of the pyramid."""
+
+import math
+
+from torch import Tensor, nn
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
+
+from retina_plugin.registry import SlotRegistry
+
+HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME")
+"""``nn.Module`` classes constructed as ``head(cfg, input_shape, num_anchors)`` (see ``@configurable``).
+
+``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Called with L features
+(N, C, Hi, Wi); returns L logits (N, A·K, Hi, Wi) and L deltas (N, A·4, Hi, Wi), channels ordered
+anchor first: channel a·K + k is class k of anchor a.
+"""
+
+
+@HEAD_REGISTRY.register("retinanet")
+class RetinaNetHead(nn.Module):
+    """Two subnets of equal shape and separate weights, each shared over all levels.
+
+    Source: Lin et al. 2017, section 4, "Classification Subnet", "Box Regression Subnet",
+    and section 4.1, "Initialization". Parameter names are those of detectron2's RetinaNet.
+    """
+
+    @configurable
+    def __init__(
+        self, *, input_shape: list[ShapeSpec], num_classes: int, num_anchors: int, num_convs: int, norm: str, prior_prob: float
+    ) -> None:
+        """
+        Args:
+            input_shape: shapes of the L levels; all have the same channels.
+            num_classes: K, without background.
+            num_anchors: A, anchors a location.
+            num_convs: convolutions of each subnet before its output layer.
+            norm: "" for none, or a name of :func:`detectron2.layers.get_norm`. With "BN" and
+                "SyncBN" every level keeps statistics of its own.
+            prior_prob: π, the score that every anchor starts with.
+        """
+        super().__init__()
+        channels = input_shape[0].channels
+        if any(shape.channels != channels for shape in input_shape):
+            raise ValueError(f"the head is shared over levels, so all need the same channels; got {[s.channels for s in input_shape]}")
+        if not 0 < prior_prob < 1:
+            raise ValueError(f"MODEL.RETINANET.PRIOR_PROB must lie between 0 and 1, got {prior_prob}")
+
+        self.cls_subnet = self._subnet(channels, num_convs, norm, num_levels=len(input_shape))
+        self.bbox_subnet = self._subnet(channels, num_convs, norm, num_levels=len(input_shape))
+        self.cls_score = nn.Conv2d(channels, num_anchors * num_classes, kernel_size=3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, num_anchors * 4, kernel_size=3, padding=1)
+
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
+        # sigmoid(bias) = π, so that the many background anchors do not swamp the first steps.
+        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    @staticmethod
+    def _subnet(channels: int, num_convs: int, norm: str, *, num_levels: int) -> nn.Sequential:
+        layers = []
+        for _ in range(num_convs):
+            layers.append(nn.Conv2d(channels, channels, kernel_size=3, padding=1))
+            if norm in ("BN", "SyncBN"):
+                bn_class = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
+                layers.append(CycleBatchNormList(num_levels, bn_class=bn_class, num_features=channels))
+            elif norm:
+                layers.append(get_norm(norm, channels))
+            layers.append(nn.ReLU(inplace=True))
+        return nn.Sequential(*layers)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec], num_anchors: int) -> dict:
+        node = cfg.MODEL.RETINANET
+        return {
+            "input_shape": input_shape,
+            "num_anchors": num_anchors,
+            "num_classes": node.NUM_CLASSES,
+            "num_convs": node.NUM_CONVS,
+            "norm": node.NORM,
+            "prior_prob": node.PRIOR_PROB,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
+        logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
+        deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
+        return logits, deltas

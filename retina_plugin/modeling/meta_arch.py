@@ -1,0 +1,242 @@
+"""RetinaNet as a detectron2 meta-architecture: the one place that wires the parts."""
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone, detector_postprocess
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage, has_event_storage
+
+from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner
+from retina_plugin.modeling.head import HEAD_REGISTRY
+from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY
+from retina_plugin.modeling.neck import PyramidLevels
+from retina_plugin.modeling.postprocess import detect
+
+NORMALIZER_START, NORMALIZER_MOMENTUM = 100.0, 0.9
+"""The loss normaliser is a moving average of the foreground anchors of a batch, as in Detectron2."""
+
+
+@META_ARCH_REGISTRY.register()
+class RetinaPluginNet(nn.Module):
+    """RetinaNet (Lin et al. 2017) with every part exchangeable by name.
+
+    In training it maps a list of Detectron2's dataset dicts ("image" (C, H, W) and "instances") to
+    ``{"loss_cls": (), "loss_box_reg": ()}``; in evaluation to a list of ``{"instances": Instances}``
+    with ``pred_boxes``, ``scores``, ``pred_classes`` in pixels of ("height", "width").
+
+    Parameter names equal those of detectron2's ``RetinaNet``, so its checkpoints load as they are;
+    only ``loss_normalizer``, here a buffer that survives resuming, is missing from them.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str],
+        anchor_generator: nn.Module,
+        assigner: Assigner,
+        cls_loss,
+        box_loss,
+        box2box_transform: Box2BoxTransform,
+        num_classes: int,
+        score_thresh_test: float,
+        topk_candidates_test: int,
+        nms_thresh_test: float,
+        max_detections: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        channels_last: bool,
+    ) -> None:
+        """
+        Args:
+            backbone: with the pyramid; yields ``head_in_features``.
+            head: see ``HEAD_REGISTRY``.
+            head_in_features: names of the L maps, finest first.
+            anchor_generator: from L feature maps to L ``Boxes`` of (Ri, 4).
+            assigner: see ``ASSIGNER_REGISTRY``.
+            cls_loss, box_loss: see ``CLS_LOSS_REGISTRY``, ``BOX_LOSS_REGISTRY``.
+            box2box_transform: encoding of the deltas.
+            num_classes: K, without background.
+            score_thresh_test, topk_candidates_test, nms_thresh_test, max_detections: see
+                :func:`retina_plugin.modeling.postprocess.detect`.
+            pixel_mean, pixel_std: per channel, of the 0..255 range, in the order of INPUT.FORMAT.
+            channels_last: keep images in that memory format, which spreads through the convolutions.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.head_in_features = list(head_in_features)
+        self.anchor_generator = anchor_generator
+        self.assigner = assigner
+        self.cls_loss = cls_loss
+        self.box_loss = box_loss
+        self.box2box_transform = box2box_transform
+        self.num_classes = num_classes
+        self.score_thresh_test = score_thresh_test
+        self.topk_candidates_test = topk_candidates_test
+        self.nms_thresh_test = nms_thresh_test
+        self.max_detections = max_detections
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("loss_normalizer", torch.tensor(NORMALIZER_START))
+        self.to(memory_format=self.memory_format)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        node = cfg.MODEL.RETINANET
+        if node.NUM_CLASSES < 1:
+            raise ValueError(
+                f"MODEL.RETINANET.NUM_CLASSES is {node.NUM_CLASSES}: load the config with retina_plugin.load_config, which takes "
+                "the number from the dataset, or set it"
+            )
+        backbone = build_backbone(cfg)
+        features = PyramidLevels.from_config(cfg).features
+        shapes = [backbone.output_shape()[name] for name in features]
+        anchor_generator = build_anchor_generator(cfg, shapes)
+        transform = Box2BoxTransform(weights=tuple(node.BBOX_REG_WEIGHTS))
+        return {
+            "backbone": backbone,
+            "head": HEAD_REGISTRY.get(cfg.MODEL.RETINANET.HEAD_NAME)(cfg, shapes, anchor_generator.num_anchors[0]),
+            "head_in_features": features,
+            "anchor_generator": anchor_generator,
+            "assigner": ASSIGNER_REGISTRY.get(cfg.MODEL.RETINANET.ASSIGNER)(
+                thresholds=node.IOU_THRESHOLDS,
+                labels=node.IOU_LABELS,
+                allow_low_quality_matches=cfg.MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES,
+            ),
+            "cls_loss": CLS_LOSS_REGISTRY.get(cfg.MODEL.RETINANET.CLS_LOSS)(alpha=node.FOCAL_LOSS_ALPHA, gamma=node.FOCAL_LOSS_GAMMA),
+            "box_loss": BOX_LOSS_REGISTRY.get(node.BBOX_REG_LOSS_TYPE)(transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
+            "box2box_transform": transform,
+            "num_classes": node.NUM_CLASSES,
+            "score_thresh_test": node.SCORE_THRESH_TEST,
+            "topk_candidates_test": node.TOPK_CANDIDATES_TEST,
+            "nms_thresh_test": node.NMS_THRESH_TEST,
+            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; inputs are moved there."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """See the class; ``batched_inputs`` has N dicts with "image" (C, H, W), 0..255, in INPUT.FORMAT.
+
+        Raises:
+            ValueError: in training, an input has no "instances".
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        features = [features[name] for name in self.head_in_features]
+        logits, deltas = self.head(features)
+        # Channels last, as the convolutions wrote them, these are views; otherwise copies.
+        logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
+        deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
+        anchors = self.anchor_generator(features)
+        if self.training:
+            without = [i for i, x in enumerate(batched_inputs) if "instances" not in x]
+            if without:
+                raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
+            gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+            return self.losses(anchors, logits, deltas, gt_instances)
+        return self.inference(anchors, logits, deltas, images, batched_inputs)
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise, pad to the pyramid's divisor and batch: N x (C, H, W) to (N, C, H, W)."""
+        images = [(x["image"].to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        images = ImageList.from_tensors(images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints)
+        return ImageList(images.tensor.contiguous(memory_format=self.memory_format), images.image_sizes)
+
+    @torch.no_grad()
+    def label_anchors(self, anchors: Tensor, gt_instances: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Labels and matched boxes of all anchors of a batch.
+
+        Args:
+            anchors: (R, 4) XYXY pixels of the network input.
+            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
+
+        Returns:
+            gt_labels (N, R) int64: -1 ignore, 0..K-1 class, K background; and the ground-truth boxes
+            (P, 4) of the P foreground anchors in the order of ``gt_labels``.
+        """
+        labels, boxes = [], []
+        for gt in gt_instances:
+            labels_i, matched = self.assigner(anchors, gt.gt_boxes.tensor, gt.gt_classes, self.num_classes)
+            labels.append(labels_i)
+            boxes.append(gt.gt_boxes.tensor[matched[(labels_i >= 0) & (labels_i < self.num_classes)]])
+        return torch.stack(labels), torch.cat(boxes)
+
+    def losses(
+        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], gt_instances: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Both losses of a batch, divided by the moving average of its foreground anchors.
+
+        Args:
+            anchors: L ``Boxes`` of (Ri, 4).
+            pred_logits: L x (N, Ri, K).
+            pred_anchor_deltas: L x (N, Ri, 4).
+            gt_instances: N ``Instances``.
+
+        Returns:
+            {"loss_cls": (), "loss_box_reg": ()}, float32.
+        """
+        all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
+        gt_labels, gt_boxes = self.label_anchors(all_anchors, gt_instances)
+        image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
+        pred_deltas = torch.cat(pred_anchor_deltas, dim=1)[image_idxs, anchor_idxs]  # (P, 4)
+        losses = {
+            "loss_cls": self.cls_loss(pred_logits, gt_labels),
+            "loss_box_reg": self.box_loss(pred_deltas, all_anchors[anchor_idxs], gt_boxes),
+        }
+        if has_event_storage():
+            get_event_storage().put_scalar("num_pos_anchors", len(anchor_idxs) / len(gt_instances))
+        normalizer = self.update_normalizer(len(anchor_idxs))
+        return {name: loss / normalizer for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def update_normalizer(self, num_foreground: int) -> Tensor:
+        """Move ``loss_normalizer`` () towards the foreground anchors of a batch, averaged over GPUs, and return it."""
+        count = torch.full_like(self.loss_normalizer, max(num_foreground, 1))
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(count)
+            count /= comm.get_world_size()
+        self.loss_normalizer.lerp_(count, 1 - NORMALIZER_MOMENTUM)
+        return self.loss_normalizer.clone()
+
+    def inference(
+        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], images: ImageList, batched_inputs: list[dict]
+    ) -> list[dict[str, Instances]]:
+        """Detections of each image, in pixels of the ("height", "width") it asks for, else of the network input.
+
+        Args:
+            anchors, pred_logits, pred_anchor_deltas: as in :meth:`losses`.
+            images: the batch, for the sizes without padding.
+            batched_inputs: N dicts.
+        """
+        anchors = [level.tensor for level in anchors]
+        results = []
+        for i, (size, inputs) in enumerate(zip(images.image_sizes, batched_inputs, strict=True)):
+            instances = detect(
+                anchors,
+                [x[i] for x in pred_logits],
+                [x[i] for x in pred_anchor_deltas],
+                size,
+                transform=self.box2box_transform,
+                score_thresh=self.score_thresh_test,
+                topk=self.topk_candidates_test,
+                nms_thresh=self.nms_thresh_test,
+                max_detections=self.max_detections,
+            )
+            results.append({"instances": detector_postprocess(instances, inputs.get("height", size[0]), inputs.get("width", size[1]))})
+        return results

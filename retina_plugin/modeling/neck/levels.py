@@ -1,0 +1,69 @@
+"""What follows from the one key that names the levels of the pyramid."""
+
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+
+LAST_BOTTOM_UP_LEVEL = 5
+"""Classification networks end at stride 32 = 2**5; what lies above comes from the top block."""
+
+
+@dataclass(frozen=True)
+class PyramidLevels:
+    """Levels l of the pyramid, with stride 2**l.
+
+    Args:
+        levels: consecutive, ascending, within 2..9.
+
+    Example:
+        >>> pyramid = PyramidLevels((3, 4, 5, 6, 7))
+        >>> pyramid.bottom_up_features, pyramid.features, pyramid.num_top_levels
+        (['res3', 'res4', 'res5'], ['p3', 'p4', 'p5', 'p6', 'p7'], 2)
+
+    Raises:
+        ValueError: the levels are not consecutive, too few or too many.
+    """
+
+    levels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        levels = self.levels
+        if not levels or list(levels) != list(range(levels[0], levels[0] + len(levels))):
+            raise ValueError(f"MODEL.RETINANET.LEVELS must be consecutive and ascending, such as [3, 4, 5, 6, 7]; got {list(levels)}")
+        if levels[0] < 2 or levels[0] > LAST_BOTTOM_UP_LEVEL or levels[-1] > 9:
+            raise ValueError(
+                f"MODEL.RETINANET.LEVELS must start at 2..{LAST_BOTTOM_UP_LEVEL}, where the backbone has a feature map, "
+                f"and end at 9 or below; got {list(levels)}"
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "PyramidLevels":
+        """Read MODEL.RETINANET.LEVELS, and hold the keys that detectron2 has for the same fact against it.
+
+        Raises:
+            ValueError: IN_FEATURES of the head, the pyramid or the ResNet is set and says otherwise.
+        """
+        pyramid = cls(tuple(cfg.MODEL.RETINANET.LEVELS))
+        said = {
+            "MODEL.RETINANET.IN_FEATURES": (cfg.MODEL.RETINANET.IN_FEATURES, pyramid.features),
+            "MODEL.FPN.IN_FEATURES": (cfg.MODEL.FPN.IN_FEATURES, pyramid.bottom_up_features),
+        }
+        wrong = [f"{key} is {list(got)} but must be {want}" for key, (got, want) in said.items() if got and list(got) != want]
+        if wrong:
+            raise ValueError(f"MODEL.RETINANET.LEVELS is {list(pyramid.levels)}: {'; '.join(wrong)}. Leave these keys empty to let them follow")
+        return pyramid
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the feature maps that the head reads, finest first."""
+        return [f"p{level}" for level in self.levels]
+
+    @property
+    def bottom_up_features(self) -> list[str]:
+        """Names of the backbone's feature maps that the pyramid is built on, finest first."""
+        return [f"res{level}" for level in self.levels if level <= LAST_BOTTOM_UP_LEVEL]
+
+    @property
+    def num_top_levels(self) -> int:
+        """How many levels the top block has to add."""
+        return sum(level > LAST_BOTTOM_UP_LEVEL for level in self.levels)

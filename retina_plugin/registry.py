@@ -1,0 +1,54 @@
+"""The registry used for every slot of the plugin that Detectron2 has no registry for."""
+
+import difflib
+from typing import Any, Callable
+
+from fvcore.common.registry import Registry
+
+
+class SlotRegistry(Registry):
+    """Variants of one part of the detector, chosen by name from the config.
+
+    Differs from detectron2's ``Registry`` in three ways: a variant is registered under a name of
+    its own (``@LOSSES.register("focal")``), registering the same object again after a module
+    reload is allowed, and an unknown name is answered with the config key to set and the known
+    names.
+
+    Args:
+        name: what the slot holds, for messages ("classification loss").
+        key: the config key that chooses the variant ("MODEL.RETINANET.CLS_LOSS").
+    """
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(name)
+        self.key = key
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Return a decorator that registers a class or function under ``name``.
+
+        Raises:
+            ValueError: another object already has this name.
+        """
+
+        def decorate(obj: Any) -> Any:
+            old = self._obj_map.get(name)
+            if old is not None and (old.__module__, old.__qualname__) != (obj.__module__, obj.__qualname__):
+                raise ValueError(f"{self._name} {name!r} is already registered by {old.__module__}.{old.__qualname__}")
+            self._obj_map[name] = obj
+            return obj
+
+        return decorate
+
+    def get(self, name: str) -> Any:
+        """Return the variant called ``name``.
+
+        Raises:
+            ValueError: there is none; the message lists those that exist and the nearest one.
+        """
+        if name in self._obj_map:
+            return self._obj_map[name]
+        near = difflib.get_close_matches(str(name), self._obj_map, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{self.key} is {name!r}, but there is no such {self._name}; known: {', '.join(sorted(self._obj_map))}.{hint}"
+        )
