@@ -1,5 +1,6 @@
 """Losses of the box subnet, over foreground anchors only."""
 
+import torch
 from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor
 
@@ -26,7 +27,8 @@ class SmoothL1Loss:
 
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
         """Deltas, anchors and boxes, each (P, 4), to the float32 sum ()."""
-        return smooth_l1_loss(pred_deltas.float(), self.transform.get_deltas(anchors, gt_boxes), beta=self.beta, reduction="sum")
+        pred_deltas = pred_deltas.to(torch.promote_types(pred_deltas.dtype, torch.float32))
+        return smooth_l1_loss(pred_deltas, self.transform.get_deltas(anchors, gt_boxes), beta=self.beta, reduction="sum")
 
 
 class _IoULoss:

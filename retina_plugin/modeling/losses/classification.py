@@ -33,7 +33,7 @@ class _FocalLossSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
         weight_pos, weight_neg = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
-        x = logits.float()  # (N, Ri, K)
+        x = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (N, Ri, K)
         num_classes = x.shape[-1]
         loss, grad = _focal_terms(x.sigmoid(), F.softplus(x), weight_neg, gamma)
 
@@ -60,7 +60,7 @@ def sigmoid_focal_loss_sum(logits: Tensor, labels: Tensor, *, alpha: float, gamm
     """Sum over anchors and classes of the α-balanced focal loss, -α_t (1 - p_t)^γ log(p_t).
 
     Args:
-        logits: (..., K) of any float type; the arithmetic is float32.
+        logits: (..., K) of any float type; the arithmetic is float32 or, for float64, float64.
         labels: (...) int64: -1 ignore (no loss, no gradient), 0..K-1 class, K background.
         alpha: weight α of foreground, 1 - α of background; negative for no weighting.
         gamma: focusing parameter γ >= 0; 0 gives the (α-balanced) cross entropy.

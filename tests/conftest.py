@@ -1,0 +1,69 @@
+"""What several tests share: seeds, small models, small data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = ROOT / "configs/Base-RetinaNet.yaml"
+SHARED_DATA = ROOT.parent / "shared/data"
+
+os.environ.pop("DETECTRON2_DATASETS", None)
+
+TINY = [
+    "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN", "MODEL.FPN.OUT_CHANNELS", 16,
+    "MODEL.RETINANET.NUM_CONVS", 1, "MODEL.RETINANET.NUM_CLASSES", 3, "DATALOADER.NUM_WORKERS", 0,
+]  # fmt: skip
+"""Options that make any config small and runnable without data."""
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits_root(tmp_path_factory):
+    """A few images of the bundled dataset."""
+    from retina_plugin.data.digits import generate_digits
+
+    root = tmp_path_factory.mktemp("digits") / "digits"
+    generate_digits(root, splits={"train": 8, "val": 4})
+    return root
+
+
+@pytest.fixture()
+def small_digits(digits_root, monkeypatch):
+    """Make the registered digits those few images."""
+    monkeypatch.setenv("RETINA_ROOT_DIGITS", str(digits_root))
+    return digits_root
+
+
+def tiny_cfg(*opts, base=BASE):
+    """The base config, small, for plain RGB noise."""
+    from retina_plugin import load_config
+
+    return load_config(base, [*TINY, *opts])
+
+
+def make_inputs(sizes, boxes, classes, seed=0):
+    """Detectron2's dataset dicts of random images.
+
+    Args:
+        sizes: N of (height, width).
+        boxes: N lists of XYXY boxes.
+        classes: N lists of labels.
+    """
+    from detectron2.structures import Boxes, Instances
+
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for size, box, label in zip(sizes, boxes, classes, strict=True):
+        instances = Instances(size)
+        instances.gt_boxes = Boxes(torch.tensor(box, dtype=torch.float32).reshape(-1, 4))
+        instances.gt_classes = torch.tensor(label, dtype=torch.int64)
+        image = torch.randint(0, 256, (3, *size), generator=generator).to(torch.uint8)
+        inputs.append({"image": image, "instances": instances, "height": size[0], "width": size[1]})
+    return inputs

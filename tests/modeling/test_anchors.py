@@ -1,0 +1,52 @@
+"""Anchors by hand, and what is refused."""
+
+import pytest
+import torch
+from conftest import tiny_cfg
+
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_anchor_generator
+
+from retina_plugin.modeling.anchors import PyramidAnchorGenerator, anchor_sizes
+
+
+def test_a_cell_of_two_by_one_worked_by_hand():
+    # size 32, stride 8, offset 0: area 1024; ratio h/w = 1 gives 32 x 32, ratio 4 gives w = 16, h = 64.
+    generator = PyramidAnchorGenerator(sizes=[[32.0]], aspect_ratios=[[1.0, 4.0]], strides=[8], offset=0.0)
+    (anchors,) = generator([torch.zeros(1, 1, 1, 2)])
+    want = [[-16, -16, 16, 16], [-8, -32, 8, 32], [-8, -16, 24, 16], [0, -32, 16, 32]]
+    torch.testing.assert_close(anchors.tensor, torch.tensor(want, dtype=torch.float32))
+
+
+def test_default_sizes_are_the_papers_and_detectron2s():
+    # Detectron2's Base-RetinaNet.yaml: x * 2**(j/3) for x in 32, 64, 128, 256, 512.
+    got = anchor_sizes([8, 16, 32, 64, 128], scale=4.0, scales_per_octave=3)
+    assert got == [[x * 2 ** (j / 3) for j in range(3)] for x in (32, 64, 128, 256, 512)]
+
+
+def test_nine_anchors_a_location_by_default():
+    shapes = [ShapeSpec(channels=16, stride=2**level) for level in (3, 4, 5, 6, 7)]
+    assert build_anchor_generator(tiny_cfg(), shapes).num_anchors == [9] * 5
+
+
+@pytest.mark.parametrize("levels", [[3, 4, 5], [2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 8]])
+def test_sizes_follow_from_the_levels(levels):
+    cfg = tiny_cfg("MODEL.RETINANET.LEVELS", levels)
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=2**level) for level in levels])
+    for level, cell in zip(levels, generator.cell_anchors, strict=True):
+        # the second anchor is the square one of the smallest size
+        assert cell[1, 2] - cell[1, 0] == pytest.approx(4 * 2**level)
+
+
+def test_explicit_sizes_are_used():
+    cfg = tiny_cfg("MODEL.RETINANET.LEVELS", [3, 4, 5], "MODEL.ANCHOR_GENERATOR.SIZES", [[10.0], [20.0], [30.0]])
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=s) for s in (8, 16, 32)])
+    assert [round(float(cell[1, 2] * 2)) for cell in generator.cell_anchors] == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "sizes, said", [([[32.0, 64.0]], "one row"), ([[32.0], [64.0]], "5 levels"), ([32.0, 64.0], "5 levels"), ([[1.0, 2.0], [1.0], [1.0], [1.0], [1.0]], "as many anchors")]
+)
+def test_sizes_that_contradict_the_levels_are_refused(sizes, said):
+    with pytest.raises(ValueError, match=said):
+        PyramidAnchorGenerator(sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0)

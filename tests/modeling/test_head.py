@@ -1,0 +1,62 @@
+"""Shapes, sharing, initialisation and normalisation of the head."""
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from torch import nn
+
+from retina_plugin.modeling.head import RetinaNetHead
+
+FEATURES = [torch.randn(2, 16, 8, 12), torch.randn(2, 16, 4, 6), torch.randn(2, 16, 2, 3)]
+
+
+def head(**changes):
+    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "norm": "", "prior_prob": 0.01, **changes}
+    return RetinaNetHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
+
+
+def test_shapes_and_the_number_of_parameters():
+    model = head()
+    logits, deltas = model(FEATURES)
+    assert [tuple(x.shape) for x in logits] == [(2, 45, 8, 12), (2, 45, 4, 6), (2, 45, 2, 3)]
+    assert [tuple(x.shape) for x in deltas] == [(2, 36, 8, 12), (2, 36, 4, 6), (2, 36, 2, 3)]
+    # 2 subnets of 2 convolutions 16 -> 16, then 16 -> 45 and 16 -> 36; each with bias
+    want = 4 * (16 * 16 * 9 + 16) + (16 * 45 * 9 + 45) + (16 * 36 * 9 + 36)
+    assert sum(p.numel() for p in model.parameters()) == want
+
+
+@pytest.mark.parametrize("prior", [0.01, 0.1])
+def test_every_anchor_starts_with_the_prior_score(prior):
+    logits, deltas = head(prior_prob=prior)([torch.zeros_like(x) for x in FEATURES])
+    torch.testing.assert_close(logits[0].sigmoid(), torch.full_like(logits[0], prior))
+    assert deltas[0].abs().max() == 0
+
+
+def test_weights_are_shared_over_levels_and_separate_for_the_subnets():
+    model = head().eval()
+    same = [FEATURES[1]] * 3
+    logits, _ = model(same)
+    torch.testing.assert_close(logits[0], logits[2])
+    assert not torch.equal(model.cls_subnet[0].weight, model.bbox_subnet[0].weight)
+
+
+@pytest.mark.parametrize("norm", ["", "GN", "BN", "SyncBN"])
+def test_norms(norm):
+    model = head(norm=norm) if norm != "GN" else RetinaNetHead(
+        input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)], num_classes=5, num_anchors=9, num_convs=2, norm=norm, prior_prob=0.01
+    )
+    if norm == "SyncBN":  # needs a process group to run; its place is what can be seen here
+        assert sum(isinstance(m, nn.SyncBatchNorm) for m in model.modules()) == 2 * 2 * 3
+        return
+    features = FEATURES if norm != "GN" else [x.repeat(1, 2, 1, 1) for x in FEATURES]
+    model(features)
+    model.eval()(features)
+    if norm == "BN":  # statistics of its own for every level
+        statistics = [m.running_mean for m in model.cls_subnet[1]]
+        assert len(statistics) == 3 and not torch.equal(statistics[0], statistics[1])
+
+
+def test_levels_of_different_width_are_refused():
+    shapes = [ShapeSpec(channels=16, stride=8), ShapeSpec(channels=32, stride=16)]
+    with pytest.raises(ValueError, match="same channels"):
+        RetinaNetHead(input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, norm="", prior_prob=0.01)

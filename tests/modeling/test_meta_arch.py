@@ -1,0 +1,201 @@
+"""Parity with Detectron2's and torchvision's RetinaNet, and the edges of training and inference."""
+
+import pytest
+import torch
+from conftest import make_inputs, tiny_cfg
+
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from retina_plugin.engine.weights import from_torchvision
+
+BOXES = [[[20.0, 30.0, 90.0, 110.0], [5.0, 5.0, 60.0, 40.0], [40.0, 50.0, 56.0, 70.0]], []]
+
+
+def detectron2_cfg(depth, num_classes):
+    """Detectron2's own RetinaNet, as in its Base-RetinaNet.yaml, from Python values."""
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.RESNETS.DEPTH = depth
+    if depth < 50:
+        cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)] for x in (32, 64, 128, 256, 512)]
+    cfg.MODEL.RETINANET.IOU_THRESHOLDS = [0.4, 0.5]
+    cfg.MODEL.RETINANET.IOU_LABELS = [0, -1, 1]
+    cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA = 0.0
+    cfg.MODEL.RETINANET.NUM_CLASSES = num_classes
+    return cfg
+
+
+@torch.no_grad()
+def spread_out(model, inputs):
+    """Random weights whose frozen BatchNorms keep the signal in range, and whose scores and deltas vary."""
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.endswith("norm.weight"):
+            value.fill_(0.5)
+    images = model.eval().preprocess_image(inputs)
+    features = model.backbone(images.tensor)
+    logits, deltas = model.head([features[name] for name in model.head_in_features])
+    state["head.cls_score.weight"] /= torch.cat([x.flatten() for x in logits]).std()
+    state["head.bbox_pred.weight"] *= 0.2 / torch.cat([x.flatten() for x in deltas]).std()
+    return state
+
+
+def pair(depth, num_classes, inputs):
+    """Detectron2's model and ours with its weights, unchanged."""
+    theirs = build_model(detectron2_cfg(depth, num_classes))
+    state = spread_out(theirs, inputs)
+    theirs.load_state_dict(state)
+    cfg = tiny_cfg(
+        "MODEL.RESNETS.DEPTH", depth, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", 2, "MODEL.WEIGHTS", "given below",
+        "MODEL.FPN.OUT_CHANNELS", 256, "MODEL.RETINANET.NUM_CONVS", 4, "MODEL.RETINANET.NUM_CLASSES", num_classes,
+    )  # fmt: skip
+    ours = build_model(cfg)
+    result = ours.load_state_dict(state, strict=False)
+    assert result.missing_keys == ["loss_normalizer"] and not result.unexpected_keys
+    return theirs, ours
+
+
+CASES = [(50, 80, [(160, 224), (128, 160)]), (50, 1, [(97, 130), (128, 128)]), (18, 20, [(200, 120), (161, 255)]), (18, 80, [(128, 128), (96, 64)])]
+
+
+@pytest.mark.parametrize("depth, num_classes, sizes", CASES)
+def test_losses_gradients_and_detections_equal_detectron2s(depth, num_classes, sizes):
+    inputs = make_inputs(sizes, BOXES, [[0, num_classes - 1, num_classes // 2], []])
+    theirs, ours = pair(depth, num_classes, inputs)
+    with EventStorage(), torch.no_grad():
+        for _ in range(2):  # twice: the moving average of the normaliser goes on in step, too
+            want, got = theirs.train()(inputs), ours.train()(inputs)
+            assert got.keys() == want.keys()
+            for name, loss in want.items():
+                torch.testing.assert_close(got[name], loss, rtol=1e-5, atol=0)
+        for a, b in zip(theirs.eval()(inputs), ours.eval()(inputs), strict=True):
+            a, b = a["instances"], b["instances"]
+            assert len(a) > 10, "too few detections to compare"
+            torch.testing.assert_close(b.pred_boxes.tensor, a.pred_boxes.tensor, rtol=0, atol=1e-3)
+            torch.testing.assert_close(b.scores, a.scores, rtol=1e-5, atol=1e-6)
+            assert b.pred_classes.tolist() == a.pred_classes.tolist()
+    # Gradients in float64: in float32 rounding alone puts either model's up to 1e-3 from these,
+    # where an activation next to zero falls on the other side of a ReLU.
+    with EventStorage():
+        for model in (theirs, ours):
+            model.double().train()
+            sum(model(inputs).values()).backward()
+    gradients = dict(ours.named_parameters())
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is None:
+            assert gradients[name].grad is None, name
+        else:
+            atol = 1e-4 * parameter.grad.abs().max().item()
+            torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=0, atol=atol, msg=name)
+
+
+def test_head_outputs_equal_torchvisions():
+    from torchvision.models.detection import retinanet_resnet50_fpn
+
+    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=7).eval()
+    state = theirs.state_dict()
+    for name, value in state.items():
+        if ".bn" in name and name.endswith("weight"):
+            value.fill_(0.5)
+    theirs.load_state_dict(state)
+    cfg = tiny_cfg(
+        "MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.WEIGHTS", "given below",
+        "MODEL.FPN.OUT_CHANNELS", 256, "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RETINANET.NUM_CONVS", 4, "MODEL.RETINANET.NUM_CLASSES", 7,
+    )  # fmt: skip
+    ours = build_model(cfg).eval()
+    result = ours.load_state_dict(from_torchvision(state), strict=False)
+    assert result.missing_keys == ["loss_normalizer"] and not result.unexpected_keys
+    x = torch.randn(2, 3, 128, 192)
+    with torch.no_grad():
+        want = theirs.head(list(theirs.backbone(x).values()))
+        features = ours.backbone(x)
+        logits, deltas = ours.head([features[name] for name in ours.head_in_features])
+
+    def flat(maps, width):  # L x (N, A·width, H, W) -> (N, R, width)
+        return torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, width) for m in maps], dim=1)
+
+    torch.testing.assert_close(flat(logits, 7), want["cls_logits"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(flat(deltas, 4), want["bbox_regression"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+@pytest.mark.parametrize("boxes", [BOXES, [[], []]], ids=["one image without objects", "no object in the batch"])
+def test_losses_are_finite_and_reach_every_parameter(boxes, num_classes):
+    model = build_model(tiny_cfg("MODEL.RETINANET.NUM_CLASSES", num_classes)).train()
+    inputs = make_inputs([(97, 130), (128, 64)], boxes, [[num_classes - 1] * len(b) for b in boxes])
+    losses = model(inputs)
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    without = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert without == []
+    if not any(boxes):
+        assert losses["loss_box_reg"] == 0
+
+
+def test_a_batch_of_two_gives_the_detections_of_two_single_images():
+    model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.005)).eval()
+    inputs = make_inputs([(96, 128), (96, 128)], [[], []], [[], []])
+    with torch.no_grad():
+        together = model(inputs)
+        for x, both in zip(inputs, together, strict=True):
+            alone = model([x])[0]["instances"]
+            assert len(alone) > 0
+            torch.testing.assert_close(both["instances"].scores, alone.scores, rtol=1e-4, atol=1e-6)
+
+
+def test_no_detection_above_the_threshold_gives_empty_instances():
+    model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.999)).eval()
+    (result,) = model(make_inputs([(64, 64)], [[]], [[]]))
+    assert len(result["instances"]) == 0 and result["instances"].pred_boxes.tensor.shape == (0, 4)
+
+
+def test_detections_come_in_the_size_that_is_asked_for():
+    model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0)).eval()
+    inputs = make_inputs([(64, 96)], [[]], [[]])
+    inputs[0]["height"], inputs[0]["width"] = 640, 960
+    instances = model(inputs)[0]["instances"]
+    assert instances.image_size == (640, 960)
+    assert instances.pred_boxes.tensor[:, 2].max() > 96 and instances.pred_boxes.tensor[:, 2].max() <= 960
+
+
+def test_the_normaliser_is_a_buffer_and_moves_by_a_tenth():
+    model = build_model(tiny_cfg()).train()
+    assert "loss_normalizer" in model.state_dict()
+    # 100 * 0.9 + 0.1 * 40 = 94
+    assert model.update_normalizer(40).item() == pytest.approx(94.0)
+    # a batch without foreground counts as one anchor: 94 * 0.9 + 0.1 = 84.7
+    assert model.update_normalizer(0).item() == pytest.approx(84.7)
+
+
+def test_training_without_instances_says_which_inputs_lack_them():
+    model = build_model(tiny_cfg()).train()
+    inputs = make_inputs([(64, 64), (64, 64)], [[], []], [[], []])
+    del inputs[1]["instances"]
+    with pytest.raises(ValueError, match=r"inputs \[1\] have none"):
+        model(inputs)
+
+
+def test_channels_last_changes_no_result():
+    inputs = make_inputs([(96, 128), (64, 64)], BOXES, [[0, 1, 2], []])
+    torch.manual_seed(3)
+    a = build_model(tiny_cfg("MODEL.CHANNELS_LAST", True)).train()
+    torch.manual_seed(3)
+    b = build_model(tiny_cfg("MODEL.CHANNELS_LAST", False)).train()
+    assert next(a.backbone.parameters()).is_contiguous(memory_format=torch.channels_last)
+    want = b(inputs)
+    for name, loss in a(inputs).items():
+        torch.testing.assert_close(loss, want[name], rtol=1e-4, atol=1e-6)
+
+
+def test_losses_stay_float32_under_autocast():
+    model = build_model(tiny_cfg()).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(make_inputs([(64, 64), (64, 64)], BOXES, [[0, 1, 2], []]))
+    assert all(loss.dtype == torch.float32 for loss in losses.values())

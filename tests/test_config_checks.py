@@ -1,0 +1,84 @@
+"""Mistakes that are caught at start-up, by name."""
+
+import logging
+
+import pytest
+import torch
+from conftest import BASE, ROOT, TINY
+
+from retina_plugin import load_config
+
+DIGITS = ROOT / "configs/digits/quickstart.yaml"
+CPU = ["MODEL.DEVICE", "cpu"]
+
+
+def test_the_class_count_comes_from_the_dataset():
+    assert load_config(DIGITS, CPU).MODEL.RETINANET.NUM_CLASSES == 10
+
+
+def test_a_class_count_that_disagrees_with_the_dataset_is_refused():
+    with pytest.raises(ValueError, match=r"NUM_CLASSES is 80, but the dataset digits_train has 10 classes \(0, 1, 2"):
+        load_config(DIGITS, [*CPU, "MODEL.RETINANET.NUM_CLASSES", "80"])
+
+
+def test_no_class_count_and_no_dataset_is_refused():
+    with pytest.raises(ValueError, match="none of DATASETS"):
+        load_config(BASE, CPU)
+
+
+def test_training_and_test_data_with_other_classes_are_refused():
+    with pytest.raises(ValueError, match="digits_train and bccd_val have different classes"):
+        load_config(DIGITS, [*CPU, "DATASETS.TEST", "('bccd_val',)"])
+
+
+@pytest.mark.parametrize(
+    "key, value, meant",
+    [("MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.RETINANET.NUM_CLASSES"), ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5, "MODEL.RETINANET.SCORE_THRESH_TEST")],
+)
+def test_keys_of_rcnn_are_refused_with_the_one_that_is_meant(key, value, meant):
+    with pytest.raises(ValueError, match=f"{key} is set to {value}, which has no effect on a RetinaNet; set {meant}"):
+        load_config(DIGITS, [*CPU, key, value])
+
+
+def test_all_problems_are_listed_at_once():
+    with pytest.raises(ValueError) as error:
+        load_config(DIGITS, [*CPU, "MODEL.ROI_HEADS.NUM_CLASSES", 3, "SOLVER.OPTIMIZER", "adam", "MODEL.RETINANET.NUM_CLASSES", 2])
+    assert all(part in str(error.value) for part in ("ROI_HEADS.NUM_CLASSES", "SOLVER.OPTIMIZER is 'adam'", "NUM_CLASSES is 2"))
+
+
+def test_another_meta_architecture_is_refused():
+    with pytest.raises(ValueError, match="META_ARCHITECTURE is 'RetinaNet'"):
+        load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNet"])
+
+
+@pytest.mark.parametrize("opts", [["MODEL.RESNETS.NORM", "FrozenBN"], ["MODEL.BACKBONE.FREEZE_AT", 2]])
+def test_frozen_random_layers_are_refused(opts):
+    with pytest.raises(ValueError, match="MODEL.WEIGHTS is empty"):
+        load_config(BASE, [*TINY, *opts])
+
+
+def test_the_schedule_scales_with_the_batch_and_the_log_says_so(caplog):
+    with caplog.at_level(logging.INFO, logger="retina_plugin"):
+        cfg = load_config(DIGITS, [
+            *CPU, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.BASE_LR", 0.01, "SOLVER.MAX_ITER", 100,
+            "SOLVER.STEPS", "(60, 80)", "SOLVER.WARMUP_ITERS", 10, "TEST.EVAL_PERIOD", 50, "SOLVER.CHECKPOINT_PERIOD", 25,
+        ])  # fmt: skip
+    assert cfg.SOLVER.BASE_LR == 0.0025
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == (400, (240, 320), 40)
+    assert (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD) == (200, 100)
+    said = caplog.text
+    assert "batch of 2 instead of 8" in said and "BASE_LR 0.01 -> 0.0025" in said and "MAX_ITER 100 -> 400" in said
+
+
+def test_without_a_reference_nothing_is_scaled():
+    cfg = load_config(DIGITS, [*CPU, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 500])
+    assert cfg.SOLVER.MAX_ITER == 500
+
+
+def test_the_device_falls_back_to_the_cpu_where_there_is_no_gpu():
+    assert load_config(DIGITS).MODEL.DEVICE == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_options_come_in_pairs():
+    with pytest.raises(ValueError, match="pairs"):
+        load_config(DIGITS, ["SOLVER.MAX_ITER"])

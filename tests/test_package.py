@@ -1,0 +1,84 @@
+"""The import rules of the design, and what `import retina_plugin` promises."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "retina_plugin"
+FORBIDDEN = {
+    # part: what it must not import (docs/architecture.md, "Who may know whom")
+    "registry": ["retina_plugin"],
+    "config": ["retina_plugin.data", "retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
+    "data": ["retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
+    "modeling": ["retina_plugin.data", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli", "retina_plugin.config"],
+    "modeling.losses": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling.assignment", "retina_plugin.modeling.postprocess", "retina_plugin.modeling.head", "retina_plugin.modeling.neck"],
+    "modeling.assignment": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling"],
+    "modeling.postprocess": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling"],
+    "modeling.backbone": ["retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
+    "modeling.neck": ["retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
+    "modeling.head": ["retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
+    "engine": ["retina_plugin.inference", "retina_plugin.cli"],
+    "evaluation": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.cli"],
+    "inference": ["retina_plugin.cli"],
+}  # fmt: skip
+
+
+def imports_of(path):
+    """Dotted names that a file imports, from its syntax tree."""
+    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], *([base] if base else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def files_of(part):
+    path = PACKAGE.joinpath(*part.split("."))
+    return sorted(path.rglob("*.py")) if path.is_dir() else [*path.parent.glob(f"{path.name}.py"), *path.parent.glob(f"{path.name}_*.py")]
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_import_rules(part):
+    files = files_of(part)
+    assert files, f"{part} does not exist"
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in files
+        for name in imports_of(file)
+        for forbidden in FORBIDDEN[part]
+        if name == forbidden or name.startswith(forbidden + ".")
+        if not (part.startswith("modeling.") and name.startswith(f"retina_plugin.{part}"))
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_the_command_line():
+    wrong = [str(f) for f in PACKAGE.rglob("*.py") if "cli" not in f.parts and f.name != "__main__.py" for n in imports_of(f) if n.startswith("retina_plugin.cli")]
+    assert wrong == []
+
+
+def test_nobody_uses_detectron2s_private_names_or_subclasses_its_retinanet():
+    wrong = [f"{f}: {n}" for f in PACKAGE.rglob("*.py") for n in imports_of(f) if n.startswith("detectron2") and (n.rsplit(".")[-1].startswith("_") or n.endswith(".RetinaNet"))]
+    assert wrong == []
+
+
+def test_every_source_file_has_a_test_file():
+    sources = {p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if not p.name.startswith("__")}
+    tests = {p.relative_to(ROOT / "tests") for p in (ROOT / "tests").rglob("test_*.py")}
+    assert sorted(str(s) for s in sources if s.with_name(f"test_{s.name}") not in tests) == []
+
+
+def test_in_a_fresh_process_the_import_alone_fills_the_registries():
+    program = (
+        "import retina_plugin; from detectron2.modeling import META_ARCH_REGISTRY, BACKBONE_REGISTRY; from detectron2.data import DatasetCatalog;"
+        "assert 'RetinaPluginNet' in META_ARCH_REGISTRY and 'build_retina_resnet' in BACKBONE_REGISTRY and 'digits_train' in DatasetCatalog;"
+        "import importlib, retina_plugin.modeling.losses.classification as c; importlib.reload(c)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd="/")
