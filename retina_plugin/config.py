@@ -60,6 +60,11 @@ def add_retina_config(cfg: CfgNode) -> None:
     # every case; "refuse" stops with the list.
     cfg.DATASETS.ON_PROBLEM = "drop"
 
+    # Strength of the random change of brightness, contrast and saturation in training, 0 (off) to 1.
+    cfg.INPUT.COLOR_JITTER = 0.0
+    # Flip training images upside down half of the time (INPUT.RANDOM_FLIP flips one way only).
+    cfg.INPUT.RANDOM_FLIP_VERTICAL = False
+
     # --- solver ------------------------------------------------------------------------------
     # "SGD" (SOLVER.MOMENTUM, NESTEROV) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"

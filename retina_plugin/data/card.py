@@ -110,13 +110,20 @@ class DatasetCard:
             result = FORMAT_REGISTRY.get(self.format)(root, self.splits[split], self.classes)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"dataset {name} (card {self.file}): {error}") from error
-        MetadataCatalog.get(name).set(**result.metadata)
+        self._set_metadata(split, **result.metadata)
         _PROBLEMS[name] = result.problems
         if result.problems:
             logger.warning("dataset %s: %s", name, describe(result.problems))
         if not any(record["annotations"] for record in result.records):
             logger.warning("dataset %s: %d images and not a single usable box", name, len(result.records))
         return result.records
+
+    def _set_metadata(self, split: str, **more) -> None:
+        """Describe a split to detectron2 anew: its entry refuses a change, which another root would be."""
+        name = f"{self.name}_{split}"
+        if name in MetadataCatalog:
+            MetadataCatalog.pop(name)
+        MetadataCatalog.get(name).set(thing_classes=self.classes, evaluator_type="coco", card=str(self.file.resolve()), **more)
 
 
 def dataset_problems(name: str) -> list[Problem]:
@@ -165,7 +172,7 @@ def register_card(file: str | os.PathLike) -> DatasetCard:
         if name in DatasetCatalog:
             raise ValueError(f"dataset card {file}: {name!r} is already registered" + (f" by {registered_by}" if registered_by else ""))
         DatasetCatalog.register(name, lambda split=split: card.load(split))
-        MetadataCatalog.get(name).set(thing_classes=card.classes, evaluator_type="coco", card=str(card.file.resolve()))
+        card._set_metadata(split)
     return card
 
 

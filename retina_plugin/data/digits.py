@@ -104,8 +104,8 @@ def _crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
 def _enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
     """The ink (h, w) in 0..1 of an 8x8 scan (0..16), cut to where it is visible and ``longer_side`` px long."""
     big = cv2.resize(scan.astype(np.float32) / 16, (128, 128), interpolation=cv2.INTER_CUBIC)
-    ink = np.clip((big - 0.3) / 0.4, 0, 1)  # steepen the soft edge of the enlarged scan
-    rows, cols = np.flatnonzero(ink.max(axis=1) > 0.5), np.flatnonzero(ink.max(axis=0) > 0.5)
+    ink = np.clip((big - 0.1) / 0.5, 0, 1)  # steepen the soft edge of the enlarged scan, keep its faint strokes
+    rows, cols = np.flatnonzero(ink.max(axis=1) > 0.4), np.flatnonzero(ink.max(axis=0) > 0.4)
     ink = ink[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     scale = longer_side / max(ink.shape)
     return cv2.resize(ink, (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))), interpolation=cv2.INTER_AREA)

@@ -28,7 +28,7 @@ def describe_model(cfg: CfgNode, model: torch.nn.Module) -> dict:
     return {
         "version": retina_plugin.__version__,
         "detectron2": detectron2.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a subclass of str otherwise, which safe loading refuses
         "class_names": list(names) if names else [str(k) for k in range(cfg.MODEL.RETINANET.NUM_CLASSES)],
         "config": dump_config(cfg),
         "anchors": [level.tolist() for level in model.anchor_generator.cell_anchors],

@@ -13,6 +13,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
 
 from retina_plugin.data.card import load_datasets
+from retina_plugin.data.mapper import build_train_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.precision import PrecisionTrainer, autocast, resolve_precision
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
@@ -68,7 +69,7 @@ class RetinaTrainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode):
         """Detectron2's loader, after the datasets were checked (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
-        return build_detection_train_loader(cfg, dataset=dataset)
+        return build_detection_train_loader(cfg, mapper=build_train_mapper(cfg), dataset=dataset)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:

@@ -1,0 +1,92 @@
+"""COCO JSON, sound and broken."""
+
+import json
+
+import pytest
+
+from retina_plugin.data.formats.coco import read_coco
+
+SPLIT = {"images": "images", "annotations": "a.json"}
+
+
+@pytest.fixture()
+def write(tmp_path):
+    """Write a small data set with changes; its categories have gaps and another order than the card."""
+    (tmp_path / "images").mkdir()
+    for name in ("one.jpg", "two.jpg"):
+        (tmp_path / "images" / name).touch()
+
+    def annotation(number, **changes):
+        return {"id": number, "image_id": 10, "category_id": 7, "bbox": [10, 20, 30, 10], "area": 300, "iscrowd": 0, **changes}
+
+    def write(annotations=(), images=None, categories=None):
+        images = images or [
+            {"id": 10, "file_name": "one.jpg", "width": 100, "height": 50},
+            {"id": 20, "file_name": "two.jpg", "width": 100, "height": 50},
+        ]
+        categories = categories or [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+        annotations = [annotation(i, **changes) for i, changes in enumerate(annotations, start=1)]
+        (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        return read_coco(tmp_path, SPLIT, ["cat", "dog"])
+
+    return write
+
+
+def test_records_have_xyxy_boxes_and_labels_in_the_order_of_the_card(write):
+    result = write([{}, {"category_id": 3, "iscrowd": 1}])
+    assert result.problems == []
+    first, second = result.records
+    assert (first["image_id"], first["width"], first["height"]) == (10, 100, 50) and first["file_name"].endswith("images/one.jpg")
+    assert [(a["bbox"], a["category_id"], a["iscrowd"]) for a in first["annotations"]] == [([10, 20, 40, 30], 1, 0), ([10, 20, 40, 30], 0, 1)]
+    assert second["annotations"] == [], "an image without objects stays"
+    assert result.metadata["thing_dataset_id_to_contiguous_id"] == {3: 0, 7: 1}
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"image_id": 99}, "belongs to an image that is not listed"),
+        ({"category_id": 5}, "category id 5 is not in the categories"),
+        ({"bbox": [1, 2, 3]}, "bbox must be four numbers"),
+        ({"bbox": ["a", 2, 3, 4]}, "bbox must be four numbers"),
+        ({"bbox": None}, "bbox must be four numbers"),
+        ({"bbox": [10, 10, 0, 5]}, "zero size"),
+        ({"bbox": [10, 10, -4, 5]}, "corners swapped"),
+        ({"bbox": [200, 10, 4, 5]}, "lies outside"),
+        ({"id": 1}, "annotation id is used twice"),
+    ],
+)
+def test_a_broken_annotation_is_named_and_left_out_and_the_others_stay(write, changes, said):
+    result = write([{}, changes])
+    assert len(result.problems) == 1 and said in str(result.problems[0]) and "a.json" in str(result.problems[0])
+    assert sum(len(record["annotations"]) for record in result.records) == 1
+
+
+def test_broken_images_are_named_and_left_out(write):
+    result = write([{}], images=[
+        {"id": 10, "file_name": "one.jpg", "width": 100, "height": 50},
+        {"id": 10, "file_name": "two.jpg", "width": 100, "height": 50},
+        {"id": 11, "file_name": "gone.jpg", "width": 100, "height": 50},
+        {"id": 12, "file_name": "two.jpg"},
+    ])  # fmt: skip
+    said = "\n".join(map(str, result.problems))
+    assert len(result.records) == 1
+    assert "image id is used twice" in said and "gone.jpg does not exist" in said and "lacks width, height" in said
+
+
+def test_a_category_that_the_card_does_not_have_is_left_out_by_name(write):
+    result = write([{"category_id": 9}], categories=[{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 9, "name": "bird"}])
+    assert "category 'bird' is not a class of the card" in str(result.problems[0])
+
+
+def test_categories_without_a_class_of_the_card_are_refused(write):
+    with pytest.raises(ValueError, match=r"\['cat'\] are not among them"):
+        write(categories=[{"id": 7, "name": "dog"}])
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", '{"images": []}'])
+def test_a_file_that_is_no_coco_json_is_refused(tmp_path, text):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match="is not a COCO JSON"):
+        read_coco(tmp_path, SPLIT, ["cat"])

@@ -1,0 +1,153 @@
+"""Cards: reading, registering, finding the data, and saying what is wrong."""
+
+import json
+import logging
+
+import pytest
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from retina_plugin.data.card import DatasetCard, dataset_problems, load_datasets, register_card
+from retina_plugin.data.problems import DatasetProblems
+
+CARD = {
+    "format": "coco", "classes": ["cat", "dog"], "root": "pets", "licence": "CC0", "source": "https://example.org/pets",
+    "splits": {"train": {"images": "images", "annotations": "a.json"}},
+}  # fmt: skip
+NAMES = iter(f"pets{i}" for i in range(1000))
+
+
+@pytest.fixture()
+def make_card(tmp_path):
+    """Write a card, and data of one good and one broken box unless told otherwise."""
+
+    def make(annotations=([1, 1, 10, 10], [5, 5, 0, 3]), **changes):
+        name = next(NAMES)
+        (tmp_path / "pets/images").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets/images/a.jpg").touch()
+        data = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 64}] if annotations is not None else [],
+            "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(annotations or [])],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        }
+        (tmp_path / "pets/a.json").write_text(json.dumps(data))
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({"name": name, **CARD, **changes}))
+        return name, file
+
+    return make
+
+
+def test_a_card_registers_without_reading_data_and_again_without_harm(make_card, tmp_path):
+    name, file = make_card()
+    (tmp_path / "pets/a.json").unlink()
+    register_card(file)
+    register_card(file)
+    assert MetadataCatalog.get(f"{name}_train").thing_classes == ["cat", "dog"]
+
+
+def test_loading_drops_what_is_broken_and_says_so(make_card, caplog):
+    name, file = make_card()
+    register_card(file)
+    with caplog.at_level(logging.WARNING):
+        (record,) = DatasetCatalog.get(f"{name}_train")
+    assert [a["bbox"] for a in record["annotations"]] == [[1, 1, 11, 11]]
+    assert len(dataset_problems(f"{name}_train")) == 1
+    assert "1 problem" in caplog.text and "zero size" in caplog.text
+    assert MetadataCatalog.get(f"{name}_train").json_file.endswith("a.json")
+
+
+def test_refusing_stops_with_the_whole_list_and_dropping_goes_on(make_card):
+    name, file = make_card([[1, 1, 9, 9], [5, 5, 0, 3], [90, 90, 5, 5]])
+    register_card(file)
+    assert len(load_datasets([f"{name}_train"], filter_empty=True, on_problem="drop")) == 1
+    with pytest.raises(DatasetProblems) as error:
+        load_datasets([f"{name}_train"], filter_empty=True, on_problem="refuse")
+    assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize("annotations", [None, [], [[5, 5, 0, 3]]], ids=["no images", "no boxes", "only broken boxes"])
+def test_nothing_to_train_on_is_said(make_card, annotations):
+    name, file = make_card(annotations)
+    register_card(file)
+    with pytest.raises(ValueError, match=f"nothing to train on in {name}_train"):
+        load_datasets([f"{name}_train"], filter_empty=True, on_problem="drop")
+
+
+def test_images_without_boxes_can_be_kept(make_card):
+    name, file = make_card([])
+    register_card(file)
+    assert len(load_datasets([f"{name}_train"], filter_empty=False, on_problem="drop")) == 1
+
+
+def test_the_root_comes_from_the_card_or_the_environment(make_card, monkeypatch, tmp_path):
+    name, file = make_card()
+    card = DatasetCard.from_file(file)
+    assert card.root_path() == tmp_path / "pets"
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
+    assert str(card.root_path()) == "/data/pets"
+    monkeypatch.setenv(f"RETINA_ROOT_{name.upper()}", "/elsewhere")
+    assert str(card.root_path()) == "/elsewhere"
+
+
+def test_missing_data_says_where_it_was_looked_for_and_what_to_set(make_card):
+    name, file = make_card(root="nowhere")
+    card = register_card(file)
+    with pytest.raises(FileNotFoundError, match=rf"nowhere. Get the data from https://example.org/pets.*{card.root_variable}"):
+        DatasetCatalog.get(f"{name}_train")
+
+
+def test_data_that_cannot_be_read_names_dataset_and_card(make_card, tmp_path):
+    name, file = make_card()
+    (tmp_path / "pets/a.json").write_text("{")
+    register_card(file)
+    with pytest.raises(ValueError, match=rf"dataset {name}_train \(card .*{name}.yaml\).*is not a COCO JSON"):
+        DatasetCatalog.get(f"{name}_train")
+
+
+def test_a_missing_annotation_file_is_named(make_card, tmp_path):
+    name, file = make_card()
+    (tmp_path / "pets/a.json").unlink()
+    register_card(file)
+    with pytest.raises(FileNotFoundError, match="a.json does not exist"):
+        DatasetCatalog.get(f"{name}_train")
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"format": "cocoo"}, "format is 'cocoo'; known"),
+        ({"classes": []}, "classes must be a list of names"),
+        ({"classes": [0, 1]}, "quote numbers"),
+        ({"classes": ["cat", "cat"]}, "a name twice"),
+        ({"splits": {"train": "a.json"}}, "splits must map names"),
+        ({"generator": "magic"}, "generator is 'magic'"),
+        ({"licens": "MIT"}, "unknown key 'licens'"),
+    ],
+)
+def test_a_wrong_card_is_refused_with_the_reason(make_card, changes, said):
+    _, file = make_card(**changes)
+    with pytest.raises(ValueError, match=said):
+        register_card(file)
+
+
+def test_all_that_is_wrong_with_a_card_is_said_at_once(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: x\nformat: nope\n")
+    with pytest.raises(ValueError) as error:
+        DatasetCard.from_file(tmp_path / "c.yaml")
+    assert all(part in str(error.value) for part in ("lacks 'classes'", "lacks 'root'", "lacks 'splits'", "format is 'nope'"))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "name: [\n", "x: !!python/object/apply:os.getcwd []\n"])
+def test_a_file_that_is_no_card_is_refused(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ValueError, match="dataset card"):
+        DatasetCard.from_file(tmp_path / "c.yaml")
+
+
+def test_a_name_that_is_taken_is_refused(make_card):
+    _, file = make_card(splits={"train": {"images": "images", "annotations": "a.json"}})
+    text = file.read_text().replace(file.stem, "digits")
+    file.write_text(text)
+    with pytest.raises(ValueError, match="'digits_train' is already registered"):
+        register_card(file)

@@ -1,0 +1,82 @@
+"""What a checkpoint says about itself, and which files are read."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY
+from detectron2.modeling import build_model
+
+import retina_plugin
+from retina_plugin import load_config
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info, read_torch
+
+DIGITS = ROOT / "configs/digits/quickstart.yaml"
+SMALL = [o for o in TINY]
+SMALL[SMALL.index("MODEL.RETINANET.NUM_CLASSES") + 1] = 10
+
+
+@pytest.fixture()
+def cfg(tmp_path):
+    return load_config(DIGITS, [*SMALL, "OUTPUT_DIR", str(tmp_path)])
+
+
+@pytest.fixture()
+def saved(cfg, tmp_path):
+    model = build_model(cfg)
+    model.loss_normalizer.fill_(42.0)
+    RetinaCheckpointer(model, str(tmp_path), cfg=cfg).save("model", iteration=7)
+    return model, tmp_path / "model.pth"
+
+
+def test_it_explains_itself(saved, cfg):
+    info = read_info(saved[1])
+    assert info["version"] == retina_plugin.__version__
+    assert info["class_names"] == [str(d) for d in range(10)]
+    assert "NEEDS_IMPORT_RETINA_PLUGIN" in info["config"] and "DEPTH: 18" in info["config"]
+    assert len(info["anchors"]) == len(cfg.MODEL.RETINANET.LEVELS) and len(info["anchors"][0]) == 9
+    assert read_torch(saved[1])["iteration"] == 7
+
+
+def test_loading_restores_everything_the_normaliser_too(saved, cfg):
+    model, path = saved
+    other = build_model(cfg)
+    RetinaCheckpointer(other, cfg=cfg).load(str(path))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert other.loss_normalizer == 42.0
+
+
+def test_detectron2s_own_checkpointer_reads_it(saved, cfg):
+    from detectron2.checkpoint import DetectionCheckpointer
+
+    other = build_model(cfg)
+    DetectionCheckpointer(other).load(str(saved[1]))
+    assert torch.equal(other.head.cls_score.weight, saved[0].head.cls_score.weight)
+
+
+def test_a_pickle_of_imagenet_weights_is_read(cfg, tmp_path):
+    model = build_model(cfg)
+    array = np.full(tuple(model.backbone.bottom_up.res2[0].conv1.weight.shape), 0.5, dtype=np.float32)
+    content = {"model": {"res2.0.conv1.weight": array}, "__author__": "someone", "matching_heuristics": True}
+    (tmp_path / "R-18.pkl").write_bytes(pickle.dumps(content))
+    RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "R-18.pkl"))
+    assert (model.backbone.bottom_up.res2[0].conv1.weight == 0.5).all()
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_a_file_that_would_run_code_is_not_read(cfg, tmp_path, capsys):
+    torch.save({"model": {}, "extra": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "evil.pth"))
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_foreign_checkpoint_has_no_description(tmp_path):
+    torch.save({"model": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="no description of the plugin"):
+        read_info(tmp_path / "foreign.pth")

@@ -1,0 +1,67 @@
+"""train_net.py as people call it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from test_trainer import SMALL
+
+DIGITS = "configs/digits/quickstart.yaml"
+SHORT = ["SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2]
+
+
+def call(*words, launcher=(), env=()):
+    command = [*(launcher or [sys.executable]), "train_net.py", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **dict(env)}, timeout=300)
+
+
+def test_train_resume_and_evaluate(small_digits, tmp_path):
+    common = ["--config-file", DIGITS]
+    opts = [*SMALL, *SHORT, "OUTPUT_DIR", tmp_path]
+    result = call(*common, *opts)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "training on cpu in float32" in result.stdout and "eta" in result.stdout
+    assert {"config.yaml", "environment.txt", "log.txt", "metrics.json", "results.json", "coco_table.md", "model_final.pth"} <= {p.name for p in tmp_path.iterdir()}
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert sum("training on cpu" in line for line in lines) == 1, "logged once"
+    trained = json.loads((tmp_path / "results.json").read_text())
+
+    result = call(*common, "--eval-only", *opts, "MODEL.WEIGHTS", tmp_path / "model_final.pth")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "results.json").read_text())["bbox"]["AP"] == pytest.approx(trained["bbox"]["AP"], nan_ok=True)
+
+    result = call(*common, "--resume", *opts, "SOLVER.MAX_ITER", 6)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "resumed at iteration 4 of 6" in result.stdout
+
+
+def test_two_processes_under_torchrun_share_one_normaliser(small_digits, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29711"]
+    result = call("--config-file", DIGITS, *SMALL, *SHORT, "OUTPUT_DIR", tmp_path, launcher=launcher, env={"OMP_NUM_THREADS": "1"}.items())
+    assert result.returncode == 0, result.stderr[-3000:]
+    state = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert state["model"]["loss_normalizer"] < 100
+    assert (tmp_path / "log.txt.rank1").exists()
+
+
+@pytest.mark.parametrize(
+    "opts, said",
+    [
+        (["--config-file", "nowhere.yaml"], "error: config file 'nowhere.yaml' does not exist"),
+        (["--config-file", DIGITS, "MODEL.RETINANET.NUM_CLASES", "3"], "did you mean MODEL.RETINANET.NUM_CLASSES?"),
+        (["--config-file", DIGITS, "MODEL.ROI_HEADS.NUM_CLASSES", "3"], "has no effect on a RetinaNet"),
+        (["--config-file", DIGITS, "MODEL.RETINANET.NUM_CLASSES", "80"], "the dataset digits_train has 10 classes"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(opts, said):
+    result = call(*opts)
+    assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr
+
+
+def test_more_gpus_than_there_are():
+    result = call("--config-file", DIGITS, "--num-gpus", torch.cuda.device_count() + 2)
+    assert result.returncode == 1 and "found here" in result.stderr

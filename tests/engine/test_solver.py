@@ -1,0 +1,65 @@
+"""Optimizers and the one-cycle schedule."""
+
+import math
+
+import pytest
+import torch
+from conftest import tiny_cfg
+from torch import nn
+
+from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
+
+
+def model():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_sgd_and_adamw_read_their_keys():
+    sgd = build_optimizer(tiny_cfg("SOLVER.MOMENTUM", 0.8), model())
+    assert isinstance(sgd, torch.optim.SGD) and sgd.param_groups[0]["momentum"] == 0.8
+    adamw = build_optimizer(tiny_cfg("SOLVER.OPTIMIZER", "AdamW", "SOLVER.WEIGHT_DECAY", 0.05, "SOLVER.WEIGHT_DECAY_NORM", 0.0), model())
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert sorted({g["weight_decay"] for g in adamw.param_groups}) == [0.0, 0.05]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_gradients_are_clipped_where_asked(name):
+    cfg = tiny_cfg("SOLVER.OPTIMIZER", name, "SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5)
+    net = model()
+    optimizer = build_optimizer(cfg, net)
+    for p in net.parameters():
+        p.grad = torch.full_like(p, 10.0)
+    optimizer.step()
+    assert all(p.grad.abs().max() <= 0.5 for p in net.parameters())
+
+
+def rates(*opts):
+    cfg = tiny_cfg("SOLVER.BASE_LR", 1.0, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "SOLVER.WARMUP_FACTOR", 0.1, *opts)
+    optimizer = build_optimizer(cfg, model())
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    result = []
+    for _ in range(100):
+        result.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return result
+
+
+def test_one_cycle_rises_along_a_cosine_and_falls_along_one():
+    lr = rates("SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.BASE_LR_END", 0.0)
+    assert lr[0] == pytest.approx(0.1)
+    assert lr[10] == pytest.approx(0.55)  # half way up: (0.1 + 1) / 2
+    assert lr[20] == pytest.approx(1.0)
+    assert lr[60] == pytest.approx(0.5)  # half way down
+    assert lr[80] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.75)))
+
+
+@pytest.mark.parametrize("name", ["WarmupMultiStepLR", "WarmupCosineLR"])
+def test_detectron2s_schedules_still_work(name):
+    lr = rates("SOLVER.LR_SCHEDULER_NAME", name, "SOLVER.STEPS", "(60,)")
+    assert lr[0] == pytest.approx(0.1) and lr[20] > 0.85 and lr[99] < 0.2
+
+
+def test_one_cycle_without_a_rise_is_refused():
+    with pytest.raises(ValueError, match="WARMUP_ITERS"):
+        rates("SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.WARMUP_ITERS", 100)

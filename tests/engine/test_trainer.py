@@ -1,0 +1,81 @@
+"""Training through Detectron2's trainer: it learns, resumes, evaluates."""
+
+import math
+
+import pytest
+import torch
+from conftest import ROOT, TINY
+
+from retina_plugin import load_config
+from retina_plugin.data.problems import DatasetProblems
+from retina_plugin.engine import RetinaTrainer
+
+DIGITS = ROOT / "configs/digits/quickstart.yaml"
+SMALL = [*TINY, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.AMP.ENABLED", False]
+SMALL[SMALL.index("MODEL.RETINANET.NUM_CLASSES") + 1] = 10
+
+
+def cfg_for(folder, *opts):
+    return load_config(DIGITS, [*SMALL, "OUTPUT_DIR", str(folder), *opts])
+
+
+def test_it_trains_writes_and_evaluates(small_digits, tmp_path):
+    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2)
+    trainer = RetinaTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert set(trainer._last_eval_results["bbox"]) >= {"AP", "AP50", "AP-0", "AP-9"}
+    assert {"model_0000001.pth", "model_final.pth", "metrics.json", "last_checkpoint"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_resuming_restores_weights_optimizer_schedule_and_normaliser(small_digits, tmp_path):
+    half = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "DATASETS.TEST", ())
+    first = RetinaTrainer(half)
+    first.resume_or_load(resume=False)
+    first.max_iter = 2  # stopped half way
+    first.train()
+    second = RetinaTrainer(half)
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 2
+    for (name, a), (_, b) in zip(first.model.state_dict().items(), second.model.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    assert second.model.loss_normalizer != 100
+    moments = [state["exp_avg"] for state in second.optimizer.state.values()]
+    assert moments and any(m.abs().sum() > 0 for m in moments)
+    assert second.scheduler.state_dict()["last_epoch"] == first.scheduler.state_dict()["last_epoch"]
+
+
+@pytest.mark.slow
+def test_two_images_are_learnt_by_heart(small_digits, tmp_path):
+    cfg = cfg_for(
+        tmp_path, "SOLVER.MAX_ITER", 150, "SOLVER.WARMUP_ITERS", 20, "MODEL.FPN.OUT_CHANNELS", 32, "INPUT.MIN_SIZE_TRAIN", "(192,)",
+        "INPUT.COLOR_JITTER", 0.0, "SOLVER.BASE_LR", 0.003, "DATASETS.TRAIN", "('digits_val',)", "SOLVER.IMS_PER_BATCH", 4,
+    )  # fmt: skip
+    trainer = RetinaTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    results = RetinaTrainer.test(cfg, trainer.model)
+    assert results["bbox"]["AP50"] > 60
+
+
+def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatch):
+    from retina_plugin.data import card
+    from retina_plugin.data.problems import Problem
+
+    load = card.DatasetCard.load
+
+    def load_with_problem(self, split):
+        records = load(self, split)
+        card._PROBLEMS[f"{self.name}_{split}"] = [Problem("f.json", "is wrong")]
+        return records
+
+    monkeypatch.setattr(card.DatasetCard, "load", load_with_problem)
+    RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "drop"))
+    with pytest.raises(DatasetProblems, match="is wrong"):
+        RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "refuse"))
+
+
+def test_no_predictions_at_all_do_not_crash_the_evaluation(small_digits, tmp_path):
+    cfg = cfg_for(tmp_path, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.999)
+    results = RetinaTrainer.test(cfg, RetinaTrainer.build_model(cfg))
+    assert results["bbox"]["AP"] == 0 or math.isnan(results["bbox"]["AP"])

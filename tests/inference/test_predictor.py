@@ -1,0 +1,69 @@
+"""Predicting from the checkpoint alone, and with Detectron2's predictor in a fresh process."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+from test_trainer import SMALL
+
+from retina_plugin import load_config, load_predictor
+from retina_plugin.config import dump_config
+from retina_plugin.engine.checkpoint import INFO_KEY, RetinaCheckpointer
+
+DIGITS = ROOT / "configs/digits/quickstart.yaml"
+IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    cfg = load_config(DIGITS, SMALL)
+    torch.manual_seed(0)
+    RetinaCheckpointer(build_model(cfg), str(folder), cfg=cfg).save("model")
+    (folder / "config.yaml").write_text(dump_config(cfg))
+    cv2.imwrite(str(folder / "image.png"), IMAGE)
+    return folder / "model.pth"
+
+
+def test_the_checkpoint_is_enough(checkpoint):
+    predictor = load_predictor(str(checkpoint), score_thresh=0.0, device="cpu")
+    instances = predictor(IMAGE)["instances"]
+    assert predictor.metadata.thing_classes == [str(d) for d in range(10)]
+    assert instances.image_size == (60, 80) and len(instances) == 100
+    assert len(load_predictor(str(checkpoint), score_thresh=0.9, device="cpu")(IMAGE)["instances"]) == 0
+
+
+def test_in_a_fresh_process_importing_the_plugin_is_all_that_detectron2s_predictor_needs(checkpoint):
+    program = f"""
+import cv2, retina_plugin
+from detectron2.engine import DefaultPredictor
+cfg = retina_plugin.load_config({str(checkpoint.with_name("config.yaml"))!r}, ["MODEL.WEIGHTS", {str(checkpoint)!r}, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0])
+predictor = DefaultPredictor(cfg)
+found = predictor(cv2.imread({str(checkpoint.with_name("image.png"))!r}))["instances"]
+print(len(found), [predictor.metadata.thing_classes[k] for k in found.pred_classes[:3]])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.startswith("100 ['"), result.stderr
+
+
+def test_class_names_that_differ_from_the_registered_ones_are_the_checkpoints(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content[INFO_KEY]["class_names"] = [f"digit {d}" for d in range(10)]
+    torch.save(content, tmp_path / "renamed.pth")
+    predictor = load_predictor(str(tmp_path / "renamed.pth"), device="cpu")
+    assert predictor.metadata.thing_classes[3] == "digit 3"
+    assert MetadataCatalog.get("digits_val").thing_classes[3] == "3"
+
+
+def test_a_missing_file_and_a_foreign_file_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_predictor(str(tmp_path / "gone.pth"))
+    torch.save({"model": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="no description"):
+        load_predictor(str(tmp_path / "foreign.pth"))
