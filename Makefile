@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test setup doctor clean
+.PHONY: quickstart test setup venv doctor clean
 
 quickstart: setup
 	$(PY) -m retina_plugin quickstart
@@ -14,9 +14,14 @@ test: setup
 
 setup: $(READY)
 
-# Runs again only when what has to be installed changes.
-$(READY): requirements.txt requirements-detectron2.txt setup.py
+venv: $(PY)
+
+$(PY):
+	$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed: make PYTHON=python3.11 ...' if sys.version_info < (3, 10) else 0)"
 	$(PYTHON) -m venv $(VENV)
+
+# Runs again only when what has to be installed changes. A detectron2 that can be imported stays.
+$(READY): requirements.txt requirements-detectron2.txt setup.py | $(PY)
 	$(PY) -m pip install -r requirements.txt
 	$(PY) -c "import detectron2" 2>/dev/null || $(PY) -m pip install --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
 	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" -r requirements-detectron2.txt

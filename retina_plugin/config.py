@@ -109,7 +109,14 @@ def dump_config(cfg: CfgNode) -> str:
     """The whole config as YAML that loads alone, with the key that names the plugin first."""
     data = yaml.safe_load(cfg.dump())
     first = "NEEDS_IMPORT_RETINA_PLUGIN"
-    return yaml.safe_dump({first: data.pop(first), **data}, sort_keys=False)
+    return yaml.dump({first: data.pop(first), **data}, Dumper=_PlainDumper, sort_keys=False)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes a value that occurs twice twice, where YAML would put a reference that people stumble over."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def _prepare(loaded: CfgNode, opts: list[str] | tuple[str, ...], where: str) -> CfgNode:

@@ -62,10 +62,9 @@ def examine() -> list[Finding]:
     findings = [Finding("Python", f"{platform.python_version()}, {sys.executable}", "use Python 3.10 or newer" if too_old else None, too_old)]
     findings += [_module(name, mend) for name, mend in REQUIRED.items()]
     findings += _detectron2()
-    if not any(finding.fatal and finding.name == "torch" for finding in findings):
-        findings += _device()
-    findings.append(_plugin(blocked=any(finding.fatal for finding in findings)))
-    return findings
+    if any(finding.fatal for finding in findings):
+        return [*findings, Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True)]
+    return [*findings, *_device(), _plugin()]
 
 
 def _module(name: str, mend: str) -> Finding:
@@ -119,9 +118,7 @@ def _device() -> list[Finding]:
     return findings
 
 
-def _plugin(blocked: bool) -> Finding:
-    if blocked:
-        return Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True)
+def _plugin() -> Finding:
     try:
         plugin = importlib.import_module("retina_plugin")
         from detectron2.modeling import META_ARCH_REGISTRY

@@ -9,7 +9,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
-from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
 
 from retina_plugin.data.card import load_datasets
@@ -17,6 +16,7 @@ from retina_plugin.data.mapper import build_train_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.precision import PrecisionTrainer, autocast, resolve_precision
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
+from retina_plugin.evaluation import BoxEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,9 @@ class RetinaTrainer(DefaultTrainer):
         return build_detection_train_loader(cfg, mapper=build_train_mapper(cfg), dataset=dataset)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        """COCO's box AP; annotations that are no COCO JSON are converted by Detectron2."""
-        return COCOEvaluator(dataset_name, tasks=("bbox",), distributed=True, output_dir=cfg.OUTPUT_DIR, allow_cached_coco=False)
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> BoxEvaluator:
+        """COCO's box AP, whatever the format of the annotations."""
+        return BoxEvaluator(dataset_name, output_dir=cfg.OUTPUT_DIR)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> OrderedDict:

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, tiny_cfg
 from detectron2.modeling import build_model
 
 import retina_plugin
@@ -55,7 +55,8 @@ def test_detectron2s_own_checkpointer_reads_it(saved, cfg):
     assert torch.equal(other.head.cls_score.weight, saved[0].head.cls_score.weight)
 
 
-def test_a_pickle_of_imagenet_weights_is_read(cfg, tmp_path):
+def test_a_pickle_of_imagenet_weights_is_read(tmp_path):
+    cfg = tiny_cfg()
     model = build_model(cfg)
     array = np.full(tuple(model.backbone.bottom_up.res2[0].conv1.weight.shape), 0.5, dtype=np.float32)
     content = {"model": {"res2.0.conv1.weight": array}, "__author__": "someone", "matching_heuristics": True}

@@ -1,7 +1,5 @@
 """Training through Detectron2's trainer: it learns, resumes, evaluates."""
 
-import math
-
 import pytest
 import torch
 from conftest import ROOT, TINY
@@ -20,7 +18,7 @@ def cfg_for(folder, *opts):
 
 
 def test_it_trains_writes_and_evaluates(small_digits, tmp_path):
-    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2)
+    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001)
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -46,16 +44,16 @@ def test_resuming_restores_weights_optimizer_schedule_and_normaliser(small_digit
 
 
 @pytest.mark.slow
-def test_two_images_are_learnt_by_heart(small_digits, tmp_path):
+def test_four_images_are_learnt_by_heart(small_digits, tmp_path):
     cfg = cfg_for(
-        tmp_path, "SOLVER.MAX_ITER", 150, "SOLVER.WARMUP_ITERS", 20, "MODEL.FPN.OUT_CHANNELS", 32, "INPUT.MIN_SIZE_TRAIN", "(192,)",
-        "INPUT.COLOR_JITTER", 0.0, "SOLVER.BASE_LR", 0.003, "DATASETS.TRAIN", "('digits_val',)", "SOLVER.IMS_PER_BATCH", 4,
+        tmp_path, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.RETINANET.NUM_CONVS", 2,
+        "DATASETS.TRAIN", "('digits_val',)", "SOLVER.IMS_PER_BATCH", 4,
     )  # fmt: skip
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
     results = RetinaTrainer.test(cfg, trainer.model)
-    assert results["bbox"]["AP50"] > 60
+    assert results["bbox"]["AP50"] > 90
 
 
 def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatch):
@@ -73,9 +71,3 @@ def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatc
     RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "drop"))
     with pytest.raises(DatasetProblems, match="is wrong"):
         RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "refuse"))
-
-
-def test_no_predictions_at_all_do_not_crash_the_evaluation(small_digits, tmp_path):
-    cfg = cfg_for(tmp_path, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.999)
-    results = RetinaTrainer.test(cfg, RetinaTrainer.build_model(cfg))
-    assert results["bbox"]["AP"] == 0 or math.isnan(results["bbox"]["AP"])

@@ -1,0 +1,51 @@
+"""Evaluation: the ground truth scores 100, nothing scores 0, VOC works like COCO."""
+
+import pytest
+import torch
+import yaml
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+
+from retina_plugin.data.card import register_card
+from retina_plugin.evaluation import BoxEvaluator
+
+
+def evaluate(name, folder, detect):
+    evaluator = BoxEvaluator(name, output_dir=str(folder))
+    evaluator.reset()
+    for record in DatasetCatalog.get(name):
+        evaluator.process([record], [{"instances": detect(record)}])
+    return evaluator.evaluate()["bbox"]
+
+
+def truth(record):
+    size = (record["height"], record["width"])
+    boxes = torch.tensor([a["bbox"] for a in record["annotations"]], dtype=torch.float32).reshape(-1, 4)
+    classes = torch.tensor([a["category_id"] for a in record["annotations"]], dtype=torch.int64)
+    return Instances(size, pred_boxes=Boxes(boxes), scores=torch.ones(len(boxes)), pred_classes=classes)
+
+
+def test_the_ground_truth_scores_a_hundred(small_digits, tmp_path):
+    assert evaluate("digits_val", tmp_path, truth)["AP"] == pytest.approx(100)
+
+
+def test_no_detection_at_all_scores_zero_and_says_so(small_digits, tmp_path, caplog):
+    results = evaluate("digits_val", tmp_path, lambda record: truth(record)[torch.zeros(0, dtype=torch.int64)])
+    assert results["AP"] == 0.0 and results["AP50"] == 0.0
+    assert "not one detection on digits_val" in caplog.text
+
+
+def test_voc_annotations_are_converted(tmp_path):
+    for folder in ("images", "xml"):
+        (tmp_path / "v" / folder).mkdir(parents=True)
+    (tmp_path / "v/images/a.jpg").touch()
+    (tmp_path / "v/list.txt").write_text("a\n")
+    (tmp_path / "v/xml/a.xml").write_text(
+        "<annotation><filename>a.jpg</filename><size><width>90</width><height>60</height></size><object><name>cat</name><bndbox>"
+        "<xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>"
+    )
+    card = {"name": "voc_eval", "format": "voc", "root": "v", "classes": ["cat"], "licence": "-", "source": "-",
+            "splits": {"val": {"images": "images", "annotations": "xml", "image_set": "list.txt"}}}  # fmt: skip
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
+    register_card(tmp_path / "card.yaml")
+    assert evaluate("voc_eval_val", tmp_path, truth)["AP"] == pytest.approx(100)

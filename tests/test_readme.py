@@ -1,0 +1,55 @@
+"""What the README says is so."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from retina_plugin.data.card import DatasetCard
+from retina_plugin.config_checks import all_keys
+from retina_plugin import add_retina_config
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "datasets/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_pictures_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not link.startswith("http")]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_key_that_is_named_exists(page):
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    keys = all_keys(cfg)
+    named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|DATASETS|DATALOADER|TEST)(?:\.[A-Z0-9_]+)+", page.read_text()))
+    assert sorted(key for key in named if key not in keys and not any(k.startswith(key + ".") for k in keys)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_config_that_is_named_exists(page):
+    named = re.findall(r"configs/[\w./-]+\.yaml", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_card_in_the_readme_is_one(tmp_path):
+    (tmp_path / "pets.yaml").write_text(re.search(r"```yaml\n(.*?)```", README, re.S)[1])
+    assert DatasetCard.from_file(tmp_path / "pets.yaml").classes == ["cat", "dog"]
+    assert yaml.safe_load((tmp_path / "pets.yaml").read_text())["name"] == "pets"
+
+
+def test_the_python_in_the_readme_compiles_and_the_make_targets_exist():
+    for block in re.findall(r"```python\n(.*?)```", README + (ROOT / "docs/architecture.md").read_text(), re.S):
+        compile(block, "README.md", "exec")
+    for target in set(re.findall(r"^make (\w+)", README, re.M)):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_ci_runs_what_the_readme_says():
+    assert "make test" in (ROOT / ".ci/run").read_text() and "make test" in README
