@@ -7,10 +7,7 @@ import yaml
 
 from detectron2.config import CfgNode, get_cfg
 
-from retina_plugin.config_checks import check_config, resolve_config, unknown_keys_message
-
-CONFIG_VERSION = 1
-"""Value of NEEDS_IMPORT_RETINA_PLUGIN: the version of the plugin's keys."""
+from retina_plugin.config_checks import CONFIG_VERSION, check_config, resolve_config, unknown_keys_message
 
 
 def add_retina_config(cfg: CfgNode) -> None:
@@ -116,6 +113,7 @@ class _PlainDumper(yaml.SafeDumper):
     """Writes a value that occurs twice twice, where YAML would put a reference that people stumble over."""
 
     def ignore_aliases(self, data: object) -> bool:
+        """Every value is written out."""
         return True
 
 

@@ -12,6 +12,9 @@ logger = logging.getLogger(__name__)
 
 META_ARCHITECTURE = "RetinaPluginNet"
 
+CONFIG_VERSION = 1
+"""Value of NEEDS_IMPORT_RETINA_PLUGIN: the version of the plugin's keys."""
+
 RCNN_KEYS = {
     "MODEL.ROI_HEADS.NUM_CLASSES": "MODEL.RETINANET.NUM_CLASSES (left out, it follows from the dataset)",
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "MODEL.RETINANET.SCORE_THRESH_TEST",
@@ -129,6 +132,8 @@ def check_config(cfg: CfgNode) -> None:
     """
     defaults = get_cfg()
     problems = []
+    if cfg.NEEDS_IMPORT_RETINA_PLUGIN != CONFIG_VERSION:
+        problems.append(f"the config is of version {cfg.NEEDS_IMPORT_RETINA_PLUGIN}; this plugin reads version {CONFIG_VERSION}")
     if cfg.MODEL.META_ARCHITECTURE != META_ARCHITECTURE:
         problems.append(f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; the plugin's is {META_ARCHITECTURE!r} (start from Base-RetinaNet.yaml)")
     for key, meant in RCNN_KEYS.items():

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Tests run in two processes beside one another (pytest -n 2), and some start processes of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

@@ -3,6 +3,7 @@
 import logging
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 
@@ -10,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
 from detectron2.modeling import build_model
+from detectron2.solver import LRMultiplier
 
 from retina_plugin.data.card import load_datasets
 from retina_plugin.data.mapper import build_train_mapper
@@ -61,12 +63,12 @@ class RetinaTrainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer):
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
         """See :func:`retina_plugin.engine.solver.build_lr_scheduler`."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode):
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
         """Detectron2's loader, after the datasets were checked (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
         return build_detection_train_loader(cfg, mapper=build_train_mapper(cfg), dataset=dataset)

@@ -53,6 +53,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> object:
+        """What an opcode of the file may call."""
         if (module, name) in self.ALLOWED:
             return self.ALLOWED[module, name]
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in ("_reconstruct", "scalar"):
@@ -122,7 +123,7 @@ def from_timm(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     holds for the EfficientNet-Lite files that carry other names for the same network.
 
     Args:
-        state: of the classifier.
+        state: of the classifier, tensors of any shape, such as (C, Cin, 3, 3), by name.
         net: timm's ``features_only`` network, the target.
 
     Raises:
@@ -138,7 +139,12 @@ def from_timm(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
 
 
 def adopt_names(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Give the weights of another library the names of ``model``; the plugin's and detectron2's pass unchanged."""
+    """Give the weights of another library the names of ``model``; the plugin's and detectron2's pass unchanged.
+
+    Args:
+        state: tensors by name, with the shapes of the same layers of ``model``, such as (C, Cin, 3, 3).
+        model: the detector.
+    """
     if any(name.startswith(("backbone.bottom_up.", "module.backbone.bottom_up.")) for name in state):
         return state
     bottom_up = getattr(model.backbone, "bottom_up", None)

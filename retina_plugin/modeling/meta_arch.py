@@ -206,7 +206,11 @@ class RetinaPluginNet(nn.Module):
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:
-        """Move ``loss_normalizer`` () towards the foreground anchors of a batch, averaged over GPUs, and return it."""
+        """Move ``loss_normalizer`` towards the foreground anchors of a batch, averaged over GPUs.
+
+        Returns:
+            The new value (), float32: 0.9 x the old value + 0.1 x max(num_foreground, 1).
+        """
         count = torch.full_like(self.loss_normalizer, max(num_foreground, 1))
         if comm.get_world_size() > 1:
             torch.distributed.all_reduce(count)
@@ -220,7 +224,8 @@ class RetinaPluginNet(nn.Module):
         """Detections of each image, in pixels of the ("height", "width") it asks for, else of the network input.
 
         Args:
-            anchors, pred_logits, pred_anchor_deltas: as in :meth:`losses`.
+            anchors: L ``Boxes`` of (Ri, 4).
+            pred_logits, pred_anchor_deltas: L x (N, Ri, K) and L x (N, Ri, 4).
             images: the batch, for the sizes without padding.
             batched_inputs: N dicts.
         """
