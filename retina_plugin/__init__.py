@@ -14,10 +14,15 @@ or, from the checkpoint alone, ``retina_plugin.load_predictor("output/quickstart
 __version__ = "0.1.0"
 
 import sys
+import warnings
 
 try:
-    from . import data, modeling  # noqa: F401  (registered on import)
-    from .config import add_retina_config, load_config
+    with warnings.catch_warnings():
+        # fvcore and detectron2 script some functions with torch.jit, which torch says is going away.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+        from . import data, modeling  # noqa: F401  (registered on import)
+        from .config import add_retina_config, load_config
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:

@@ -65,6 +65,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     # --- solver ------------------------------------------------------------------------------
     # "SGD" (SOLVER.MOMENTUM, NESTEROV) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Learning rate of the bottom-up network relative to BASE_LR; below 1 keeps more of pretrained weights.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     # Images a batch that BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and the checkpoint and evaluation
     # periods are meant for. If IMS_PER_BATCH differs, they are scaled together, linearly (Goyal et
     # al. 2017). 0: never scale.

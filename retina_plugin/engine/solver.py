@@ -10,18 +10,25 @@ from detectron2.solver.lr_scheduler import LRMultiplier
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """SGD by detectron2's own builder, or AdamW with the same keys and gradient clipping."""
-    if cfg.SOLVER.OPTIMIZER == "SGD":
-        return solver.build_optimizer(cfg, model)
+    """SGD or AdamW with detectron2's keys for weight decay, biases and gradient clipping.
+
+    The weights below the pyramid learn at SOLVER.BACKBONE_LR_FACTOR x BASE_LR.
+    """
+    factor = cfg.SOLVER.BACKBONE_LR_FACTOR
     params = get_default_optimizer_params(
         model,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        lr_factor_func=lambda name: factor if name.startswith("backbone.bottom_up.") else 1.0,
     )
     fused = next(model.parameters()).is_cuda
-    optimizer = torch.optim.AdamW(params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=fused, foreach=not fused)
+    common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY, "fused": fused, "foreach": not fused}
+    if cfg.SOLVER.OPTIMIZER == "AdamW":
+        optimizer = torch.optim.AdamW(params, **common)
+    else:
+        optimizer = torch.optim.SGD(params, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **common)
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from conftest import tiny_cfg
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer as detectron2_build_optimizer
 from torch import nn
 
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
@@ -20,6 +22,29 @@ def test_sgd_and_adamw_read_their_keys():
     adamw = build_optimizer(tiny_cfg("SOLVER.OPTIMIZER", "AdamW", "SOLVER.WEIGHT_DECAY", 0.05, "SOLVER.WEIGHT_DECAY_NORM", 0.0), model())
     assert isinstance(adamw, torch.optim.AdamW)
     assert sorted({g["weight_decay"] for g in adamw.param_groups}) == [0.0, 0.05]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_backbone_can_learn_more_slowly(name):
+    net = build_model(tiny_cfg())
+    cfg = tiny_cfg("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1, "SOLVER.BACKBONE_LR_FACTOR", 0.25)
+    rate = {id(p): group["lr"] for group in build_optimizer(cfg, net).param_groups for p in group["params"]}
+    for parameter_name, parameter in net.named_parameters():
+        assert rate[id(parameter)] == pytest.approx(0.025 if parameter_name.startswith("backbone.bottom_up.") else 0.1), parameter_name
+
+
+def test_sgd_equals_detectron2s():
+    cfg = tiny_cfg("SOLVER.WEIGHT_DECAY_NORM", 0.0, "SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.NESTEROV", True)
+    torch.manual_seed(0)
+    ours, theirs = model(), model()
+    theirs.load_state_dict(ours.state_dict())
+    for net, build in ((ours, build_optimizer), (theirs, detectron2_build_optimizer)):
+        optimizer = build(cfg, net)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(2, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
