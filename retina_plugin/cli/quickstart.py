@@ -1,6 +1,7 @@
 """``retina quickstart``: the whole way from nothing to predictions, on the bundled digits."""
 
 import argparse
+import json
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.engine import run as run_training
     from retina_plugin.inference import draw_comparison
 
-    results = run_training(default_argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
+    run_training(default_argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
     cfg = load_config(args.config_file, args.opts)
     folder = Path(cfg.OUTPUT_DIR)
+    results = json.loads((folder / "results.json").read_text())
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
     cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))

@@ -30,8 +30,8 @@ LOGGERS = {"retina_plugin": "retina", "detectron2": "d2", "fvcore": "fvcore"}
 """Loggers that are shown and written to log.txt, and their short names."""
 
 
-def run(args: argparse.Namespace) -> dict | None:
-    """Train or evaluate on as many processes as asked for; returns the results where it runs in this one.
+def run(args: argparse.Namespace) -> None:
+    """Train or evaluate on as many processes as asked for; what comes out is in OUTPUT_DIR.
 
     Args:
         args: from detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
@@ -42,15 +42,16 @@ def run(args: argparse.Namespace) -> dict | None:
         SystemExit: more GPUs are asked for than there are.
     """
     if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
-        return _run_under_torchrun(args)
+        _run_under_torchrun(args)
+        return
     if args.num_gpus > 1 and torch.cuda.device_count() < args.num_gpus:
         raise SystemExit(f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes")
-    return launch(
+    launch(
         main, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args,)
     )
 
 
-def _run_under_torchrun(args: argparse.Namespace) -> dict | None:
+def _run_under_torchrun(args: argparse.Namespace) -> None:
     """Join the process group that torchrun describes in the environment."""
     cuda = torch.cuda.is_available()
     if cuda:
@@ -58,12 +59,12 @@ def _run_under_torchrun(args: argparse.Namespace) -> dict | None:
     dist.init_process_group("nccl" if cuda else "gloo")
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
-        return main(args)
+        main(args)
     finally:
         dist.destroy_process_group()
 
 
-def main(args: argparse.Namespace) -> dict | None:
+def main(args: argparse.Namespace) -> None:
     """One process of a run: set up, then train, or evaluate MODEL.WEIGHTS with --eval-only."""
     for name, short in LOGGERS.items():
         setup_logger(distributed_rank=comm.get_rank(), name=name, abbrev_name=short)
@@ -77,15 +78,13 @@ def main(args: argparse.Namespace) -> dict | None:
         RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         results = RetinaTrainer.test(cfg, model)
         _report(cfg, results)
-        return results
+        return
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     if args.resume:
         _say_what_is_resumed(cfg, trainer)
     trainer.train()
-    results = getattr(trainer, "_last_eval_results", None)
-    _report(cfg, results)
-    return results
+    _report(cfg, getattr(trainer, "_last_eval_results", None))
 
 
 def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
