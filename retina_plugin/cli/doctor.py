@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+import warnings
 from dataclasses import dataclass
 
 DETECTRON2 = "make setup   (or see the README for a build from detectron2's own repository)"
@@ -95,7 +96,9 @@ def _detectron2() -> list[Finding]:
     except ImportError as error:
         findings.append(Finding("detectron2._C", f"absent, and not needed by RetinaNet ({str(error)[:60]})"))
     try:
-        importlib.import_module("pkg_resources")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is deprecated is known; whether it is there is the question
+            importlib.import_module("pkg_resources")
     except ImportError:
         findings.append(Finding("pkg_resources", "missing; detectron2.model_zoo imports it", "pip install 'setuptools<81'"))
     return findings
