@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/digits/quickstart.yaml"
-PICTURE = "ground_truth_and_predictions.png"
+PICTURE = "ground_truth_and_predictions.jpg"
 IMAGES_SHOWN = 6
 
 
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
     cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))
-    config = Path(args.config_file).resolve()
-    config = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
+    python, config = _from_here(sys.executable), _from_here(args.config_file)
     print(f"""
 AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATASETS.TEST[0]}
 
@@ -46,7 +46,13 @@ AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATAS
 
 Next, evaluate it again, or change one thing and compare:
 
-  python train_net.py --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
-  python train_net.py --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
+  {python} train_net.py --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
+  {python} train_net.py --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
 """)
     return 0
+
+
+def _from_here(path: str) -> Path:
+    """The path as one would type it in the working directory."""
+    absolute = Path(path).absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
