@@ -22,6 +22,11 @@ TINY = [
 """Options that make any config small and runnable without data."""
 
 
+SMALL = [*TINY[:-4], "MODEL.RETINANET.NUM_CLASSES", 10, "DATALOADER.NUM_WORKERS", 0,
+         "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.AMP.ENABLED", False]  # fmt: skip
+"""Options that make training on the digits small."""
+
+
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

@@ -5,8 +5,7 @@ import os
 import subprocess
 import sys
 
-from conftest import ROOT
-from test_trainer import SMALL
+from conftest import ROOT, SMALL
 
 
 def test_both_sides_report(small_digits, tmp_path):

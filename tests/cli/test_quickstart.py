@@ -1,6 +1,6 @@
 """The quickstart, small."""
 
-from test_trainer import SMALL
+from conftest import SMALL
 
 from retina_plugin.cli import main as cli
 from retina_plugin.cli.quickstart import PICTURE

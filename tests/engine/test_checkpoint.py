@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, tiny_cfg
+from conftest import ROOT, SMALL, tiny_cfg
 from detectron2.modeling import build_model
 
 import retina_plugin
@@ -13,8 +13,6 @@ from retina_plugin import load_config
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info, read_torch
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
-SMALL = [o for o in TINY]
-SMALL[SMALL.index("MODEL.RETINANET.NUM_CLASSES") + 1] = 10
 
 
 @pytest.fixture()

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
-from test_trainer import SMALL
+from conftest import ROOT, SMALL
 
 DIGITS = "configs/digits/quickstart.yaml"
 SHORT = ["SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2]

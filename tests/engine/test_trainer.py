@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, SMALL
 
 from retina_plugin import load_config
 from retina_plugin.data.problems import DatasetProblems
 from retina_plugin.engine import RetinaTrainer
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
-SMALL = [*TINY, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.AMP.ENABLED", False]
-SMALL[SMALL.index("MODEL.RETINANET.NUM_CLASSES") + 1] = 10
 
 
 def cfg_for(folder, *opts):

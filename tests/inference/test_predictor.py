@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
-from test_trainer import SMALL
 
 from retina_plugin import load_config, load_predictor
 from retina_plugin.config import dump_config
