@@ -3,6 +3,7 @@
 import logging
 
 import torch
+import yaml
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -41,8 +42,6 @@ def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device
 
 def _dataset_with_names(config: str, class_names: list[str]) -> str:
     """Name of an entry in the ``MetadataCatalog`` whose classes are those of the checkpoint."""
-    import yaml
-
     test = CfgNode(yaml.safe_load(config)).DATASETS.TEST
     name = test[0] if test else "checkpoint"
     if MetadataCatalog.get(name).get("thing_classes", class_names) != class_names:

@@ -209,7 +209,7 @@ class RetinaPluginNet(nn.Module):
         """Move ``loss_normalizer`` towards the foreground anchors of a batch, averaged over GPUs.
 
         Returns:
-            The new value (), float32: 0.9 x the old value + 0.1 x max(num_foreground, 1).
+            The new value, float32 of shape (): 0.9 x the old value + 0.1 x max(num_foreground, 1).
         """
         count = torch.full_like(self.loss_normalizer, max(num_foreground, 1))
         if comm.get_world_size() > 1:
