@@ -26,6 +26,7 @@ setup(
         "pyyaml>=6",
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
+        "hotcoco>=1.3",
         "pycocotools>=2.0.7",
         "omegaconf>=2.1,<2.4",
         "hydra-core>=1.1",

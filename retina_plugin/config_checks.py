@@ -27,6 +27,8 @@ RCNN_KEYS = {
 """Keys of R-CNN that people set for a RetinaNet, which does not read them, and the ones they mean."""
 
 CHOICES = {
+    "INPUT.READER": ("opencv", "detectron2"),
+    "TEST.EVALUATOR": ("hotcoco", "detectron2"),
     "DATASETS.ON_PROBLEM": ("drop", "refuse"),
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.AMP.PRECISION": ("auto", "fp32", "bf16", "fp16"),

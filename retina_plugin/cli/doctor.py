@@ -16,6 +16,7 @@ REQUIRED = {
     "PIL": "pip install pillow",
     "numpy": "pip install numpy",
     "pycocotools": "pip install pycocotools",
+    "hotcoco": "pip install hotcoco",
     "fvcore": "pip install fvcore",
     "timm": "pip install timm",
 }
@@ -107,7 +108,7 @@ def _detectron2() -> list[Finding]:
 def _device() -> list[Finding]:
     import torch
 
-    from retina_plugin.engine.precision import fast_bf16
+    from retina_plugin.modeling.precision import fast_bf16
 
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -1,18 +1,71 @@
-"""What happens to an image between the file and the network, in training."""
+"""What happens to an image between the file and the network."""
+
+import cv2
+import numpy as np
+import torch
+from fvcore.transforms.transform import Transform
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.structures import Boxes, BoxMode, Instances
+
+MOST_EMPTY = 1e-5
+"""Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
 
 
-def build_train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+class CvResizeTransform(Transform):
+    """Resize with OpenCV: linear where the image grows, by area where it shrinks.
+
+    Args:
+        h, w: size of the original image; what is given to :meth:`apply_image` may be a smaller copy.
+        new_h, new_w: size to make.
+    """
+
+    def __init__(self, h: int, w: int, new_h: int, new_w: int) -> None:
+        super().__init__()
+        self._set_attributes(locals())
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """(h', w', C) to (new_h, new_w, C); ``interp`` is not used."""
+        if img.shape[:2] == (self.new_h, self.new_w):
+            return img
+        shrinks = self.new_h < img.shape[0] and self.new_w < img.shape[1]
+        return cv2.resize(img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(n, 2) points (x, y) of the original to points of the new image."""
+        return coords * np.array([self.new_w / self.w, self.new_h / self.h])
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """(h', w') labels to (new_h, new_w)."""
+        return cv2.resize(segmentation, (self.new_w, self.new_h), interpolation=cv2.INTER_NEAREST)
+
+
+class CvResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's ``ResizeShortestEdge``, done by OpenCV."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """The transform for an image (h, w, ...), with a size drawn at random."""
+        transform = super().get_transform(image)
+        if not isinstance(transform, T.ResizeTransform):
+            return transform
+        return CvResizeTransform(transform.h, transform.w, transform.new_h, transform.new_w)
+
+
+def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]:
     """Detectron2's augmentations of the config, then those of the plugin's keys.
 
     INPUT.COLOR_JITTER s > 0 scales brightness, contrast and saturation by factors from 1 - s .. 1 + s;
     INPUT.RANDOM_FLIP_VERTICAL flips upside down half of the time, besides INPUT.RANDOM_FLIP.
     """
-    augmentations = utils.build_augmentation(cfg, is_train=True)
+    augmentations = utils.build_augmentation(cfg, is_train=is_train)
+    if cfg.INPUT.READER == "opencv":
+        resize = augmentations[0]
+        augmentations[0] = CvResizeShortestEdge(resize.short_edge_length, resize.max_size, "range" if resize.is_range else "choice")
+    if not is_train:
+        return augmentations
     if cfg.INPUT.CROP.ENABLED:
         augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     if cfg.INPUT.RANDOM_FLIP_VERTICAL:
@@ -23,6 +76,116 @@ def build_train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     return augmentations
 
 
-def build_train_mapper(cfg: CfgNode) -> DatasetMapper:
-    """Detectron2's ``DatasetMapper`` for training, with :func:`build_train_augmentations`."""
-    return DatasetMapper(cfg, is_train=True, augmentations=build_train_augmentations(cfg))
+def read_image(file: str, image_format: str, *, reduce: int = 1) -> np.ndarray:
+    """Read an image with OpenCV, turned as its EXIF data says.
+
+    Args:
+        file: path.
+        image_format: "BGR" or "RGB".
+        reduce: 1, 2, 4 or 8; a JPEG is decoded at that fraction of its size, which is much faster.
+
+    Returns:
+        (h, w, 3) uint8.
+
+    Raises:
+        FileNotFoundError, PIL.UnidentifiedImageError: no such file, or no image, by Detectron2's reader,
+            which gets what OpenCV cannot read.
+    """
+    flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[reduce]
+    image = cv2.imread(file, flag) if image_format in ("BGR", "RGB") else None
+    if image is None:
+        return utils.read_image(file, format=image_format)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image_format == "RGB" else image
+
+
+def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
+    """The largest of 8, 4, 2, 1 by which an image (h, w) can be divided and still be no smaller than ``target``."""
+    return next((n for n in (8, 4, 2) if size[0] >= n * target[0] and size[1] >= n * target[1]), 1)
+
+
+class RetinaMapper:
+    """From a dataset dict to what the model takes: OpenCV for the pixels, one array for the boxes.
+
+    Boxes come out as those of Detectron2's ``DatasetMapper``; pixels differ by rounding where the image
+    grows and by the filter where it shrinks (see docs/performance.md). INPUT.READER "detectron2"
+    takes ``DatasetMapper`` instead.
+
+    Args:
+        augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are
+            decoded at a fraction of their size.
+        image_format: "BGR" or "RGB".
+        is_train: whether "instances" are wanted.
+    """
+
+    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str, is_train: bool) -> None:
+        self.resize, self.augmentations = None, augmentations
+        if augmentations and isinstance(augmentations[0], CvResizeShortestEdge):
+            self.resize, self.augmentations = augmentations[0], augmentations[1:]
+        self.image_format, self.is_train = image_format, is_train
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Map one dict; "image" becomes (C, H, W) uint8, a view of (H, W, C).
+
+        Raises:
+            SizeMismatchError: the file is not of the "height" and "width" of the dict.
+        """
+        record = {key: value for key, value in dataset_dict.items() if key != "annotations"}
+        image, transforms = self._read(record)
+        aug_input = T.AugInput(image)
+        transforms = T.TransformList([*transforms, T.AugmentationList(self.augmentations)(aug_input)])
+        image = np.ascontiguousarray(aug_input.image)
+        record["image"] = torch.from_numpy(image).permute(2, 0, 1)
+        if self.is_train and "annotations" in dataset_dict:
+            record["instances"] = to_instances(dataset_dict["annotations"], transforms, image.shape[:2])
+        return record
+
+    def _read(self, record: dict) -> tuple[np.ndarray, list[Transform]]:
+        """The image, resized if the mapper does that first, and the transforms that this took."""
+        file, size, first = record["file_name"], (record.get("height"), record.get("width")), None
+        if self.resize is not None and None not in size:
+            first = self.resize.get_transform(np.broadcast_to(np.uint8(0), size))
+            n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
+            if n > 1:
+                image = read_image(file, self.image_format, reduce=n)
+                if image.shape[:2] == (-(-size[0] // n), -(-size[1] // n)):
+                    return first.apply_image(image), [first]
+        image = read_image(file, self.image_format)
+        utils.check_image_size(record, image)
+        if self.resize is None:
+            return image, []
+        first = first or self.resize.get_transform(image)
+        return first.apply_image(image), [first]
+
+
+def to_instances(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
+    """Boxes and classes of one image after its transforms, without crowds and what was cropped away.
+
+    Args:
+        annotations: Detectron2's, in pixels of the original image.
+        transforms: from there to the network input.
+        image_size: (height, width) of the network input.
+
+    Returns:
+        ``Instances`` with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
+    """
+    annotations = [x for x in annotations if not x.get("iscrowd", 0)]
+    instances = Instances(image_size)
+    boxes = np.zeros((len(annotations), 4))
+    for mode in {x["bbox_mode"] for x in annotations}:
+        chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
+        boxes[chosen] = BoxMode.convert(np.array([annotations[i]["bbox"] for i in chosen], dtype=float), mode, BoxMode.XYXY_ABS)
+    height, width = image_size
+    boxes = transforms.apply_box(boxes).clip(min=0)
+    boxes = torch.from_numpy(np.minimum(boxes, [width, height, width, height])).float()
+    keep = (boxes[:, 2:] - boxes[:, :2] > MOST_EMPTY).all(dim=1)
+    instances.gt_boxes = Boxes(boxes[keep])
+    instances.gt_classes = torch.tensor([x["category_id"] for x in annotations], dtype=torch.int64)[keep]
+    return instances
+
+
+def build_mapper(cfg: CfgNode, *, is_train: bool) -> RetinaMapper | DatasetMapper:
+    """The mapper that INPUT.READER names, with :func:`build_augmentations`."""
+    augmentations = build_augmentations(cfg, is_train=is_train)
+    if cfg.INPUT.READER == "detectron2":
+        return DatasetMapper(cfg, is_train=is_train, augmentations=augmentations)
+    return RetinaMapper(augmentations=augmentations, image_format=cfg.INPUT.FORMAT, is_train=is_train)

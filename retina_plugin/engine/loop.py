@@ -1,64 +1,27 @@
-"""Which arithmetic the convolutions use. Losses and box decoding are float32 in any case."""
+"""One training step: Detectron2's loop with loss scaling, and a loss that is not finite explained."""
 
 import time
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import get_event_storage
 
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices faster than float32 ones.
-
-    On CPUs that takes AMX tiles: AVX-512 has bf16 instructions too, but convolutions with them were
-    measured to be slower than float32 (see docs/results.md).
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() if hasattr(torch.cpu, "_is_amx_tile_supported") else False
-
-
-def resolve_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
-    """The autocast type that SOLVER.AMP asks for on a device; None for plain float32.
-
-    Raises:
-        ValueError: fp16 on a CPU.
-    """
-    if not cfg.SOLVER.AMP.ENABLED:
-        return None
-    name = cfg.SOLVER.AMP.PRECISION
-    if name == "auto":
-        name = "bf16" if fast_bf16(device) else "fp16" if device.type == "cuda" else "fp32"
-    if name == "fp16" and device.type != "cuda":
-        raise ValueError(f"SOLVER.AMP.PRECISION fp16 needs a GPU; on {device.type} use auto, bf16 or fp32")
-    return DTYPES[name]
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """The context in which the model runs; it does nothing for ``dtype`` None."""
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
 
 class PrecisionTrainer(SimpleTrainer):
-    """Detectron2's loop with autocast on any device, loss scaling for fp16, and a NaN that names its batch.
+    """Detectron2's loop with loss scaling where the model works in fp16, and a NaN that names its batch.
 
     Args:
-        model: returns a dict of losses.
+        model: returns a dict of losses; casts for itself, and says to what in ``autocast_dtype``.
         data_loader: yields lists of dataset dicts.
         optimizer: stepped once a batch.
-        dtype: None (float32), bfloat16 or float16.
     """
 
-    def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, dtype: torch.dtype | None) -> None:
+    def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(model, data_loader, optimizer)
         module = model.module if isinstance(model, DistributedDataParallel) else model
-        self.device, self.dtype = module.device, dtype
-        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.grad_scaler = torch.amp.GradScaler(module.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16)
 
     def run_step(self) -> None:
         """One step: data, losses, gradients, a check that the loss is finite, update.
@@ -69,8 +32,7 @@ class PrecisionTrainer(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with autocast(self.device, self.dtype):
-            losses = self.model(data)
+        losses = self.model(data)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()

@@ -2,23 +2,24 @@
 
 import logging
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 
 from retina_plugin.data.card import load_datasets
-from retina_plugin.data.mapper import build_train_mapper
+from retina_plugin.data.loader import build_train_loader
+from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
-from retina_plugin.engine.precision import PrecisionTrainer, autocast, resolve_precision
+from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
-from retina_plugin.evaluation import BoxEvaluator
+from retina_plugin.evaluation import EVALUATORS
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,10 @@ class RetinaTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        dtype = resolve_precision(cfg, model.device)
-        logger.info("training on %s in %s", model.device, str(dtype or torch.float32).removeprefix("torch."))
+        logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
-        self._trainer = PrecisionTrainer(model, data_loader, optimizer, dtype=dtype)
+        self._trainer = PrecisionTrainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
@@ -69,18 +69,16 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        """Detectron2's loader, after the datasets were checked (DATASETS.ON_PROBLEM)."""
+        """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
-        return build_detection_train_loader(cfg, mapper=build_train_mapper(cfg), dataset=dataset)
+        return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> BoxEvaluator:
-        """COCO's box AP, whatever the format of the annotations."""
-        return BoxEvaluator(dataset_name, output_dir=cfg.OUTPUT_DIR)
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
+        """Detectron2's loader with the mapper of INPUT.READER."""
+        return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> OrderedDict:
-        """Evaluate on DATASETS.TEST in the precision of the training."""
-        device = next(model.parameters()).device
-        with autocast(device, resolve_precision(cfg, device)):
-            return super().test(cfg, model, evaluators)
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """COCO's box AP, whatever the format of the annotations, by the evaluator of TEST.EVALUATOR."""
+        return EVALUATORS[cfg.TEST.EVALUATOR](dataset_name, output_dir=cfg.OUTPUT_DIR)

@@ -4,8 +4,9 @@ import json
 import math
 from pathlib import Path
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""COCO's, in percent: averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes below 32², up to 96², above."""
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's twelve, in percent: AP averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes below 32², up to 96²,
+above; average recall with 1, 10, 100 detections an image; with 100, of small, medium, large boxes."""
 
 
 def format_results(results: dict[str, dict[str, float]], title: str) -> str:

@@ -1,10 +1,17 @@
 """Anchors whose sizes follow from the pyramid levels."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+
+from torch import Tensor
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, DefaultAnchorGenerator
+from detectron2.structures import Boxes
+
+CACHE_SIZE = 16
+"""Image sizes whose anchors are kept: 3 MB each at 800 x 1216."""
 
 
 def anchor_sizes(strides: Sequence[int], *, scale: float, scales_per_octave: int) -> list[list[float]]:
@@ -28,6 +35,7 @@ class PyramidAnchorGenerator(DefaultAnchorGenerator):
 
     ``MODEL.ANCHOR_GENERATOR.SIZES`` may still list the sizes of every level; empty means that they
     are ``SCALE * stride`` and its steps up to the next octave (see :func:`anchor_sizes`).
+    Anchors are kept for the last ``CACHE_SIZE`` image sizes.
     """
 
     @configurable
@@ -52,8 +60,20 @@ class PyramidAnchorGenerator(DefaultAnchorGenerator):
                 f"{levels} levels; give a row for every level, or leave it empty to let the sizes follow from MODEL.RETINANET.LEVELS"
             )
         super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
+        self._cache: OrderedDict[tuple, list[Boxes]] = OrderedDict()
         if len(set(self.num_anchors)) != 1:
             raise ValueError(f"the head is shared over levels, so each needs as many anchors as the others; got {self.num_anchors}")
+
+    def forward(self, features: list[Tensor]) -> list[Boxes]:
+        """L maps (N, C, Hi, Wi) to L ``Boxes`` (Hi Wi A, 4) in XYXY pixels, which are shared: do not change them."""
+        cell = next(iter(self.cell_anchors))
+        key = (cell.device, cell.dtype, *(tuple(feature.shape[-2:]) for feature in features))
+        if key not in self._cache:
+            self._cache[key] = super().forward(features)
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:

@@ -5,31 +5,119 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from detectron2.modeling.matcher import Matcher
-from detectron2.structures import Boxes, pairwise_iou
-
 from retina_plugin.registry import SlotRegistry
 
 ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER")
 """Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`."""
 
+CHUNK_CPU, CHUNK_GPU = 2**12, 2**24
+"""On a CPU, anchors a chunk (few rows of the finest level, which few boxes reach); on a GPU, overlaps a chunk."""
+
 
 class Assigner(Protocol):
     """The contract of an assigner."""
 
-    def __call__(self, anchors: Tensor, gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Label the anchors of one image.
+    def __call__(self, anchors: Tensor, gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+        """Label the anchors of a batch.
 
         Args:
-            anchors: (R, 4), XYXY pixels of the network input.
-            gt_boxes: (M, 4), the same; M may be 0.
-            gt_classes: (M,) int64 in 0..K-1.
+            anchors: (R, 4), XYXY pixels of the network input, the same for all images.
+            gt_boxes: N tensors (Mi, 4), the same; Mi may be 0.
+            gt_classes: N tensors (Mi,) int64 in 0..K-1.
             num_classes: K.
 
         Returns:
-            gt_labels (R,) int64: -1 ignore, 0..K-1 class, K background; and matched_idxs (R,)
-            int64, the index into ``gt_boxes``, meaningful only where the label is a class.
+            gt_labels (N, R) int64: -1 ignore, 0..K-1 class, K background; and matched_idxs (N, R)
+            int64, indices into the boxes of the batch one after the other (``torch.cat(gt_boxes)``),
+            meaningful only where the label is a class.
         """
+
+
+def overlaps(gt_boxes: Tensor, anchors: Tensor) -> Tensor:
+    """IoU of every box with every anchor.
+
+    Args:
+        gt_boxes: (4, M), XYXY by coordinate.
+        anchors: (4, R), the same.
+
+    Returns:
+        (M, R), in 0..1, bit for bit that of detectron2's ``pairwise_iou``.
+    """
+    gx1, gy1, gx2, gy2 = gt_boxes.unsqueeze(-1)  # (M, 1) each
+    ax1, ay1, ax2, ay2 = anchors
+    intersection = torch.minimum(gx2, ax2).sub_(torch.maximum(gx1, ax1)).clamp_(min=0)
+    intersection.mul_(torch.minimum(gy2, ay2).sub_(torch.maximum(gy1, ay1)).clamp_(min=0))
+    union = ((gx2 - gx1) * (gy2 - gy1) + (ax2 - ax1) * (ay2 - ay1)).sub_(intersection)
+    return intersection.div_(union)
+
+
+class ChunkedOverlaps:
+    """Maxima of the (M, R) matrix of overlaps, without ever holding the matrix.
+
+    On a CPU a chunk of anchors is compared only with the boxes that reach its bounding box: anchors
+    come row by row, so most boxes do not. On a GPU chunks are as large as memory allows and compared
+    with all boxes, for choosing would mean waiting for the device.
+
+    Args:
+        anchors: (R, 4), XYXY pixels.
+    """
+
+    def __init__(self, anchors: Tensor) -> None:
+        self.anchors, self.choose = anchors.T.contiguous(), anchors.device.type == "cpu"  # (4, R)
+
+    def _chunks(self, num_boxes: int) -> tuple[Tensor, ...]:
+        return self.anchors.split(CHUNK_CPU if self.choose else max(1, CHUNK_GPU // max(1, num_boxes)), dim=1)
+
+    def __call__(self, gt_boxes: Tensor, *, find_best: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Best box of each anchor and, with ``find_best``, best anchors of each box.
+
+        Args:
+            gt_boxes: (M, 4), M >= 1.
+            find_best: whether the third result is wanted.
+
+        Returns:
+            iou (R,), the largest overlap of each anchor with a box; box (R,) int64, the first box
+            that has it; is_best (R,) bool, whether no anchor overlaps some box more (all that tie;
+            a box that overlaps no anchor has no best one).
+        """
+        boxes = gt_boxes.T.contiguous()  # (4, M)
+        chunks = self._chunks(len(gt_boxes))
+        ious, indices = [], []
+        largest = boxes.new_zeros(len(gt_boxes), len(chunks))  # of each box in each chunk
+        for i, chunk in enumerate(chunks):
+            if self.choose:
+                reached = self._reached(boxes, chunk)
+                if len(reached) == 0:
+                    ious.append(chunk.new_zeros(chunk.shape[1]))
+                    indices.append(torch.zeros(chunk.shape[1], dtype=torch.int64))
+                    continue
+            else:
+                reached = slice(None)
+            matrix = overlaps(boxes[:, reached], chunk)
+            iou, index = matrix.max(dim=0)
+            ious.append(iou)
+            indices.append(reached[index] if self.choose else index)
+            if find_best:
+                largest[reached, i] = matrix.amax(dim=1)
+        is_best = self._best(boxes, chunks, largest) if find_best else torch.zeros_like(self.anchors[0], dtype=torch.bool)
+        return torch.cat(ious), torch.cat(indices), is_best
+
+    @staticmethod
+    def _reached(boxes: Tensor, chunk: Tensor) -> Tensor:
+        """Indices of the boxes (4, M) that intersect the bounding box of a chunk (4, r)."""
+        (left, top), (right, bottom) = chunk[:2].amin(dim=1).tolist(), chunk[2:].amax(dim=1).tolist()
+        return ((boxes[0] < right) & (boxes[1] < bottom) & (boxes[2] > left) & (boxes[3] > top)).nonzero().squeeze(1)
+
+    def _best(self, boxes: Tensor, chunks: tuple[Tensor, ...], largest: Tensor) -> Tensor:
+        """Whether an anchor is the best of some box; overlaps are computed again, where the best ones are."""
+        best = largest.amax(dim=1)  # (M,)
+        in_chunk = (largest == best.unsqueeze(1)) & (best > 0).unsqueeze(1)  # (M, chunks)
+        result = []
+        for i, chunk in enumerate(chunks):
+            members = in_chunk[:, i].nonzero().squeeze(1) if self.choose else slice(None)
+            equal = overlaps(boxes[:, members], chunk) == best[members].unsqueeze(1)
+            result.append((equal & in_chunk[members, i].unsqueeze(1)).any(dim=0))
+        return torch.cat(result)
 
 
 @ASSIGNER_REGISTRY.register("max_iou")
@@ -44,24 +132,39 @@ class MaxIoUAssigner:
 
     Source: Lin et al. 2017, section 4, "Anchors"; the low-quality matches are those of Faster R-CNN
     (Ren et al. 2015, section 3.1.2 (i)), which Detectron2 always uses and the paper does not mention.
+    Equal to Detectron2's ``Matcher``, but for a box that overlaps no anchor at all: there it makes
+    every anchor without overlap foreground, here none.
     """
 
     def __init__(self, *, thresholds: list[float], labels: list[int], allow_low_quality_matches: bool) -> None:
-        if len(labels) != len(thresholds) + 1 or list(thresholds) != sorted(thresholds):
+        if len(labels) != len(thresholds) + 1 or list(thresholds) != sorted(thresholds) or not set(labels) <= {-1, 0, 1}:
             raise ValueError(
-                "MODEL.RETINANET.IOU_THRESHOLDS must ascend and IOU_LABELS have one entry more; "
+                "MODEL.RETINANET.IOU_THRESHOLDS must ascend and IOU_LABELS have one entry more, of -1, 0 and 1; "
                 f"got {list(thresholds)} and {list(labels)}"
             )
-        self.matcher = Matcher(list(thresholds), list(labels), allow_low_quality_matches=allow_low_quality_matches)
+        self.thresholds, self.labels, self.allow_low_quality_matches = list(thresholds), list(labels), allow_low_quality_matches
 
     @torch.no_grad()
-    def __call__(self, anchors: Tensor, gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Assigner`: anchors (R, 4) and gt_boxes (M, 4) to labels (R,) and indices (R,)."""
-        matched_idxs, match_labels = self.matcher(pairwise_iou(Boxes(gt_boxes), Boxes(anchors)))  # (M, R) IoU
-        if len(gt_boxes) == 0:
-            gt_labels = torch.full_like(matched_idxs, num_classes)
-        else:
-            gt_labels = gt_classes[matched_idxs]
-            gt_labels[match_labels == 0] = num_classes
-        gt_labels[match_labels == -1] = -1
+    def __call__(self, anchors: Tensor, gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Assigner`: anchors (R, 4) and N x (Mi, 4) boxes to labels (N, R) and indices (N, R)."""
+        find = ChunkedOverlaps(anchors)
+        gt_labels = torch.full((len(gt_boxes), len(anchors)), num_classes, device=anchors.device)
+        matched_idxs = torch.zeros_like(gt_labels)
+        offset = 0
+        for i, (boxes, classes) in enumerate(zip(gt_boxes, gt_classes, strict=True)):
+            if len(boxes):
+                iou, box, is_best = find(boxes, find_best=self.allow_low_quality_matches)
+                gt_labels[i] = self._label(iou, classes[box], is_best, num_classes)
+                matched_idxs[i] = box + offset
+                offset += len(boxes)
+            elif self.labels[0] != 0:
+                gt_labels[i] = -1
         return gt_labels, matched_idxs
+
+    def _label(self, iou: Tensor, classes: Tensor, is_best: Tensor, num_classes: int) -> Tensor:
+        """Labels (R,) from the largest overlap, the class of the box that has it, and the low-quality matches."""
+        kind = torch.full_like(classes, self.labels[0])
+        for threshold, label in zip(self.thresholds, self.labels[1:], strict=True):
+            kind.masked_fill_(iou >= threshold, label)
+        kind.masked_fill_(is_best, 1)
+        return torch.where(kind == 1, classes, torch.where(kind == 0, num_classes, -1))

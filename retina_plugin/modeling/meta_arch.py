@@ -1,5 +1,7 @@
 """RetinaNet as a detectron2 meta-architecture: the one place that wires the parts."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,10 @@ from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY
 from retina_plugin.modeling.neck import PyramidLevels
 from retina_plugin.modeling.postprocess import detect
+from retina_plugin.modeling.precision import autocast, resolve_precision
+
+COMPILED_PARTS = ("backbone", "head", "cls_loss")
+"""What MODEL.COMPILE may name."""
 
 NORMALIZER_START, NORMALIZER_MOMENTUM = 100.0, 0.9
 """The loss normaliser is a moving average of the foreground anchors of a batch, as in Detectron2."""
@@ -53,6 +59,8 @@ class RetinaPluginNet(nn.Module):
         pixel_mean: list[float],
         pixel_std: list[float],
         channels_last: bool,
+        precision: str,
+        compile_parts: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -68,6 +76,8 @@ class RetinaPluginNet(nn.Module):
                 :func:`retina_plugin.modeling.postprocess.detect`.
             pixel_mean, pixel_std: per channel, of the 0..255 range, in the order of INPUT.FORMAT.
             channels_last: keep images in that memory format, which spreads through the convolutions.
+            precision: of the convolutions, see :func:`retina_plugin.modeling.precision.resolve_precision`.
+            compile_parts: which of ``COMPILED_PARTS`` go through ``torch.compile``, for any image size.
         """
         super().__init__()
         self.backbone = backbone
@@ -83,11 +93,17 @@ class RetinaPluginNet(nn.Module):
         self.topk_candidates_test = topk_candidates_test
         self.nms_thresh_test = nms_thresh_test
         self.max_detections = max_detections
+        self.precision = precision
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("loss_normalizer", torch.tensor(NORMALIZER_START))
         self.to(memory_format=self.memory_format)
+        if unknown := set(compile_parts) - set(COMPILED_PARTS):
+            raise ValueError(f"MODEL.COMPILE may hold {', '.join(COMPILED_PARTS)}; got {sorted(unknown)}")
+        for part in compile_parts:
+            module = getattr(self, part)
+            module.compile(dynamic=True) if isinstance(module, nn.Module) else module.compile()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -123,12 +139,19 @@ class RetinaPluginNet(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "precision": cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "fp32",
+            "compile_parts": cfg.MODEL.COMPILE,
         }
 
     @property
     def device(self) -> torch.device:
         """Where the model is; inputs are moved there."""
         return self.pixel_mean.device
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Type of the convolutions on the present device; None for float32."""
+        return resolve_precision(self.precision, self.device)
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """See the class; ``batched_inputs`` has N dicts with "image" (C, H, W), 0..255, in INPUT.FORMAT.
@@ -137,9 +160,10 @@ class RetinaPluginNet(nn.Module):
             ValueError: in training, an input has no "instances".
         """
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        features = [features[name] for name in self.head_in_features]
-        logits, deltas = self.head(features)
+        with autocast(self.device, self.autocast_dtype):
+            features = self.backbone(images.tensor)
+            features = [features[name] for name in self.head_in_features]
+            logits, deltas = self.head(features)
         # Channels last, as the convolutions wrote them, these are views; otherwise copies.
         logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
         deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
@@ -148,34 +172,21 @@ class RetinaPluginNet(nn.Module):
             without = [i for i, x in enumerate(batched_inputs) if "instances" not in x]
             if without:
                 raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
-            gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-            return self.losses(anchors, logits, deltas, gt_instances)
+            return self.losses(anchors, logits, deltas, [x["instances"] for x in batched_inputs])
         return self.inference(anchors, logits, deltas, images, batched_inputs)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise, pad to the pyramid's divisor and batch: N x (C, H, W) to (N, C, H, W)."""
-        images = [(x["image"].to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        images = ImageList.from_tensors(images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints)
-        return ImageList(images.tensor.contiguous(memory_format=self.memory_format), images.image_sizes)
-
-    @torch.no_grad()
-    def label_anchors(self, anchors: Tensor, gt_instances: list[Instances]) -> tuple[Tensor, Tensor]:
-        """Labels and matched boxes of all anchors of a batch.
-
-        Args:
-            anchors: (R, 4) XYXY pixels of the network input.
-            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
-
-        Returns:
-            gt_labels (N, R) int64: -1 ignore, 0..K-1 class, K background; and the ground-truth boxes
-            (P, 4) of the P foreground anchors in the order of ``gt_labels``.
-        """
-        labels, boxes = [], []
-        for gt in gt_instances:
-            labels_i, matched = self.assigner(anchors, gt.gt_boxes.tensor, gt.gt_classes, self.num_classes)
-            labels.append(labels_i)
-            boxes.append(gt.gt_boxes.tensor[matched[(labels_i >= 0) & (labels_i < self.num_classes)]])
-        return torch.stack(labels), torch.cat(boxes)
+        images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        divisor, square = max(1, self.backbone.size_divisibility), self.backbone.padding_constraints.get("square_size", 0)
+        height, width = (square or -(-max(side) // divisor) * divisor for side in zip(*sizes))
+        batch = self.pixel_mean.new_empty(len(images), len(self.pixel_mean), height, width).contiguous(memory_format=self.memory_format)
+        for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
+            torch.sub(image, self.pixel_mean, out=padded[:, :h, :w]).div_(self.pixel_std)
+            padded[:, h:].zero_()
+            padded[:, :h, w:].zero_()
+        return ImageList(batch, sizes)
 
     def losses(
         self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], gt_instances: list[Instances]
@@ -191,13 +202,18 @@ class RetinaPluginNet(nn.Module):
         Returns:
             {"loss_cls": (), "loss_box_reg": ()}, float32.
         """
+        counts = [len(gt) for gt in gt_instances]
+        # One copy to the device for the boxes of all images, one for their classes.
+        gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(self.device, non_blocking=True)  # (M, 4)
+        gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
-        gt_labels, gt_boxes = self.label_anchors(all_anchors, gt_instances)
+        gt_labels, matched_idxs = self.assigner(all_anchors, gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
+        # The one place where a GPU is waited for.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
         pred_deltas = torch.cat(pred_anchor_deltas, dim=1)[image_idxs, anchor_idxs]  # (P, 4)
         losses = {
             "loss_cls": self.cls_loss(pred_logits, gt_labels),
-            "loss_box_reg": self.box_loss(pred_deltas, all_anchors[anchor_idxs], gt_boxes),
+            "loss_box_reg": self.box_loss(pred_deltas, all_anchors[anchor_idxs], gt_boxes[matched_idxs[image_idxs, anchor_idxs]]),
         }
         if has_event_storage():
             get_event_storage().put_scalar("num_pos_anchors", len(anchor_idxs) / len(gt_instances))

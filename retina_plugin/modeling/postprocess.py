@@ -1,39 +1,48 @@
 """From dense predictions to detections."""
 
+import math
+
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
-from detectron2.layers import batched_nms
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 
 
-def decode_level(
-    anchors: Tensor, logits: Tensor, deltas: Tensor, *, transform: Box2BoxTransform, score_thresh: float, topk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the confident predictions of one level of one image and decode their boxes.
-
-    Logits are compared with the logit of the threshold, so the sigmoid is taken of the few that pass.
+def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Tensor]:
+    """The largest logits of one level of one image.
 
     Args:
-        anchors: (Ri, 4) XYXY pixels of the network input.
-        logits: (Ri, K).
-        deltas: (Ri, 4).
-        transform: the box encoding.
-        score_thresh: least score, in [0, 1).
-        topk: most predictions to keep, by score.
+        logits: (Ri, K), of any float type.
+        floor: logits up to it do not count. On a GPU they are not left out here: that would mean
+            to wait for the device at every level.
+        topk: most logits to keep.
 
     Returns:
-        boxes (D, 4), scores (D,) descending, classes (D,) int64 in 0..K-1, with D <= topk.
-
-    Source: Lin et al. 2017, section 4, "Inference"
+        values (D,) float32, descending, and their positions (D,) int64 in the flattened logits, D <= topk.
     """
-    logits = logits.float()
-    floor = torch.tensor(score_thresh, dtype=torch.float64).logit().item() if score_thresh > 0 else -float("inf")
-    anchor_idxs, classes = (logits > floor).nonzero(as_tuple=True)
-    scores, order = logits[anchor_idxs, classes].sigmoid().topk(min(topk, len(anchor_idxs)))
-    anchor_idxs, classes = anchor_idxs[order], classes[order]
-    return transform.apply_deltas(deltas[anchor_idxs], anchors[anchor_idxs]), scores, classes
+    num_classes = logits.shape[1]
+    if logits.device.type == "cpu":
+        # Most anchors have no class above the floor: find those first, and look closer at the rest only.
+        rows = (logits.amax(dim=1) > floor).nonzero().squeeze(1)
+        close = logits[rows]
+        row, column = (close > floor).nonzero(as_tuple=True)
+        values, order = close[row, column].float().topk(min(topk, len(row)))
+        return values, rows[row[order]] * num_classes + column[order]
+    values, positions = logits.flatten().topk(min(topk, logits.numel()))
+    return values.float(), positions
+
+
+def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
+    """Indices (D',) of what non-maximum suppression keeps, by descending score.
+
+    Boxes (D, 4) of different classes (D,) are moved apart, so that one call does all classes; in
+    float64, where moving costs no precision (in float32 it changes overlaps in the fourth digit).
+    """
+    boxes = boxes.double()
+    extent = boxes.max() - boxes.min() + 1 if boxes.numel() else 1
+    return nms(boxes + (classes * extent).unsqueeze(1), scores.double(), nms_thresh)
 
 
 def detect(
@@ -50,20 +59,46 @@ def detect(
 ) -> Instances:
     """Detections of one image: threshold and top-k a level, then class-wise NMS over all levels.
 
+    Logits are compared with the logit of the threshold, so that the sigmoid is taken of few. What NMS
+    keeps of the best n candidates does not depend on the others, so boxes are decoded, and NMS is
+    run, for a few times ``max_detections`` candidates; for more only if too few of these are kept.
+
     Args:
         anchors, logits, deltas: L tensors each, (Ri, 4), (Ri, K), (Ri, 4).
         image_size: (height, width) of the network input without padding.
-        transform, score_thresh, topk: see :func:`decode_level`.
-        nms_thresh: IoU from which the lower-scoring of two boxes of a class is dropped.
+        transform: the box encoding.
+        score_thresh: detections score more than this, 0 <= score_thresh < 1.
+        topk: most candidates a level, by score.
+        nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
         max_detections: most detections to return.
 
     Returns:
         ``Instances`` with ``pred_boxes`` (D, 4), ``scores`` (D,) descending, ``pred_classes`` (D,).
+
+    Source: Lin et al. 2017, section 4, "Inference".
     """
-    levels = [
-        decode_level(a, x, d, transform=transform, score_thresh=score_thresh, topk=topk)
-        for a, x, d in zip(anchors, logits, deltas, strict=True)
-    ]
-    boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
-    keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    floor = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
+    num_classes = logits[0].shape[1]
+    values, classes, level_anchors, level_deltas = [], [], [], []
+    for level_a, level_x, level_d in zip(anchors, logits, deltas, strict=True):
+        value, position = best_logits(level_x, floor=floor, topk=topk)
+        anchor = position // num_classes
+        values.append(value)
+        classes.append(position % num_classes)
+        level_anchors.append(level_a[anchor])
+        level_deltas.append(level_d[anchor])
+    values, order = torch.cat(values).sort(descending=True, stable=True)
+    order = order[values > floor]
+    scores = values[: len(order)].sigmoid()
+    classes = torch.cat(classes)[order]
+    candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
+
+    n = 4 * max_detections
+    while True:
+        boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
+        keep = classwise_nms(boxes, scores[:n], classes[:n], nms_thresh)
+        if len(keep) >= max_detections or n >= len(order):
+            break
+        n *= 4
+    keep = keep[:max_detections]
     return Instances(image_size, pred_boxes=Boxes(boxes[keep]), scores=scores[keep], pred_classes=classes[keep])

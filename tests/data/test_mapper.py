@@ -1,13 +1,18 @@
 """Augmentations by key, and boxes that follow them."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
-from retina_plugin.data.mapper import build_train_augmentations, build_train_mapper
+from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, read_image, reduction, to_instances
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -18,19 +23,19 @@ def cfg_with(*opts):
 
 def test_each_key_adds_its_augmentation():
     def kinds(*opts):
-        return [type(a) for a in build_train_augmentations(cfg_with("INPUT.COLOR_JITTER", 0.0, *opts))]
+        return [type(a) for a in build_augmentations(cfg_with("INPUT.COLOR_JITTER", 0.0, *opts), is_train=True)]
 
-    assert kinds() == [T.ResizeShortestEdge]
-    assert kinds("INPUT.RANDOM_FLIP", "horizontal", "INPUT.RANDOM_FLIP_VERTICAL", True) == [T.ResizeShortestEdge, T.RandomFlip, T.RandomFlip]
-    assert kinds("INPUT.CROP.ENABLED", True) == [T.RandomCrop, T.ResizeShortestEdge]
+    assert kinds() == [CvResizeShortestEdge]
+    assert kinds("INPUT.RANDOM_FLIP", "horizontal", "INPUT.RANDOM_FLIP_VERTICAL", True) == [CvResizeShortestEdge, T.RandomFlip, T.RandomFlip]
+    assert kinds("INPUT.CROP.ENABLED", True) == [T.RandomCrop, CvResizeShortestEdge]
     assert kinds("INPUT.COLOR_JITTER", 0.3)[1:] == [T.RandomBrightness, T.RandomContrast, T.RandomSaturation]
 
 
 def test_an_upside_down_image_has_upside_down_boxes(small_digits, monkeypatch):
     monkeypatch.setattr(T.RandomFlip, "_rand_range", lambda self, *a, **k: 0.0)  # always flip
     record = DatasetCatalog.get("digits_train")[0]
-    plain = build_train_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0))(record)
-    flipped = build_train_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP_VERTICAL", True))(record)
+    plain = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0), is_train=True)(record)
+    flipped = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP_VERTICAL", True), is_train=True)(record)
     torch.testing.assert_close(flipped["image"], plain["image"].flip(1))
     a, b = plain["instances"].gt_boxes.tensor, flipped["instances"].gt_boxes.tensor
     torch.testing.assert_close(b[:, [1, 3]], 192 - a[:, [3, 1]])
@@ -39,7 +44,83 @@ def test_an_upside_down_image_has_upside_down_boxes(small_digits, monkeypatch):
 def test_colour_jitter_leaves_the_boxes_alone(small_digits):
     np.random.seed(0)
     record = DatasetCatalog.get("digits_train")[0]
-    plain = build_train_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0))(record)
-    other = build_train_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.5))(record)
+    plain = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0), is_train=True)(record)
+    other = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.5), is_train=True)(record)
     assert not torch.equal(plain["image"], other["image"])
     torch.testing.assert_close(plain["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
+
+
+@pytest.fixture()
+def photograph(tmp_path):
+    """A smooth 640 x 480 JPEG with three boxes, one of them a crowd, one partly outside."""
+    y, x = np.mgrid[:480, :640]
+    pixels = np.stack([x / 640 * 255, y / 480 * 255, 128 + 100 * np.sin(x / 40) * np.cos(y / 30)], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=95)
+    box = {"bbox_mode": BoxMode.XYWH_ABS, "iscrowd": 0}
+    annotations = [
+        {**box, "bbox": [10.5, 20, 100, 50.25], "category_id": 3},
+        {**box, "bbox": [0, 0, 50, 50], "category_id": 1, "iscrowd": 1},
+        {"bbox_mode": BoxMode.XYXY_ABS, "bbox": [600.0, 400.0, 660.0, 490.0], "category_id": 0, "iscrowd": 0},
+    ]
+    return {"file_name": str(tmp_path / "photo.jpg"), "height": 480, "width": 640, "image_id": 7, "annotations": annotations}
+
+
+@pytest.mark.parametrize("size", [200, 333, 480, 800])
+def test_boxes_equal_detectron2s_and_pixels_nearly(photograph, size):
+    flip = [T.RandomFlip(prob=1.0)]
+    ours = RetinaMapper(augmentations=[CvResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR", is_train=True)(photograph)
+    theirs = DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR")(photograph)
+    torch.testing.assert_close(ours["instances"].gt_boxes.tensor, theirs["instances"].gt_boxes.tensor, rtol=0, atol=1e-4)
+    assert ours["instances"].gt_classes.tolist() == theirs["instances"].gt_classes.tolist() == [3, 0]
+    assert ours["image"].shape == theirs["image"].shape and ours["image"].dtype == torch.uint8
+    difference = (ours["image"].float() - theirs["image"].float()).abs()
+    assert difference.mean() < 1.0 and difference.max() <= 12
+    assert "annotations" in photograph and "annotations" not in ours
+
+
+@pytest.mark.parametrize("size, target, want", [((480, 640), (800, 1067), 1), ((3000, 4000), (800, 1067), 2), ((3200, 4268), (800, 1067), 4), ((480, 640), (60, 80), 8)])
+def test_how_far_a_jpeg_is_reduced_while_decoding(size, target, want):
+    assert reduction(size, target) == want
+
+
+def test_detectron2s_reader_gives_its_pixels(photograph):
+    cfg = cfg_with("INPUT.READER", "detectron2", "INPUT.FORMAT", "BGR", "INPUT.MIN_SIZE_TRAIN", "(200,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none")
+    theirs = DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(200, 1333, "choice")], image_format="BGR")(photograph)
+    assert torch.equal(build_mapper(cfg, is_train=True)(photograph)["image"], theirs["image"])
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_reading_equals_detectron2s_with_exif_grey_and_transparent_images(tmp_path, image_format):
+    pixels = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(np.dstack([pixels, pixels[..., :1]]), mode="RGBA").save(tmp_path / "clear.png")
+    for file in ("turned.png", "grey.png", "clear.png"):
+        want = utils.read_image(str(tmp_path / file), format=image_format)
+        assert np.array_equal(read_image(str(tmp_path / file), image_format), want), file
+    assert read_image(str(tmp_path / "turned.png"), "BGR").shape == (30, 40, 3)
+
+
+def test_a_wrong_size_a_missing_and_a_broken_file_are_errors(photograph, tmp_path):
+    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice")], image_format="BGR", is_train=True)
+    with pytest.raises(utils.SizeMismatchError, match="photo.jpg"):
+        mapper({**photograph, "width": 500})
+    with pytest.raises(FileNotFoundError, match="absent.jpg"):
+        mapper({**photograph, "file_name": str(tmp_path / "absent.jpg")})
+    (tmp_path / "broken.jpg").write_text("no image")
+    with pytest.raises(OSError, match="broken.jpg"):
+        mapper({**photograph, "file_name": str(tmp_path / "broken.jpg")})
+
+
+def test_for_evaluation_there_are_no_instances_and_no_chance(photograph):
+    mapper = build_mapper(cfg_with("INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 1333), is_train=False)
+    record = mapper(photograph)
+    assert "instances" not in record and record["image"].shape == (3, 96, 128)
+    assert torch.equal(record["image"], mapper(photograph)["image"])
+
+
+def test_no_annotations_give_empty_instances():
+    instances = to_instances([], T.TransformList([]), (10, 20))
+    assert instances.gt_boxes.tensor.shape == (0, 4) and instances.gt_classes.dtype == torch.int64

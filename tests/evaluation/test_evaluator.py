@@ -7,11 +7,17 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.card import register_card
-from retina_plugin.evaluation import BoxEvaluator
+from retina_plugin.evaluation import EVALUATORS
 
 
-def evaluate(name, folder, detect):
-    evaluator = BoxEvaluator(name, output_dir=str(folder))
+@pytest.fixture(params=EVALUATORS)
+def evaluate(request):
+    """Evaluation of a dataset by each evaluator."""
+    return lambda *args: run(EVALUATORS[request.param], *args)
+
+
+def run(evaluator_class, name, folder, detect):
+    evaluator = evaluator_class(name, output_dir=str(folder))
     evaluator.reset()
     for record in DatasetCatalog.get(name):
         evaluator.process([record], [{"instances": detect(record)}])
@@ -25,17 +31,18 @@ def truth(record):
     return Instances(size, pred_boxes=Boxes(boxes), scores=torch.ones(len(boxes)), pred_classes=classes)
 
 
-def test_the_ground_truth_scores_a_hundred(small_digits, tmp_path):
+def test_the_ground_truth_scores_a_hundred(evaluate, small_digits, tmp_path):
     assert evaluate("digits_val", tmp_path, truth)["AP"] == pytest.approx(100)
 
 
-def test_no_detection_at_all_scores_zero_and_says_so(small_digits, tmp_path, caplog):
+def test_no_detection_at_all_scores_zero_and_says_so(evaluate, small_digits, tmp_path, caplog):
     results = evaluate("digits_val", tmp_path, lambda record: truth(record)[torch.zeros(0, dtype=torch.int64)])
     assert results["AP"] == 0.0 and results["AP50"] == 0.0
     assert "not one detection on digits_val" in caplog.text
 
 
-def test_voc_annotations_are_converted(tmp_path):
+def test_voc_annotations_are_converted(evaluate, tmp_path):
+    name = f"voc_eval_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
     for folder in ("images", "xml"):
         (tmp_path / "v" / folder).mkdir(parents=True)
     (tmp_path / "v/images/a.jpg").touch()
@@ -44,8 +51,8 @@ def test_voc_annotations_are_converted(tmp_path):
         "<annotation><filename>a.jpg</filename><size><width>90</width><height>60</height></size><object><name>cat</name><bndbox>"
         "<xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>"
     )
-    card = {"name": "voc_eval", "format": "voc", "root": "v", "classes": ["cat"], "licence": "-", "source": "-",
+    card = {"name": name, "format": "voc", "root": "v", "classes": ["cat"], "licence": "-", "source": "-",
             "splits": {"val": {"images": "images", "annotations": "xml", "image_set": "list.txt"}}}  # fmt: skip
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     register_card(tmp_path / "card.yaml")
-    assert evaluate("voc_eval_val", tmp_path, truth)["AP"] == pytest.approx(100)
+    assert evaluate(f"{name}_val", tmp_path, truth)["AP"] == pytest.approx(100)

@@ -3,15 +3,37 @@
 import pytest
 import torch
 
+from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 
-from retina_plugin.modeling.assignment import MaxIoUAssigner
+from retina_plugin.modeling import assignment
+from retina_plugin.modeling.anchors import PyramidAnchorGenerator, anchor_sizes
+from retina_plugin.modeling.assignment import ChunkedOverlaps, MaxIoUAssigner, overlaps
 
 K = 5
 
 
 def assigner(low_quality=False):
-    return MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=low_quality)
+    batched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=low_quality)
+
+    def one_image(anchors, gt_boxes, gt_classes, num_classes):
+        labels, matched = batched(anchors, [gt_boxes], [gt_classes], num_classes)
+        return labels[0], matched[0]
+
+    return one_image
+
+
+def pyramid_anchors(height, width):
+    """Anchors of P3-P7 as the detector orders them."""
+    sizes = anchor_sizes([8, 16, 32, 64, 128], scale=4, scales_per_octave=3)
+    generator = PyramidAnchorGenerator(sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0)
+    maps = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
+    return Boxes.cat(generator(maps)).tensor
+
+
+def random_boxes(n, extent):
+    corner = torch.rand(n, 2) * extent
+    return torch.cat([corner, corner + 5 + torch.rand(n, 2) * 0.5 * extent], dim=1)
 
 
 def test_thresholds_worked_by_hand():
@@ -37,11 +59,7 @@ def test_no_ground_truth_makes_all_background():
 
 @pytest.mark.parametrize("low_quality", [False, True])
 def test_random_boxes_follow_the_rule(low_quality):
-    def random_boxes(n):
-        corner = torch.rand(n, 2) * 80
-        return torch.cat([corner, corner + 5 + torch.rand(n, 2) * 40], dim=1)
-
-    anchors, gt, classes = random_boxes(400), random_boxes(12), torch.randint(0, K, (12,))
+    anchors, gt, classes = random_boxes(400, 80), random_boxes(12, 80), torch.randint(0, K, (12,))
     labels, matched = assigner(low_quality)(anchors, gt, classes, K)
     iou = pairwise_iou(Boxes(gt), Boxes(anchors))
     for r in range(400):
@@ -65,3 +83,54 @@ def test_the_order_of_the_boxes_does_not_matter():
 def test_thresholds_and_labels_that_do_not_fit_are_refused(thresholds, labels):
     with pytest.raises(ValueError, match="IOU_THRESHOLDS"):
         MaxIoUAssigner(thresholds=thresholds, labels=labels, allow_low_quality_matches=True)
+
+
+def test_overlaps_are_bit_for_bit_those_of_detectron2():
+    a, b = random_boxes(20, 100), random_boxes(300, 100)
+    assert torch.equal(overlaps(a.T, b.T), pairwise_iou(Boxes(a), Boxes(b)))
+
+
+@pytest.mark.parametrize("chunk", [64, 1000, 2**20])
+@pytest.mark.parametrize("low_quality", [False, True])
+@pytest.mark.parametrize("num_boxes", [1, 7, 300])
+def test_in_chunks_or_at_once_the_result_is_that_of_detectron2s_matcher(monkeypatch, chunk, low_quality, num_boxes):
+    monkeypatch.setattr(assignment, "CHUNK_CPU", chunk)
+    anchors, gt = pyramid_anchors(240, 320), random_boxes(num_boxes, 200).round()
+    gt[-1] = gt[0]  # a box twice: the first one is matched
+    classes = torch.randint(0, K, (num_boxes,))
+    want_idxs, want = Matcher([0.4, 0.5], [0, -1, 1], low_quality)(pairwise_iou(Boxes(gt), Boxes(anchors)))
+    labels, matched = assigner(low_quality)(anchors, gt, classes, K)
+    assert torch.equal(labels, torch.where(want == 1, classes[want_idxs], torch.where(want == 0, K, -1)))
+    foreground = (labels >= 0) & (labels < K)
+    assert foreground.any() or num_boxes == 1 and not low_quality
+    assert torch.equal(matched[foreground], want_idxs[foreground])
+
+
+def test_the_way_of_the_gpu_gives_the_same(monkeypatch):
+    # With `choose` off nothing is looked at on the host; small chunks stand for little memory.
+    monkeypatch.setattr(assignment, "CHUNK_GPU", 40_000)
+    anchors, gt = pyramid_anchors(240, 320), random_boxes(40, 200)
+    find = ChunkedOverlaps(anchors)
+    want = find(gt, find_best=True)
+    find.choose = False
+    assert len(find._chunks(40)) > 5
+    iou, box, is_best = find(gt, find_best=True)
+    assert torch.equal(iou, want[0]) and torch.equal(is_best, want[2])
+    assert torch.equal(box[iou > 0], want[1][iou > 0])
+
+
+def test_a_batch_gives_what_its_images_give_and_counts_boxes_through():
+    anchors, gt = pyramid_anchors(240, 320), [random_boxes(3, 200), torch.zeros(0, 4), random_boxes(5, 200)]
+    classes = [torch.randint(0, K, (len(boxes),)) for boxes in gt]
+    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)(anchors, gt, classes, K)
+    for i, offset in enumerate((0, 3, 3)):
+        alone = assigner(True)(anchors, gt[i], classes[i], K)
+        assert torch.equal(labels[i], alone[0])
+        foreground = (labels[i] >= 0) & (labels[i] < K)
+        assert torch.equal(matched[i][foreground], alone[1][foreground] + offset)
+
+
+def test_a_box_that_no_anchor_overlaps_makes_none_foreground():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    labels, _ = assigner(True)(anchors, torch.tensor([[50.0, 50, 60, 60]]), torch.tensor([1]), K)
+    assert labels.tolist() == [K, K]

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import nms
 
 from detectron2.modeling.box_regression import Box2BoxTransform
 
-from retina_plugin.modeling.postprocess import decode_level, detect
+from retina_plugin.modeling import postprocess
+from retina_plugin.modeling.postprocess import best_logits, classwise_nms, detect
 
 TRANSFORM = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [50, 0, 60, 10]])
@@ -27,18 +29,63 @@ def test_decoding_worked_by_hand():
     # anchor (20, 20, 40, 40): centre 30, size 20. dx = 0.5 moves it by 10, dw = log 2 doubles it:
     # centre (40, 30), 40 x 20 -> (20, 20, 60, 40).
     deltas = torch.tensor([[0.0, 0, 0, 0], [0.5, 0, math.log(2), 0], [0, 0, 0, 0]])
-    logits = torch.tensor([[logit(0.01), logit(0.01)], [logit(0.01), logit(0.9)], [logit(0.3), logit(0.04)]])
-    boxes, scores, classes = decode_level(ANCHORS, logits, deltas, transform=TRANSFORM, score_thresh=0.05, topk=10)
-    torch.testing.assert_close(boxes, torch.tensor([[20.0, 20, 60, 40], [50, 0, 60, 10]]))
-    torch.testing.assert_close(scores, torch.tensor([0.9, 0.3]))
-    assert classes.tolist() == [1, 0]
+    logits = [[logit(0.01), logit(0.01)], [logit(0.01), logit(0.9)], [logit(0.3), logit(0.04)]]
+    found = run(logits, deltas)
+    torch.testing.assert_close(found.pred_boxes.tensor, torch.tensor([[20.0, 20, 60, 40], [50, 0, 60, 10]]))
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.3]))
+    assert found.pred_classes.tolist() == [1, 0]
 
 
 def test_decoding_inverts_encoding():
     boxes = torch.tensor([[3.0, 1, 14, 9], [15, 18, 52, 33], [49, 0, 63, 20]])
-    logits = torch.tensor([[3.0], [2.0], [1.0]])
-    got, _, _ = decode_level(ANCHORS, logits, TRANSFORM.get_deltas(ANCHORS, boxes), transform=TRANSFORM, score_thresh=0.05, topk=10)
-    torch.testing.assert_close(got, boxes)
+    found = run([[3.0], [2.0], [1.0]], TRANSFORM.get_deltas(ANCHORS, boxes))
+    torch.testing.assert_close(found.pred_boxes.tensor, boxes)
+
+
+def random_predictions(num_anchors=3000, num_classes=20):
+    corner = torch.rand(num_anchors, 2) * 400
+    anchors = torch.cat([corner, corner + 10 + torch.rand(num_anchors, 2) * 100], dim=1)
+    return anchors, torch.randn(num_anchors, num_classes) * 2 - 2, torch.randn(num_anchors, 4) * 0.1
+
+
+def plainly(anchors, logits, deltas, max_detections):
+    """The rule written out: sigmoid of all, threshold, top 1000, decode all, NMS a class at a time."""
+    scores, order = logits.flatten().sort(descending=True)  # by logit: two scores may be one number where their logits are not
+    scores = scores.sigmoid()
+    order = order[scores > 0.05][:1000]
+    boxes = TRANSFORM.apply_deltas(deltas, anchors)[order // logits.shape[1]]
+    scores, classes = scores[: len(order)], order % logits.shape[1]
+    kept = [i for k in classes.unique() for i in (classes == k).nonzero().squeeze(1)[nms(boxes[classes == k], scores[classes == k], 0.5)].tolist()]
+    kept = sorted(kept)[:max_detections]
+    return boxes[kept], scores[kept], classes[kept]
+
+
+@pytest.mark.parametrize("max_detections", [5, 100, 700])
+def test_short_cuts_change_no_detection(max_detections):
+    anchors, logits, deltas = random_predictions()
+    found = detect([anchors], [logits], [deltas], (500, 500), transform=TRANSFORM, score_thresh=0.05, topk=1000, nms_thresh=0.5, max_detections=max_detections)
+    boxes, scores, classes = plainly(anchors, logits, deltas, max_detections)
+    assert found.pred_classes.tolist() == classes.tolist()
+    torch.testing.assert_close(found.scores, scores)
+    torch.testing.assert_close(found.pred_boxes.tensor, boxes)
+
+
+def test_candidates_are_the_same_in_the_way_of_the_gpu():
+    _, logits, _ = random_predictions()
+    values, positions = best_logits(logits, floor=1.0, topk=500)
+    want, order = logits.flatten().topk(500)  # what a GPU does; the floor is applied afterwards
+    assert torch.equal(values, want[want > 1.0]) and torch.equal(positions, order[want > 1.0])
+
+
+def test_more_candidates_are_taken_if_too_few_survive(monkeypatch):
+    # 60 copies of one box score highest, so that the first 4 x 2 candidates give one detection only.
+    anchors = torch.tensor([[0.0, 0, 10, 10]] * 60 + [[20.0, 20, 30, 30]])
+    logits = torch.cat([torch.linspace(4, 3, 60), torch.tensor([1.0])]).unsqueeze(1)
+    calls = []
+    monkeypatch.setattr(postprocess, "classwise_nms", lambda boxes, *rest: calls.append(len(boxes)) or classwise_nms(boxes, *rest))
+    found = detect([anchors], [logits], [torch.zeros(61, 4)], (64, 64), transform=TRANSFORM, score_thresh=0.05, topk=1000, nms_thresh=0.5, max_detections=2)
+    assert found.scores.tolist() == pytest.approx([torch.tensor(4.0).sigmoid().item(), torch.tensor(1.0).sigmoid().item()])
+    assert calls == [8, 32, 61]
 
 
 def test_nms_drops_the_lower_score_within_a_class_only():

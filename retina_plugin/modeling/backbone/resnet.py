@@ -5,6 +5,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
+from retina_plugin.modeling.backbone.folding import fold_frozen_norms
 from retina_plugin.modeling.neck.levels import PyramidLevels
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -23,7 +24,7 @@ def build_resnet(
     width_per_group: int = 64,
     stride_in_1x1: bool = False,
 ) -> ResNet:
-    """A ResNet or ResNeXt from plain values, made of detectron2's blocks.
+    """A ResNet or ResNeXt from plain values, made of detectron2's blocks; frozen normalisation is folded into the convolutions.
 
     Args:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
@@ -62,7 +63,9 @@ def build_resnet(
         ))
         channels = out_channels
     stem = BasicStem(in_channels=in_channels, out_channels=stem_channels, norm=norm)
-    return ResNet(stem, stages, out_features=out_features, freeze_at=freeze_at)
+    resnet = ResNet(stem, stages, out_features=out_features, freeze_at=freeze_at)
+    fold_frozen_norms(resnet)
+    return resnet
 
 
 @BACKBONE_REGISTRY.register()

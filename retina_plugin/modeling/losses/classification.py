@@ -1,5 +1,7 @@
 """Losses of the class subnet, from integer labels: no one-hot target is ever formed."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -12,61 +14,111 @@ CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOS
 
 ``pred_logits`` is a list of L tensors (N, Ri, K), ``gt_labels`` (N, R) int64 with R the sum of Ri:
 -1 ignore, 0..K-1 class, K background. Returns the float32 sum over everything that is not ignored;
-the meta-architecture divides it by the normaliser.
+the meta-architecture divides it by the normaliser. ``compile()``, called once if MODEL.COMPILE has
+"cls_loss", may put a compiled function in the place of the dense part.
+"""
+
+CHUNK_CPU, CHUNK_GPU = 2**17, 2**26
+"""Logits that are worked on at once: on a CPU what stays in the caches, on a GPU few kernels."""
+
+Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps logits whose target is 0 to their loss and to its derivative, elementwise, float32 or float64.
+
+The loss at a logit x whose target is 1 has to be that at -x whose target is 0, as it is for
+everything that depends on p_t alone.
 """
 
 
-def _focal_terms(p: Tensor, log_loss: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
-    """Focal loss and the size of its derivative for a wrong-side probability p.
+def focal_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Focal loss of background logits x, p^γ log(1 + e^x) with p = sigmoid(x), and its derivative.
 
-    With p the probability given to the wrong side and ``log_loss`` = -log(1 - p), the loss is
-    w p^γ log_loss, and since dp/dx = p (1 - p) and d(log_loss)/dx = p, its derivative by the logit
-    is w p^γ (γ (1 - p) log_loss + p): no power below γ appears, so that γ < 1 is safe at p = 0.
+    Since dp/dx = p (1 - p) and d log(1 + e^x) / dx = p, the derivative is
+    p^γ (γ (1 - p) log(1 + e^x) + p): no power below γ appears, so that γ < 1 is safe at p = 0.
+
+    Source: Lin et al. 2017, equation 4.
     """
-    modulator = weight * p**gamma if gamma != 0 else torch.full_like(p, weight)
-    return modulator * log_loss, modulator * (gamma * (1 - p) * log_loss + p)
+    p, log_loss = x.sigmoid(), F.softplus(x)
+    modulator = p.pow(gamma)
+    loss = modulator * log_loss
+    return loss, torch.addcmul(log_loss, p, log_loss, value=-1).mul_(gamma).add_(p).mul_(modulator)
 
 
-class _FocalLossSum(torch.autograd.Function):
-    """Sum of the focal loss over one level; the gradient is formed in the same pass."""
+def _loss_and_grad(logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int) -> tuple[Tensor, Tensor]:
+    """Sum of a loss over (rows, K) logits with (rows,) labels, and its gradient in the type of the logits.
+
+    All logits are taken as background, a chunk at a time, so that beside the gradient nothing of
+    their size is held; then the one logit a row that belongs to the labelled class is corrected.
+    """
+    weight_pos, weight_neg = weights
+    num_classes = logits.shape[1]
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    row_weight = (labels >= 0).to(dtype).mul_(weight_neg)  # (rows,), 0 where ignored
+    grad = torch.empty_like(logits)
+    loss = logits.new_zeros((), dtype=dtype)
+    rows = max(1, chunk // num_classes)
+    for x, weight, out in zip(logits.split(rows), row_weight.split(rows), grad.split(rows), strict=True):
+        loss_x, grad_x = terms(x.to(dtype))
+        loss += torch.dot(loss_x.sum(dim=1), weight)
+        out.copy_(grad_x.mul_(weight.unsqueeze(1)))
+
+    index = labels.clamp(0, num_classes - 1).unsqueeze(1)  # (rows, 1)
+    x = logits.gather(1, index).to(dtype)
+    loss_neg, _ = terms(x)
+    loss_pos, grad_pos = terms(-x)
+    foreground = ((labels >= 0) & (labels < num_classes)).unsqueeze(1)
+    loss += torch.where(foreground, weight_pos * loss_pos - weight_neg * loss_neg, 0).sum()
+    grad.scatter_(1, index, torch.where(foreground, (-weight_pos * grad_pos).to(grad.dtype), grad.gather(1, index)))
+    return loss, grad
+
+
+class _DenseLossSum(torch.autograd.Function):
+    """Sum of a loss over one level; the gradient is formed in the same pass as the value."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
-        weight_pos, weight_neg = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
-        x = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (N, Ri, K)
-        num_classes = x.shape[-1]
-        loss, grad = _focal_terms(x.sigmoid(), F.softplus(x), weight_neg, gamma)
-
-        # One logit a row is that of the labelled class: exchange its term where the row is foreground.
-        index = labels.clamp(0, num_classes - 1).unsqueeze(-1)  # (N, Ri, 1)
-        x_target = x.gather(-1, index)
-        loss_target, grad_target = _focal_terms((-x_target).sigmoid(), F.softplus(-x_target), weight_pos, gamma)
-        foreground = ((labels >= 0) & (labels < num_classes)).unsqueeze(-1)
-        loss.scatter_(-1, index, torch.where(foreground, loss_target, loss.gather(-1, index)))
-        grad.scatter_(-1, index, torch.where(foreground, -grad_target, grad.gather(-1, index)))
-
-        ignored = (labels < 0).unsqueeze(-1)
-        ctx.save_for_backward(grad.masked_fill_(ignored, 0).to(logits.dtype))
-        return loss.masked_fill_(ignored, 0).sum()
+    def forward(ctx, logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int) -> Tensor:
+        arguments = (logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), terms, weights, chunk)
+        loss, ctx.grad = _loss_and_grad(*arguments)
+        ctx.save_for_backward(logits, labels)
+        ctx.rest = arguments[2:]
+        return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad,) = ctx.saved_tensors
-        return grad * grad_output.to(grad.dtype), None, None, None
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+        grad, ctx.grad = ctx.grad, None
+        logits, labels = ctx.saved_tensors
+        if grad is None:  # a second pass through a retained graph: the first one gave the gradient away
+            _, grad = _loss_and_grad(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), *ctx.rest)
+        return grad.mul_(grad_output).view(logits.shape), None, None, None, None
+
+
+def dense_loss_sum(logits: Tensor, labels: Tensor, terms: Terms, *, weight_pos: float, weight_neg: float, chunk: int | None = None) -> Tensor:
+    """Sum of a loss over anchors and classes.
+
+    Args:
+        logits: (..., K) of any float type, on any device; the arithmetic is float32 or, for float64, float64.
+        labels: (...) int64: -1 ignore (no loss, no gradient), 0..K-1 class, K background.
+        terms: the loss of a background logit, see ``Terms``.
+        weight_pos, weight_neg: factors of logits with target 1 and with target 0.
+        chunk: logits to work on at once; None chooses by the device.
+
+    Returns:
+        float32 (or float64) scalar () that can be differentiated once.
+    """
+    chunk = chunk or (CHUNK_CPU if logits.device.type == "cpu" else CHUNK_GPU)
+    return _DenseLossSum.apply(logits, labels, terms, (weight_pos, weight_neg), chunk)
 
 
 def sigmoid_focal_loss_sum(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) -> Tensor:
     """Sum over anchors and classes of the α-balanced focal loss, -α_t (1 - p_t)^γ log(p_t).
 
     Args:
-        logits: (..., K) of any float type; the arithmetic is float32 or, for float64, float64.
-        labels: (...) int64: -1 ignore (no loss, no gradient), 0..K-1 class, K background.
+        logits, labels: (..., K) and (...), see :func:`dense_loss_sum`.
         alpha: weight α of foreground, 1 - α of background; negative for no weighting.
         gamma: focusing parameter γ >= 0; 0 gives the (α-balanced) cross entropy.
 
     Returns:
-        float32 scalar () that can be differentiated once.
+        float32 (or float64) scalar () that can be differentiated once.
 
     Example:
         >>> sigmoid_focal_loss_sum(torch.zeros(2, 1), torch.tensor([0, 1]), alpha=0.25, gamma=2.0)
@@ -74,9 +126,9 @@ def sigmoid_focal_loss_sum(logits: Tensor, labels: Tensor, *, alpha: float, gamm
 
     (Both anchors have p_t = 0.5: 0.25 · 0.25 · log 2 + 0.75 · 0.25 · log 2 = 0.25 · 0.6931.)
 
-    Source: Lin et al. 2017, equation 5; the gradient is derived in ``_focal_terms``.
+    Source: Lin et al. 2017, equation 5.
     """
-    return _FocalLossSum.apply(logits, labels, alpha, gamma)
+    return FocalLoss(alpha=alpha, gamma=gamma)([logits.unsqueeze(0).flatten(1, -2)], labels.reshape(1, -1))
 
 
 @CLS_LOSS_REGISTRY.register("focal")
@@ -89,11 +141,18 @@ class FocalLoss:
                 "MODEL.RETINANET.FOCAL_LOSS_ALPHA must be at most 1 (negative: no weighting) and "
                 f"FOCAL_LOSS_GAMMA at least 0; got {alpha} and {gamma}"
             )
-        self.alpha, self.gamma = alpha, gamma
+        self.weight_pos, self.weight_neg = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+        self.terms = lambda x: focal_terms(x, gamma)
+        self.chunk = None
+
+    def compile(self) -> None:
+        """Let the compiler fuse the dense part; it then needs no chunks."""
+        self.terms, self.chunk = torch.compile(self.terms, dynamic=True), CHUNK_GPU
 
     def __call__(self, pred_logits: list[Tensor], gt_labels: Tensor) -> Tensor:
         """Logits L x (N, Ri, K) and labels (N, R) to the float32 sum ()."""
         labels = gt_labels.split([logits.shape[1] for logits in pred_logits], dim=1)
         return sum(
-            sigmoid_focal_loss_sum(x, y, alpha=self.alpha, gamma=self.gamma) for x, y in zip(pred_logits, labels, strict=True)
+            dense_loss_sum(x, y, self.terms, weight_pos=self.weight_pos, weight_neg=self.weight_neg, chunk=self.chunk)
+            for x, y in zip(pred_logits, labels, strict=True)
         )

@@ -1,0 +1,72 @@
+"""Frozen batch normalisation as part of the convolution before it."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+
+
+class FoldedConv2d(Conv2d):
+    """A convolution with a ``FrozenBatchNorm2d``, computed as one convolution with other weights.
+
+    The normalisation is the affine map s x + t with constants a channel, so it may act on the weights
+    (a few numbers, once) instead of the activations (many, twice in training). Parameters, buffers
+    and their names are those of Detectron2's layer; gradients pass through the product with s.
+
+    Where nothing has to be differentiated (inference, frozen stages) the product is kept, in the type
+    of autocast, until a weight or a buffer changes.
+    """
+
+    def __init__(self, conv: Conv2d) -> None:
+        """Take over the parameters of ``conv``, whose ``norm`` is a ``FrozenBatchNorm2d``."""
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            super().__init__(
+                conv.in_channels, conv.out_channels, conv.kernel_size, stride=conv.stride, padding=conv.padding, dilation=conv.dilation,
+                groups=conv.groups, bias=conv.bias is not None, norm=conv.norm, activation=conv.activation,
+            )  # fmt: skip
+        self.weight, self.bias = conv.weight, conv.bias
+        self._kept: tuple[tuple, tuple[Tensor, Tensor]] | None = None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (O, I, kh, kw) and bias (O,) of the one convolution."""
+        norm = self.norm
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        bias = norm.bias - norm.running_mean * scale
+        if self.bias is not None:
+            bias = bias + self.bias * scale
+        return self.weight * scale.view(-1, 1, 1, 1), bias
+
+    def _folded_once(self) -> tuple[Tensor, Tensor]:
+        device = self.weight.device
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.weight.dtype
+        tensors = [x for x in (self.weight, self.bias, *self.norm.buffers()) if x is not None]
+        key = (device, dtype, self.weight.dtype, *((id(x), x._version) for x in tensors))
+        if self._kept is None or self._kept[0] != key:
+            with torch.no_grad():
+                weight, bias = self.folded()
+                self._kept = key, (weight.to(dtype), bias.to(dtype))
+        return self._kept[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) to (N, O, H', W')."""
+        trained = torch.is_grad_enabled() and (self.weight.requires_grad or self.bias is not None and self.bias.requires_grad)
+        weight, bias = self.folded() if trained or torch.compiler.is_compiling() else self._folded_once()
+        x = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return x if self.activation is None else self.activation(x)
+
+
+def fold_frozen_norms(module: nn.Module) -> int:
+    """Replace every convolution with a ``FrozenBatchNorm2d`` in ``module`` by a :class:`FoldedConv2d`.
+
+    Returns:
+        How many there were.
+    """
+    count = 0
+    for name, child in module.named_children():
+        if type(child) is Conv2d and isinstance(child.norm, FrozenBatchNorm2d):
+            setattr(module, name, FoldedConv2d(child))
+            count += 1
+        else:
+            count += fold_frozen_norms(child)
+    return count

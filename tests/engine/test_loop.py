@@ -1,0 +1,50 @@
+"""A loop that survives and explains."""
+
+import pytest
+import torch
+from conftest import make_inputs, tiny_cfg
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from retina_plugin.engine.loop import PrecisionTrainer
+
+BOXES = [[[10.0, 10.0, 60.0, 50.0]], []]
+
+
+def trainer(precision="fp32", lr=0.01):
+    model = build_model(tiny_cfg("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", precision))
+    inputs = make_inputs([(64, 96), (64, 64)], BOXES, [[0], []])
+    for i, x in enumerate(inputs):
+        x["file_name"] = f"image{i}.jpg"
+    result = PrecisionTrainer(model, [inputs] * 3, torch.optim.SGD(model.parameters(), lr=lr))
+    result.iter = 0
+    return result
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_changes_the_weights_and_reports_finite_losses(precision):
+    loop = trainer(precision)
+    before = loop.model.head.cls_score.weight.detach().clone()
+    with EventStorage() as storage:
+        loop.run_step()
+    assert not torch.equal(before, loop.model.head.cls_score.weight)
+    assert storage.latest()["total_loss"][0] > 0 and loop.model.head.cls_score.weight.dtype == torch.float32
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_weights():
+    loop = trainer()
+    loop.model.head.cls_score.bias.data[0] = float("nan")
+    before = loop.model.head.bbox_pred.weight.detach().clone()
+    with EventStorage(), pytest.raises(FloatingPointError, match=r"learning rate 0.01(.|\n)*image0.jpg with 1 boxes(.|\n)*image1.jpg with 0 boxes"):
+        loop.run_step()
+    assert torch.equal(before, loop.model.head.bbox_pred.weight)
+
+
+def test_state_round_trip():
+    loop = trainer()
+    with EventStorage():
+        loop.run_step()
+    state = loop.state_dict()
+    other = trainer()
+    other.load_state_dict(state)
+    assert "optimizer" in state and "grad_scaler" in state

@@ -1,0 +1,77 @@
+"""The same numbers as pycocotools: all twelve and per class, on random and on degenerate data."""
+
+import contextlib
+import io
+import json
+
+import hotcoco
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from retina_plugin.evaluation.hotcoco import coco_figures, load_ground_truth
+
+
+def random_truth(rng, num_images=30, num_classes=4):
+    """COCO annotations with crowds, tiny and large boxes, empty images and a class without any box."""
+    images = [{"id": 7 * i + 3, "width": 640, "height": 480, "file_name": f"{i}.jpg"} for i in range(num_images)]
+    categories = [{"id": 10 * k + 1, "name": f"class{k}"} for k in range(num_classes)]
+    annotations = []
+    for image in images[:-3]:
+        for _ in range(rng.integers(0, 12)):
+            w, h = np.exp(rng.uniform(1.5, 6, 2))
+            box = [*(rng.uniform(0, 300, 2)), w, h]
+            annotations.append({"id": len(annotations) + 1, "image_id": image["id"], "category_id": categories[rng.integers(0, num_classes - 1)]["id"],
+                                "bbox": [float(x) for x in box], "area": float(w * h), "iscrowd": int(rng.random() < 0.1)})  # fmt: skip
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def random_detections(rng, truth, per_image=15):
+    """Half of them near a box of their image, scores with ties."""
+    rows = []
+    for image in truth["images"]:
+        boxes = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        for _ in range(per_image):
+            if boxes and rng.random() < 0.5:
+                near = boxes[rng.integers(len(boxes))]
+                box, category = np.array(near["bbox"]) * rng.uniform(0.8, 1.2, 4), near["category_id"]
+            else:
+                box, category = np.r_[rng.uniform(0, 400, 2), np.exp(rng.uniform(2, 5, 2))], truth["categories"][rng.integers(4)]["id"]
+            rows.append([image["id"], *box, round(rng.random(), 2), category])
+    return np.array(rows)
+
+
+def figures(coco, coco_eval_class, truth, rows):
+    coco_eval = coco_eval_class(coco, coco.loadRes(rows.copy()), "bbox")
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    coco_eval.summarize()
+    return coco_figures(coco_eval, [c["name"] for c in truth["categories"]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_figures_equal_those_of_pycocotools(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    truth = random_truth(rng)
+    rows = random_detections(rng, truth, per_image=(15, 150)[seed % 2])
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        want = figures(COCO(tmp_path / "truth.json"), COCOeval, truth, rows)
+        ground_truth, _ = load_ground_truth(tmp_path / "truth.json")
+        got = figures(ground_truth, hotcoco.COCOeval, truth, rows)
+    assert len(got) == 12 + 4 and np.isnan(got["AP-class3"]), "the class without boxes has no AP"
+    assert got == pytest.approx(want, abs=1e-9, nan_ok=True)
+    assert 0.1 < got["AP"] < 99
+
+
+def test_images_named_by_text_get_numbers(tmp_path):
+    truth = random_truth(np.random.default_rng(0))
+    numbers = {image["id"]: f"image {image['id']}" for image in truth["images"]}
+    for image in truth["images"]:
+        image["id"] = numbers[image["id"]]
+    for annotation in truth["annotations"]:
+        annotation["image_id"] = numbers[annotation["image_id"]]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    ground_truth, image_ids = load_ground_truth(tmp_path / "truth.json")
+    assert image_ids["image 3"] == 1 and sorted(image_ids.values()) == sorted(ground_truth.getImgIds())

@@ -1,0 +1,49 @@
+"""Which arithmetic, by name and device."""
+
+import pytest
+import torch
+
+from conftest import make_inputs, tiny_cfg
+from detectron2.modeling import build_model
+
+from retina_plugin.modeling import precision
+from retina_plugin.modeling.precision import autocast, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("fast, want", [(True, torch.bfloat16), (False, None)])
+def test_auto_takes_bf16_on_a_cpu_only_where_it_is_fast(monkeypatch, fast, want):
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: fast)
+    assert resolve_precision("auto", CPU) == want
+
+
+@pytest.mark.parametrize("fast, want", [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_on_a_gpu(monkeypatch, fast, want):
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: fast)
+    assert resolve_precision("auto", torch.device("cuda")) == want
+
+
+def test_named_precisions():
+    assert resolve_precision("bf16", CPU) == torch.bfloat16
+    assert resolve_precision("fp32", CPU) is None
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        resolve_precision("fp16", CPU)
+
+
+def test_the_keys_choose_the_precision_of_the_model():
+    for enabled, name, want in ((True, "bf16", torch.bfloat16), (True, "fp32", None), (False, "bf16", None)):
+        model = build_model(tiny_cfg("SOLVER.AMP.ENABLED", enabled, "SOLVER.AMP.PRECISION", name)).eval()
+        assert model.autocast_dtype == want
+        seen = []
+        model.head.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0][0].dtype))
+        (result,) = model(make_inputs([(64, 64)], [[]], [[]]))
+        assert seen == [want or torch.float32] and result["instances"].scores.dtype == torch.float32
+
+
+def test_autocast_leaves_the_callers_alone_without_a_type():
+    ones = torch.ones(2, 2)
+    with autocast(CPU, None):
+        assert (ones @ ones).dtype == torch.float32
+    with autocast(CPU, torch.bfloat16), autocast(CPU, None):
+        assert (ones @ ones).dtype == torch.bfloat16
