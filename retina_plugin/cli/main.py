@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 SUBCOMMANDS = {
+    "bench": "time and memory against Detectron2, torchvision and pycocotools",
     "doctor": "what is installed, and how to mend what is wrong",
     "quickstart": "train, evaluate and predict on the bundled digits",
 }

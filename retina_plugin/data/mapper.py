@@ -103,6 +103,15 @@ def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
     return next((n for n in (8, 4, 2) if size[0] >= n * target[0] and size[1] >= n * target[1]), 1)
 
 
+def contiguous(image: np.ndarray) -> np.ndarray:
+    """The same (h, w, C) image in one piece of memory; a mirrored view is copied by OpenCV, tens of times faster than by numpy."""
+    upside_down, left_right = image.strides[0] < 0, image.strides[1] < 0
+    if upside_down or left_right:
+        original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right))
+    return np.ascontiguousarray(image)
+
+
 class RetinaMapper:
     """From a dataset dict to what the model takes: OpenCV for the pixels, one array for the boxes.
 
@@ -133,7 +142,7 @@ class RetinaMapper:
         image, transforms = self._read(record)
         aug_input = T.AugInput(image)
         transforms = T.TransformList([*transforms, T.AugmentationList(self.augmentations)(aug_input)])
-        image = np.ascontiguousarray(aug_input.image)
+        image = contiguous(aug_input.image)
         record["image"] = torch.from_numpy(image).permute(2, 0, 1)
         if self.is_train and "annotations" in dataset_dict:
             record["instances"] = to_instances(dataset_dict["annotations"], transforms, image.shape[:2])

@@ -88,7 +88,7 @@ def detect(
         level_anchors.append(level_a[anchor])
         level_deltas.append(level_d[anchor])
     values, order = torch.cat(values).sort(descending=True, stable=True)
-    order = order[values > floor]
+    order = order[(values > floor).nonzero().squeeze(1)]  # here a GPU is waited for
     scores = values[: len(order)].sigmoid()
     classes = torch.cat(classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]

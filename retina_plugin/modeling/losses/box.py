@@ -1,10 +1,10 @@
 """Losses of the box subnet, over foreground anchors only."""
 
 import torch
-from fvcore.nn import giou_loss, smooth_l1_loss
+from fvcore.nn import smooth_l1_loss
 from torch import Tensor
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from detectron2.layers import ciou_loss, diou_loss
 from detectron2.modeling.box_regression import Box2BoxTransform
 
 from retina_plugin.registry import SlotRegistry
@@ -18,6 +18,18 @@ connected to ``pred_deltas``, so that distributed training sees a gradient for e
 """
 
 
+def encode(anchors: Tensor, gt_boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """Deltas (P, 4) that turn anchors (P, 4) into boxes (P, 4), both XYXY.
+
+    As Detectron2's ``Box2BoxTransform.get_deltas``, which makes the host wait for a GPU to check its input.
+
+    Source: Girshick et al. 2014, *Rich feature hierarchies*, appendix C.
+    """
+    sizes, gt_sizes = anchors[:, 2:] - anchors[:, :2], gt_boxes[:, 2:] - gt_boxes[:, :2]
+    shifts = (gt_boxes[:, :2] + 0.5 * gt_sizes - anchors[:, :2] - 0.5 * sizes) / sizes
+    return torch.cat([shifts, torch.log(gt_sizes / sizes)], dim=1) * shifts.new_tensor(weights)
+
+
 @BOX_LOSS_REGISTRY.register("smooth_l1")
 class SmoothL1Loss:
     """Smooth L1 between predicted and encoded deltas; β = 0 is L1 (Girshick 2015, equation 3)."""
@@ -28,7 +40,7 @@ class SmoothL1Loss:
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
         """Deltas, anchors and boxes, each (P, 4), to the float32 sum ()."""
         pred_deltas = pred_deltas.to(torch.promote_types(pred_deltas.dtype, torch.float32))
-        return smooth_l1_loss(pred_deltas, self.transform.get_deltas(anchors, gt_boxes), beta=self.beta, reduction="sum")
+        return smooth_l1_loss(pred_deltas, encode(anchors, gt_boxes, self.transform.weights), beta=self.beta, reduction="sum")
 
 
 class _IoULoss:
@@ -48,18 +60,18 @@ class _IoULoss:
 class GIoULoss(_IoULoss):
     """1 - GIoU (Rezatofighi et al. 2019)."""
 
-    function = staticmethod(giou_loss)
+    function = staticmethod(generalized_box_iou_loss)
 
 
 @BOX_LOSS_REGISTRY.register("diou")
 class DIoULoss(_IoULoss):
     """1 - DIoU (Zheng et al. 2020)."""
 
-    function = staticmethod(diou_loss)
+    function = staticmethod(distance_box_iou_loss)
 
 
 @BOX_LOSS_REGISTRY.register("ciou")
 class CIoULoss(_IoULoss):
     """1 - CIoU (Zheng et al. 2020)."""
 
-    function = staticmethod(ciou_loss)
+    function = staticmethod(complete_box_iou_loss)

@@ -29,6 +29,18 @@ everything that depends on p_t alone.
 """
 
 
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), elementwise, to 2e-7 of its value.
+
+    On a CPU with max(x, 0) + 2 artanh(e / (2 + e)), e = e^-|x|, since PyTorch's own log1p takes three
+    times as long there as everything here together.
+    """
+    if x.device.type != "cpu":
+        return F.softplus(x)
+    e = x.abs().neg_().exp_()
+    return x.clamp(min=0).add_(e.div_(e + 2).atanh_(), alpha=2)
+
+
 def focal_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """Focal loss of background logits x, p^γ log(1 + e^x) with p = sigmoid(x), and its derivative.
 
@@ -37,7 +49,7 @@ def focal_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
     Source: Lin et al. 2017, equation 4.
     """
-    p, log_loss = x.sigmoid(), F.softplus(x)
+    p, log_loss = x.sigmoid(), softplus(x)
     modulator = p.pow(gamma)
     loss = modulator * log_loss
     return loss, torch.addcmul(log_loss, p, log_loss, value=-1).mul_(gamma).add_(p).mul_(modulator)

@@ -1,0 +1,47 @@
+"""``retina bench``: the plugin against Detectron2's and torchvision's RetinaNet and pycocotools, side by side."""
+
+import argparse
+from pathlib import Path
+
+ROUNDS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="some of them only; without, all (about twenty minutes on two CPU cores)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timings of each side, taken in turns (default {ROUNDS})")
+    parser.add_argument("--no-memory", action="store_true", help="time only: memory takes a fresh process for each side")
+    parser.add_argument("--output", default="output/bench", help="folder for bench.json, bench.md and bench.png (default output/bench)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print as it goes, and write the table; 2 for an unknown case."""
+    import torch
+
+    from retina_plugin.bench.cases import CASES, DEFAULT
+    from retina_plugin.bench.flops import share_of_matmul
+    from retina_plugin.bench.measure import alternate, extra_memory_in_fresh_process, median_and_spread
+    from retina_plugin.bench.report import Row, table, write
+
+    names = args.cases or list(CASES)
+    if unknown := [name for name in names if name not in CASES]:
+        print(f"no such case: {', '.join(unknown)}; known: {', '.join(CASES)}")
+        return 2
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, notes = [], [f"medians of {args.rounds} rounds, sides in turns; memory in a fresh process, above what is held before"]
+    for name in names:
+        case = CASES[name]
+        works = {side: prepare(device) for side, prepare in case.sides.items()}
+        seconds = alternate(works, rounds=args.rounds, device=device)
+        del works
+        new = [Row(name, case.title, side, values) for side, values in seconds.items()]
+        for row in new:
+            if not args.no_memory:
+                row.extra_bytes = extra_memory_in_fresh_process(name, row.side, device)
+        if name == "train_step":
+            notes.append(share_of_matmul(median_and_spread(seconds[DEFAULT])[0], device))
+        rows += new
+        print(table(new, []), flush=True)
+        text = write(rows, notes, Path(args.output))  # after every case: what is measured is not lost
+    print(text)
+    return 0
