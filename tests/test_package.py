@@ -23,6 +23,7 @@ FORBIDDEN = {
     "engine": ["retina_plugin.inference", "retina_plugin.cli"],
     "evaluation": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.cli"],
     "inference": ["retina_plugin.cli"],
+    "bench": ["retina_plugin.cli", "retina_plugin.engine", "retina_plugin.inference"],
 }  # fmt: skip
 
 

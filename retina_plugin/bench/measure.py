@@ -37,17 +37,25 @@ def alternate(sides: dict[str, Work], *, rounds: int, device: torch.device) -> d
     """Seconds of each side in each round: one after the other, so that what slows the machine slows all.
 
     Args:
-        sides: what to run, by name; each is run once before, to warm up.
+        sides: what to run, by name; each is run before, to warm up.
         rounds: timings of each.
         device: for its clock.
     """
-    repeats = {name: max(1, round(SHORTEST / max(1e-6, min(timed(work, 1, device), timed(work, 1, device))))) for name, work in sides.items()}
+    repeats = {name: _repeats(work, device) for name, work in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds):
         names = list(sides) if i % 2 == 0 else list(reversed(sides))
         for name in names:
             seconds[name].append(timed(sides[name], repeats[name], device))
     return seconds
+
+
+def _repeats(work: Work, device: torch.device) -> int:
+    """How often to run ``work`` for one timing. The first run warms up; short work is timed again without that."""
+    seconds = timed(work, 1, device)
+    if seconds < 10 * SHORTEST:
+        seconds = timed(work, 1, device)
+    return max(1, round(SHORTEST / max(1e-6, seconds)))
 
 
 def median_and_spread(seconds: list[float]) -> tuple[float, float]:

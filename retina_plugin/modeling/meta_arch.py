@@ -23,6 +23,9 @@ from retina_plugin.modeling.precision import autocast, resolve_precision
 COMPILED_PARTS = ("backbone", "head", "cls_loss")
 """What MODEL.COMPILE may name."""
 
+COMPILE_OPTIONS = {"force_layout_optimization": True}
+"""Convolutions channels last, as everything here is; otherwise their gradients are compiled anew for every image size."""
+
 NORMALIZER_START, NORMALIZER_MOMENTUM = 100.0, 0.9
 """The loss normaliser is a moving average of the foreground anchors of a batch, as in Detectron2."""
 
@@ -103,7 +106,7 @@ class RetinaPluginNet(nn.Module):
             raise ValueError(f"MODEL.COMPILE may hold {', '.join(COMPILED_PARTS)}; got {sorted(unknown)}")
         for part in compile_parts:
             module = getattr(self, part)
-            module.compile(dynamic=True) if isinstance(module, nn.Module) else module.compile()
+            module.compile(dynamic=True, options=COMPILE_OPTIONS) if isinstance(module, nn.Module) else module.compile()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

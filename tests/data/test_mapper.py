@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
-from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, read_image, reduction, to_instances
+from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, to_instances
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -124,3 +124,10 @@ def test_for_evaluation_there_are_no_instances_and_no_chance(photograph):
 def test_no_annotations_give_empty_instances():
     instances = to_instances([], T.TransformList([]), (10, 20))
     assert instances.gt_boxes.tensor.shape == (0, 4) and instances.gt_classes.dtype == torch.int64
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_a_mirrored_view_is_copied_as_it_looks(rows, columns):
+    view = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)[::rows, ::columns]
+    copy = contiguous(view)
+    assert np.array_equal(copy, view) and copy.flags.c_contiguous

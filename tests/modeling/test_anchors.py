@@ -7,7 +7,7 @@ from conftest import tiny_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
 
-from retina_plugin.modeling.anchors import PyramidAnchorGenerator, anchor_sizes
+from retina_plugin.modeling.anchors import CACHE_SIZE, PyramidAnchorGenerator, anchor_sizes
 
 
 def test_a_cell_of_two_by_one_worked_by_hand():
@@ -50,3 +50,14 @@ def test_explicit_sizes_are_used():
 def test_sizes_that_contradict_the_levels_are_refused(sizes, said):
     with pytest.raises(ValueError, match=said):
         PyramidAnchorGenerator(sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0)
+
+
+def test_anchors_of_a_size_are_kept_and_the_oldest_sizes_forgotten():
+    generator = PyramidAnchorGenerator(sizes=[[32.0]], aspect_ratios=[[1.0]], strides=[8], offset=0.0)
+    first = generator([torch.zeros(1, 1, 2, 3)])
+    assert generator([torch.zeros(4, 1, 2, 3)])[0] is first[0]
+    for width in range(4, 4 + CACHE_SIZE):
+        generator([torch.zeros(1, 1, 2, width)])
+    assert len(generator._cache) == CACHE_SIZE
+    again = generator([torch.zeros(1, 1, 2, 3)])
+    assert again[0] is not first[0] and torch.equal(again[0].tensor, first[0].tensor)

@@ -4,53 +4,19 @@ import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
 
-from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
+from retina_plugin.bench.sides import calibrate, detectron2_cfg
 from retina_plugin.engine.weights import from_torchvision
 
 BOXES = [[[20.0, 30.0, 90.0, 110.0], [5.0, 5.0, 60.0, 40.0], [40.0, 50.0, 56.0, 70.0]], []]
 
 
-def detectron2_cfg(depth, num_classes):
-    """Detectron2's own RetinaNet, as in its Base-RetinaNet.yaml, from Python values."""
-    cfg = get_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
-    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
-    cfg.MODEL.RESNETS.DEPTH = depth
-    if depth < 50:
-        cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
-    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)] for x in (32, 64, 128, 256, 512)]
-    cfg.MODEL.RETINANET.IOU_THRESHOLDS = [0.4, 0.5]
-    cfg.MODEL.RETINANET.IOU_LABELS = [0, -1, 1]
-    cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA = 0.0
-    cfg.MODEL.RETINANET.NUM_CLASSES = num_classes
-    return cfg
-
-
-@torch.no_grad()
-def spread_out(model, inputs):
-    """Random weights whose frozen BatchNorms keep the signal in range, and whose scores and deltas vary."""
-    state = model.state_dict()
-    for name, value in state.items():
-        if name.endswith("norm.weight"):
-            value.fill_(0.5)
-    images = model.eval().preprocess_image(inputs)
-    features = model.backbone(images.tensor)
-    logits, deltas = model.head([features[name] for name in model.head_in_features])
-    state["head.cls_score.weight"] /= torch.cat([x.flatten() for x in logits]).std()
-    state["head.bbox_pred.weight"] *= 0.2 / torch.cat([x.flatten() for x in deltas]).std()
-    return state
-
-
 def pair(depth, num_classes, inputs):
     """Detectron2's model and ours with its weights, unchanged."""
-    theirs = build_model(detectron2_cfg(depth, num_classes))
-    state = spread_out(theirs, inputs)
+    theirs = build_model(detectron2_cfg(depth=depth, num_classes=num_classes))
+    state = calibrate(theirs, inputs)
     theirs.load_state_dict(state)
     cfg = tiny_cfg(
         "MODEL.RESNETS.DEPTH", depth, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", 2, "MODEL.WEIGHTS", "given below",
@@ -199,3 +165,39 @@ def test_losses_stay_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model(make_inputs([(64, 64), (64, 64)], BOXES, [[0, 1, 2], []]))
     assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+def test_padding_is_zero_and_pixels_are_normalised():
+    model = build_model(tiny_cfg("MODEL.PIXEL_MEAN", [10.0, 20.0, 30.0], "MODEL.PIXEL_STD", [2.0, 4.0, 5.0]))
+    inputs = make_inputs([(60, 90), (64, 50)], [[], []], [[], []])
+    batch = model.preprocess_image(inputs)
+    assert batch.tensor.shape == (2, 3, 64, 96) and batch.image_sizes == [(60, 90), (64, 50)]
+    assert batch.tensor.is_contiguous(memory_format=torch.channels_last)
+    mean, std = torch.tensor([10.0, 20.0, 30.0]).view(3, 1, 1), torch.tensor([2.0, 4.0, 5.0]).view(3, 1, 1)
+    torch.testing.assert_close(batch.tensor[1, :, :64, :50], (inputs[1]["image"] - mean) / std)
+    assert batch.tensor[0, :, 60:].abs().max() == 0 and batch.tensor[0, :, :, 90:].abs().max() == 0
+
+
+def test_an_unknown_part_to_compile_is_refused():
+    with pytest.raises(ValueError, match="MODEL.COMPILE may hold backbone, head, cls_loss; got .'neck'"):
+        build_model(tiny_cfg("MODEL.COMPILE", ["neck"]))
+
+
+@pytest.mark.slow
+def test_compiled_parts_give_the_same_for_any_image_size_with_few_compilations():
+    torch.manual_seed(1)
+    small = ["MODEL.RETINANET.LEVELS", [3, 4]]
+    plain = build_model(tiny_cfg(*small))
+    compiled = build_model(tiny_cfg(*small, "MODEL.COMPILE", ["backbone", "head"]))
+    compiled.load_state_dict(plain.state_dict())
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for height, width in ((128, 192), (192, 128), (192, 256), (256, 320)):
+        inputs = make_inputs([(height, width)] * 2, BOXES, [[0, 1, 2], []])
+        want, got = plain.train()(inputs), compiled.train()(inputs)
+        sum(got.values()).backward()
+        for name in want:
+            torch.testing.assert_close(got[name], want[name], rtol=1e-3, atol=1e-4)
+    # One graph for the backbone and one for the head, and at most one more of each for a size that is special.
+    assert 2 <= counters["stats"]["unique_graphs"] <= 4

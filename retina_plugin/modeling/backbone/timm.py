@@ -9,6 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
 
 from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.modeling.precision import keep_depthwise_in_float32
 
 
 class TimmBackbone(Backbone):
@@ -37,6 +38,7 @@ class TimmBackbone(Backbone):
             raise ValueError(f"timm's {name} has feature maps at strides {offered}, not at {missing}")
         indices = [offered.index(stride) for stride in strides]
         self.net = timm.create_model(name, features_only=True, in_chans=in_channels, out_indices=indices)
+        keep_depthwise_in_float32(self.net)
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(out_features, self.net.feature_info.channels()))
         self._out_feature_strides = dict(zip(out_features, strides))

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from fvcore.nn import sigmoid_focal_loss
+from torch.nn import functional as F
 
-from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY, FocalLoss, sigmoid_focal_loss_sum
+from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY, FocalLoss, dense_loss_sum, focal_terms, sigmoid_focal_loss_sum, softplus
 
 
 def logit(p):
@@ -91,3 +93,55 @@ def test_ignored_anchors_alone_cost_nothing():
 def test_impossible_parameters_are_refused(alpha, gamma):
     with pytest.raises(ValueError, match="FOCAL_LOSS"):
         CLS_LOSS_REGISTRY.get("focal")(alpha=alpha, gamma=gamma)
+
+
+def test_softplus_is_exact_from_end_to_end():
+    x = torch.cat([torch.linspace(-110, 110, 5001), torch.randn(2000)])
+    want = F.softplus(x.double(), threshold=1e9)
+    torch.testing.assert_close(softplus(x).double(), want, rtol=3e-7, atol=1e-44)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_chunks_or_at_once_the_result_is_the_same(dtype):
+    logits, labels = (torch.randn(3, 101, 7) * 4).to(dtype), torch.randint(-1, 8, (3, 101))
+    results = []
+    for chunk in (1, 50, 10**6):
+        x = logits.clone().requires_grad_()
+        loss = dense_loss_sum(x, labels, lambda y: focal_terms(y, 2.0), weight_pos=0.25, weight_neg=0.75, chunk=chunk)
+        loss.backward()
+        results.append((loss, x.grad))
+    for loss, grad in results[1:]:
+        torch.testing.assert_close(loss, results[0][0], rtol=1e-5, atol=0)
+        torch.testing.assert_close(grad, results[0][1], rtol=1e-5, atol=1e-7)
+        assert grad.dtype == dtype and loss.dtype == torch.float32
+
+
+def test_a_second_pass_through_a_kept_graph_gives_the_same_gradient():
+    logits, labels = torch.randn(20, 4, requires_grad=True), torch.randint(-1, 5, (20,))
+    loss = sigmoid_focal_loss_sum(logits, labels, alpha=0.25, gamma=2.0)
+    first, second = (torch.autograd.grad(scale * loss, logits, retain_graph=True)[0].clone() for scale in (1, 2))
+    torch.testing.assert_close(second, 2 * first)
+
+
+def test_logits_in_the_layout_of_a_convolution_are_read_and_graded_in_place():
+    written = torch.randn(2, 9 * 5, 4, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    flat = permute_to_N_HWA_K(written, 5)
+    assert flat.data_ptr() == written.data_ptr()
+    labels = torch.randint(-1, 6, (2, 4 * 6 * 9))
+    FocalLoss(alpha=0.25, gamma=2.0)([flat], labels).backward()
+    assert written.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_compiled_it_gives_the_same():
+    logits, labels = [torch.randn(2, n, 6) * 3 for n in (40, 12)], torch.randint(-1, 7, (2, 52))
+    compiled = FocalLoss(alpha=0.25, gamma=2.0)
+    compiled.compile()
+    results = []
+    for loss in (FocalLoss(alpha=0.25, gamma=2.0), compiled):
+        xs = [x.clone().requires_grad_() for x in logits]
+        value = loss(xs, labels)
+        value.backward()
+        results.append([value, *(x.grad for x in xs)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

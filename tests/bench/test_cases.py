@@ -1,0 +1,53 @@
+"""The sides of a case do the same work: with small images, every one runs and results agree."""
+
+import pytest
+import torch
+
+from retina_plugin.bench import cases
+from retina_plugin.bench.cases import CASES, detectron2_focal_loss, plugin_focal_loss, synthetic_labels, synthetic_logits
+from retina_plugin.bench.sides import random_inputs
+
+CPU = torch.device("cpu")
+COMPILED = [name for name in CASES if name.endswith("compiled")]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(cases, "SIZE", (64, 96))
+    monkeypatch.setattr(cases, "training_inputs", lambda device: random_inputs((64, 64), batch=2, num_boxes=3))
+    data = cases.evaluation_data(num_images=20, detections_per_image=10)
+    monkeypatch.setattr(cases, "evaluation_data", lambda: data)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in COMPILED and not name.startswith("inference")])
+def test_every_side_of_every_case_runs(name):
+    for prepare in CASES[name].sides.values():
+        prepare(CPU)()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inference"])
+def test_every_side_of_inference_runs(name):
+    results = {side: prepare(CPU)() for side, prepare in CASES[name].sides.items()}
+    want, got = (results[side]["instances"] for side in (cases.DETECTRON2, cases.FP32))
+    assert len(want) > 10 and got.image_size == want.image_size == (480, 640)
+    torch.testing.assert_close(got.scores, want.scores, rtol=1e-4, atol=1e-4)
+
+
+def test_the_two_losses_are_equal():
+    logits, labels = synthetic_logits(CPU), synthetic_labels(sum(8 * 12 * 9 // 4**i for i in range(2)) + 2 * 3 * 9 + 2 * 9, CPU)
+    logits = logits[:3] + [x[:, :9] for x in logits[3:]]
+    want = detectron2_focal_loss(logits, labels)
+    assert want > 0
+    torch.testing.assert_close(plugin_focal_loss(False)(logits, labels), want, rtol=1e-5, atol=0)
+
+
+def test_the_two_assignments_are_equal():
+    (instances, _), labels, _ = CASES["assign_100"].sides[cases.DETECTRON2](CPU)(), *CASES["assign_100"].sides[cases.DEFAULT](CPU)()
+    assert torch.equal(torch.stack(list(instances)), labels) and ((labels >= 0) & (labels < cases.K)).any()
+
+
+def test_the_logits_are_those_of_a_trained_head_in_number(monkeypatch):
+    monkeypatch.setattr(cases, "SIZE", (800, 1216))
+    above = sum((x > -2.944).sum().item() for x in synthetic_logits(CPU)) / cases.BATCH
+    assert 1_000 < above < 20_000, "candidates above 0.05 an image"

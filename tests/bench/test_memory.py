@@ -1,0 +1,13 @@
+"""Memory of one side of a case, in a process of its own."""
+
+import pytest
+import torch
+
+from retina_plugin.bench.measure import extra_memory_in_fresh_process
+
+
+def test_the_mapper_of_the_plugin_takes_a_few_megabytes():
+    got = extra_memory_in_fresh_process("mapper", "plugin", torch.device("cpu"))
+    if got is None:
+        pytest.skip("this system has no /proc/self/clear_refs")
+    assert 0 <= got < 200 * 2**20
