@@ -26,21 +26,41 @@ def add_retina_config(cfg: CfgNode) -> None:
     # and head inputs follow. detectron2's keys for the same facts (MODEL.RETINANET.IN_FEATURES,
     # MODEL.FPN.IN_FEATURES, MODEL.ANCHOR_GENERATOR.SIZES) are empty in Base-RetinaNet.yaml.
     cfg.MODEL.RETINANET.LEVELS = [3, 4, 5, 6, 7]
-    # Name of the head in HEAD_REGISTRY: "retinanet".
+    # Name of the head in HEAD_REGISTRY: "retinanet", "shared_tower" (one tower for both outputs).
     cfg.MODEL.RETINANET.HEAD_NAME = "retinanet"
-    # Name of the classification loss in CLS_LOSS_REGISTRY: "focal".
+    # Width of the head's convolutions; 0: as many channels as the levels have.
+    cfg.MODEL.RETINANET.HEAD_CHANNELS = 0
+    # Name of the classification loss in CLS_LOSS_REGISTRY: "focal", "focal_star", "cross_entropy",
+    # "balanced_cross_entropy", "ohem", "ohem_1to3", "ghm", "quality_focal", "varifocal".
     cfg.MODEL.RETINANET.CLS_LOSS = "focal"
-    # Name of the assigner in ASSIGNER_REGISTRY: "max_iou".
+    # Name of the assigner in ASSIGNER_REGISTRY: "max_iou", "atss".
     cfg.MODEL.RETINANET.ASSIGNER = "max_iou"
     # Give every ground-truth box its best anchor(s), even below the foreground threshold.
     cfg.MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES = True
+    # For "atss": locations of each level that are candidates for a box. >= 1.
+    cfg.MODEL.RETINANET.ATSS_TOPK = 9
+    # Options of the classification losses that they are named for; "focal" and
+    # "balanced_cross_entropy" read MODEL.RETINANET.FOCAL_LOSS_ALPHA and FOCAL_LOSS_GAMMA.
+    cfg.MODEL.CLS_LOSS = CfgNode()
+    cfg.MODEL.CLS_LOSS.FOCAL_STAR_GAMMA = 2.0  # > 0
+    cfg.MODEL.CLS_LOSS.FOCAL_STAR_BETA = 1.0
+    cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE = 256  # anchors an image
+    cfg.MODEL.CLS_LOSS.OHEM_NMS_THRESH = 0.7  # IoU; 1: no NMS
+    cfg.MODEL.CLS_LOSS.GHM_BINS = 30
+    cfg.MODEL.CLS_LOSS.QUALITY_BETA = 2.0
+    cfg.MODEL.CLS_LOSS.VARIFOCAL_ALPHA = 0.75
+    cfg.MODEL.CLS_LOSS.VARIFOCAL_GAMMA = 2.0
     # Smallest anchor of a level, in strides of the level: 4 gives 32 px at P3. > 0.
     cfg.MODEL.ANCHOR_GENERATOR.SCALE = 4.0
     # Anchor sizes between one level and the next: 3 gives 2**0, 2**(1/3), 2**(2/3). >= 1.
     cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
-    # Name of the neck in NECK_REGISTRY: "fpn".
+    # Name of the neck in NECK_REGISTRY: "fpn", "pafpn", "bifpn".
     cfg.MODEL.FPN.NAME = "fpn"
-    # Where the levels above the backbone's come from: "conv_c5", "conv_p5", "max_pool".
+    # For "bifpn": how often it goes down and up. >= 1.
+    cfg.MODEL.FPN.BIFPN_LAYERS = 3
+    # Further 3x3 convolutions with ReLU on every level, with weights of its own. >= 0.
+    cfg.MODEL.FPN.EXTRA_CONVS = 0
+    # Where the levels above the backbone's come from: "conv_c5", "conv_p5", "max_pool", "none".
     cfg.MODEL.FPN.TOP_BLOCK = "conv_c5"
     cfg.MODEL.BOTTOM_UP = CfgNode()
     # Network below the neck, in detectron2's BACKBONE_REGISTRY: "build_retina_resnet",
@@ -61,7 +81,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.DATASETS.ON_PROBLEM = "drop"
 
     # Who reads and resizes images: "opencv" (several times faster), or "detectron2", whose pixels (read
-    # and resized by Pillow) its checkpoints were trained with.
+    # and resized by Pillow) its checkpoints were trained with. load_predictor follows it; Detectron2's
+    # DefaultPredictor by itself always resizes with Pillow.
     cfg.INPUT.READER = "opencv"
     # Strength of the random change of brightness, contrast and saturation in training, 0 (off) to 1.
     cfg.INPUT.COLOR_JITTER = 0.0

@@ -145,6 +145,12 @@ def check_config(cfg: CfgNode) -> None:
         if get_key(cfg, key) not in choices:
             problems.append(f"{key} is {get_key(cfg, key)!r}; it must be one of {', '.join(choices)}")
     problems += _class_problems(cfg)
+    if not 0 <= cfg.MODEL.RETINANET.SCORE_THRESH_TEST < 1:
+        problems.append(f"MODEL.RETINANET.SCORE_THRESH_TEST must be at least 0 and below 1; got {cfg.MODEL.RETINANET.SCORE_THRESH_TEST}")
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "fp16" and not cfg.MODEL.DEVICE.startswith("cuda"):
+        problems.append(f"SOLVER.AMP.PRECISION fp16 needs a GPU; on {cfg.MODEL.DEVICE} use auto, bf16 or fp32")
+    if cfg.TEST.DETECTIONS_PER_IMAGE < 1:
+        problems.append(f"TEST.DETECTIONS_PER_IMAGE must be at least 1; got {cfg.TEST.DETECTIONS_PER_IMAGE}")
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.MAX_ITER < 1:
         problems.append(f"SOLVER.IMS_PER_BATCH and MAX_ITER must be at least 1; got {cfg.SOLVER.IMS_PER_BATCH} and {cfg.SOLVER.MAX_ITER}")
     resnet = cfg.MODEL.BOTTOM_UP.NAME == "build_retina_resnet"

@@ -1,6 +1,7 @@
 """The registry used for every slot of the plugin that Detectron2 has no registry for."""
 
 import difflib
+import inspect
 from typing import Any, Callable
 
 from fvcore.common.registry import Registry
@@ -52,3 +53,13 @@ class SlotRegistry(Registry):
         raise ValueError(
             f"{self.key} is {name!r}, but there is no such {self._name}; known: {', '.join(sorted(self._obj_map))}.{hint}"
         )
+
+    def build(self, name: str, **offered: Any) -> Any:
+        """Construct the variant called ``name``, with those of the offered options that its constructor names.
+
+        Raises:
+            ValueError: there is no such variant, or it refuses its options.
+        """
+        variant = self.get(name)
+        named = inspect.signature(variant).parameters
+        return variant(**{option: value for option, value in offered.items() if option in named})

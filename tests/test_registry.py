@@ -30,3 +30,16 @@ def test_an_unknown_name_is_answered_with_key_known_names_and_the_nearest():
     registry.register("ohem")(make("Ohem"))
     with pytest.raises(ValueError, match=r"MODEL.LOSS is 'focall'.*known: focal, ohem. Did you mean 'focal'\?"):
         registry.get("focall")
+
+
+def test_a_variant_gets_those_options_that_it_names():
+    registry = SlotRegistry("thing", "A.THING")
+
+    @registry.register("two")
+    class Two:
+        def __init__(self, *, a, b):
+            self.options = (a, b)
+
+    assert registry.build("two", a=1, b=2, c=3).options == (1, 2)
+    with pytest.raises(ValueError, match="A.THING is 'tow'.*Did you mean 'two'"):
+        registry.build("tow", a=1)

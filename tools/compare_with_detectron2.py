@@ -3,21 +3,25 @@
     python tools/compare_with_detectron2.py --config-file configs/bccd/compare.yaml [KEY VALUE ...]
 
 Pyramid, anchors, head, losses, optimizer, schedule, batch, augmentation and seed are the same. Detectron2's side has
-its own ``RetinaNet``, ``SimpleTrainer`` and float32, as it comes; the plugin's side has the plugin's defaults. Prints
-AP and minutes of both and writes them to OUTPUT_DIR/comparison.json.
+its own ``RetinaNet``, ``SimpleTrainer``, mapper, loader, evaluator and float32, as they come; the plugin's side has the
+plugin's defaults. Prints AP and minutes of both and writes them to OUTPUT_DIR/comparison.json.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from retina_plugin import load_config
+from retina_plugin.data.card import load_datasets
+from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine import RetinaTrainer
 from retina_plugin.modeling.anchors import anchor_sizes
 from retina_plugin.modeling.neck import PyramidLevels
@@ -34,6 +38,7 @@ def detectron2_cfg(cfg: CfgNode) -> CfgNode:
     anchors.NAME = "DefaultAnchorGenerator"
     anchors.SIZES = anchors.SIZES or anchor_sizes([2**level for level in pyramid.levels], scale=anchors.SCALE, scales_per_octave=anchors.SCALES_PER_OCTAVE)
     cfg.SOLVER.AMP.ENABLED = False
+    cfg.INPUT.READER = cfg.TEST.EVALUATOR = "detectron2"
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / "detectron2")
     cfg.freeze()
     return cfg
@@ -54,11 +59,17 @@ def train(cfg: CfgNode, *, as_it_comes: bool) -> dict:
 
 
 class Detectron2Trainer(RetinaTrainer):
-    """The plugin's solver and data around Detectron2's model and loop."""
+    """The plugin's solver and augmentations around Detectron2's model, loop and loader."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self._trainer = SimpleTrainer(self.model, self._trainer.data_loader, self.optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
+        """Detectron2's, on the same checked data."""
+        dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
+        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True), dataset=dataset)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from detectron2.utils.events import EventStorage
 from retina_plugin.bench.measure import Work
 from retina_plugin.bench.sides import calibrate, detectron2_cfg, plugin_cfg, random_inputs, torchvision_inputs, torchvision_retinanet
 from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper
+from retina_plugin.modeling.losses import ClassTargets
 from retina_plugin.modeling.losses.classification import FocalLoss
 
 K, SIZE, BATCH = 80, (800, 1216), 2
@@ -156,12 +157,12 @@ def detectron2_focal_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
     return sigmoid_focal_loss_jit(torch.cat(logits, dim=1)[valid], target, alpha=0.25, gamma=2.0, reduction="sum")
 
 
-def plugin_focal_loss(compiled: bool) -> FocalLoss:
+def plugin_focal_loss(compiled: bool) -> Callable[[list[Tensor], Tensor], Tensor]:
     """The plugin's, with the same α and γ."""
     loss = FocalLoss(alpha=0.25, gamma=2.0)
     if compiled:
         loss.compile()
-    return loss
+    return lambda logits, labels: loss(logits, ClassTargets(labels=labels))
 
 
 def _anchors_of(model: nn.Module, device: torch.device) -> list[Boxes]:
@@ -184,7 +185,7 @@ def _detectron2_assignment(num_boxes: int) -> Side:
 def _plugin_assignment(num_boxes: int) -> Side:
     def prepare(device: torch.device) -> Work:
         model = build_model(plugin_cfg(depth=18, num_classes=K, device=device.type))
-        anchors, instances = Boxes.cat(_anchors_of(model, device)).tensor, _instances(num_boxes, device)
+        anchors, instances = [x.tensor for x in _anchors_of(model, device)], _instances(num_boxes, device)
         boxes, classes = [x.gt_boxes.tensor for x in instances], [x.gt_classes for x in instances]
         return lambda: model.assigner(anchors, boxes, classes, K)
 

@@ -51,10 +51,9 @@ def alternate(sides: dict[str, Work], *, rounds: int, device: torch.device) -> d
 
 
 def _repeats(work: Work, device: torch.device) -> int:
-    """How often to run ``work`` for one timing. The first run warms up; short work is timed again without that."""
+    """How often to run ``work`` for one timing. The first run warms up, or compiles; a second one tells how long it takes."""
+    timed(work, 1, device)
     seconds = timed(work, 1, device)
-    if seconds < 10 * SHORTEST:
-        seconds = timed(work, 1, device)
     return max(1, round(SHORTEST / max(1e-6, seconds)))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-import torch
 from torch.utils.data import IterableDataset
 
 from detectron2.config import CfgNode
@@ -53,7 +52,7 @@ class SimilarSizeBatches(IterableDataset):
 def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict], dict]) -> Iterable[list[dict]]:
     """Detectron2's training loader over mapped dicts, with :class:`SimilarSizeBatches` unless DATALOADER.ASPECT_RATIO_GROUPING is off.
 
-    On a GPU machine images are put into pinned memory, from where they are copied while the GPU works.
+    On a GPU images are put into pinned memory, from where they are copied while the GPU works.
 
     Raises:
         ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes.
@@ -61,7 +60,7 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
     if batch % processes:
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes")
-    options = {"mapper": mapper, "dataset": dataset, "aspect_ratio_grouping": False, "pin_memory": torch.cuda.is_available()}
+    options = {"mapper": mapper, "dataset": dataset, "aspect_ratio_grouping": False, "pin_memory": cfg.MODEL.DEVICE.startswith("cuda")}
     if not cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         return build_detection_train_loader(cfg, **options)
     # Batches of one for each process: they are put together here.

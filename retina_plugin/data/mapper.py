@@ -4,12 +4,16 @@ import cv2
 import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
+from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
+
+REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+EXIF_ORIENTATION = 0x0112
 
 MOST_EMPTY = 1e-5
 """Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
@@ -32,7 +36,8 @@ class CvResizeTransform(Transform):
         if img.shape[:2] == (self.new_h, self.new_w):
             return img
         shrinks = self.new_h < img.shape[0] and self.new_w < img.shape[1]
-        return cv2.resize(img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        resized = cv2.resize(img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return resized.reshape(self.new_h, self.new_w, *img.shape[2:])  # OpenCV drops the axis of a single channel
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """(n, 2) points (x, y) of the original to points of the new image."""
@@ -81,21 +86,31 @@ def read_image(file: str, image_format: str, *, reduce: int = 1) -> np.ndarray:
 
     Args:
         file: path.
-        image_format: "BGR" or "RGB".
-        reduce: 1, 2, 4 or 8; a JPEG is decoded at that fraction of its size, which is much faster.
+        image_format: "BGR" or "RGB"; others are left to Detectron2.
+        reduce: 1, 2, 4 or 8; a JPEG is decoded at that fraction of its size, which is much faster; others are not.
 
     Returns:
         (h, w, 3) uint8.
 
     Raises:
-        FileNotFoundError, PIL.UnidentifiedImageError: no such file, or no image, by Detectron2's reader,
-            which gets what OpenCV cannot read.
+        OSError: no such file, no image, or a truncated one, by Detectron2's reader, which gets what
+            OpenCV cannot read or would read in part.
     """
-    flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[reduce]
-    image = cv2.imread(file, flag) if image_format in ("BGR", "RGB") else None
+    data = np.fromfile(file, dtype=np.uint8) if image_format in ("BGR", "RGB") else np.empty(0, dtype=np.uint8)
+    jpeg = data[:3].tobytes() == b"\xff\xd8\xff"
+    image = None
+    if len(data) and (not jpeg or data[-2:].tobytes() == b"\xff\xd9"):
+        image = cv2.imdecode(data, REDUCED[reduce if jpeg else 1])
     if image is None:
         return utils.read_image(file, format=image_format)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image_format == "RGB" else image
+
+
+def size_of(file: str) -> tuple[int, int]:
+    """(height, width) that an image file says it has, turned as its EXIF data says; the pixels are not read."""
+    with Image.open(file) as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(EXIF_ORIENTATION, 1) >= 5 else (height, width)
 
 
 def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
@@ -108,7 +123,7 @@ def contiguous(image: np.ndarray) -> np.ndarray:
     upside_down, left_right = image.strides[0] < 0, image.strides[1] < 0
     if upside_down or left_right:
         original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
-        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right))
+        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right)).reshape(image.shape)
     return np.ascontiguousarray(image)
 
 
@@ -154,10 +169,8 @@ class RetinaMapper:
         if self.resize is not None and None not in size:
             first = self.resize.get_transform(np.broadcast_to(np.uint8(0), size))
             n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
-            if n > 1:
-                image = read_image(file, self.image_format, reduce=n)
-                if image.shape[:2] == (-(-size[0] // n), -(-size[1] // n)):
-                    return first.apply_image(image), [first]
+            if n > 1 and size_of(file) == size:
+                return first.apply_image(read_image(file, self.image_format, reduce=n)), [first]
         image = read_image(file, self.image_format)
         utils.check_image_size(record, image)
         if self.resize is None:

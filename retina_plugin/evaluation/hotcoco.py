@@ -11,7 +11,7 @@ from pathlib import Path
 import hotcoco
 import numpy as np
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
@@ -27,10 +27,11 @@ def coco_figures(coco_eval, class_names: list[str]) -> dict[str, float]:
 
     Args:
         coco_eval: a ``COCOeval`` of hotcoco or pycocotools, evaluated, accumulated and summarised.
-        class_names: in the order of its categories.
+        class_names: in the order of the ids of its categories.
     """
     figures = {name: 100 * value if value >= 0 else float("nan") for name, value in zip(METRICS, coco_eval.stats, strict=True)}
     precision = np.asarray(coco_eval.eval["precision"])[:, :, :, 0, -1]  # IoU x recall x class, all areas, most detections
+    assert precision.shape[2] == len(class_names), (precision.shape, class_names)
     for k, name in enumerate(class_names):
         of_class = precision[:, :, k]
         of_class = of_class[of_class > -1]
@@ -66,6 +67,7 @@ class HotCocoEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, *, output_dir: str) -> None:
         self.dataset_name, self.output_dir = dataset_name, Path(output_dir)
         self.output_dir.mkdir(parents=True, exist_ok=True)
+        DatasetCatalog.get(dataset_name)  # only the data itself may fill in its metadata
         metadata = MetadataCatalog.get(dataset_name)
         file = metadata.get("json_file")
         if file is None:
@@ -74,9 +76,8 @@ class HotCocoEvaluator(DatasetEvaluator):
             convert_to_coco_json(dataset_name, file, allow_cached=False)
         self.ground_truth, self.image_ids = load_ground_truth(file)
         to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
-        self.category_ids = np.array(sorted(to_contiguous, key=to_contiguous.get) if to_contiguous else sorted(self.ground_truth.getCatIds()))
-        names = {category["id"]: category["name"] for category in self.ground_truth.loadCats(self.ground_truth.getCatIds())}
-        self.class_names = [names[i] for i in sorted(self.category_ids)]
+        ids = sorted(to_contiguous, key=to_contiguous.get) if to_contiguous else sorted(self.ground_truth.getCatIds())
+        self.category_ids, self.class_names = np.array(ids), list(metadata.thing_classes)
         self.reset()
 
     def reset(self) -> None:
@@ -107,11 +108,15 @@ class HotCocoEvaluator(DatasetEvaluator):
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
         coco_eval = hotcoco.COCOeval(self.ground_truth, self.ground_truth.loadRes(rows), "bbox")
+        params = coco_eval.params
+        params.cat_ids = sorted(self.category_ids.tolist())  # those of the card; the file may have more
+        coco_eval.params = params
         coco_eval.evaluate()
         coco_eval.accumulate()
         with contextlib.redirect_stdout(io.StringIO()):  # its table is printed in our own form
             coco_eval.summarize()
-        return OrderedDict(bbox=coco_figures(coco_eval, self.class_names))
+        in_order_of_ids = [self.class_names[i] for i in self.category_ids.argsort()]
+        return OrderedDict(bbox=coco_figures(coco_eval, in_order_of_ids))
 
     def _write(self, rows: np.ndarray) -> None:
         """The detections as Detectron2 writes them."""

@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from retina_plugin.config import config_from_text
+from retina_plugin.data.mapper import build_augmentations
 from retina_plugin.engine.checkpoint import read_info
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device
         checkpoint: path of a ``.pth`` that the plugin wrote.
         score_thresh: least score of a detection, 0..1; None keeps MODEL.RETINANET.SCORE_THRESH_TEST.
         device: "cpu", "cuda", "cuda:1", ...; None takes a GPU if there is one.
+
+    Images are resized as in training (INPUT.READER); a checkpoint of an fp16 run predicts on a CPU too.
 
     Returns:
         A predictor: ``predictor(image)["instances"]`` for an image (H, W, 3) uint8, BGR, has
@@ -37,7 +40,12 @@ def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device
     if score_thresh is not None:
         opts += ["MODEL.RETINANET.SCORE_THRESH_TEST", float(score_thresh)]
     opts += ["DATASETS.TEST", (_dataset_with_names(info["config"], info["class_names"]),), "DATASETS.TRAIN", ()]
-    return DefaultPredictor(config_from_text(info["config"], opts))
+    if not str(opts[3]).startswith("cuda") and CfgNode(yaml.safe_load(info["config"])).SOLVER.AMP.PRECISION == "fp16":
+        opts += ["SOLVER.AMP.PRECISION", "auto"]
+    cfg = config_from_text(info["config"], opts)
+    predictor = DefaultPredictor(cfg)
+    (predictor.aug,) = build_augmentations(cfg, is_train=False)
+    return predictor
 
 
 def _dataset_with_names(config: str, class_names: list[str]) -> str:

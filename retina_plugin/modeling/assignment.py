@@ -8,7 +8,11 @@ from torch import Tensor
 from retina_plugin.registry import SlotRegistry
 
 ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER")
-"""Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`."""
+"""Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`.
+
+Constructors are keyword-only and name those of the options that they use: ``thresholds``, ``labels``,
+``allow_low_quality_matches``, ``atss_topk`` (MODEL.RETINANET.*) and ``num_anchors``, A.
+"""
 
 CHUNK_CPU, CHUNK_GPU = 2**12, 2**24
 """On a CPU, anchors a chunk (few rows of the finest level, which few boxes reach); on a GPU, overlaps a chunk."""
@@ -17,11 +21,11 @@ CHUNK_CPU, CHUNK_GPU = 2**12, 2**24
 class Assigner(Protocol):
     """The contract of an assigner."""
 
-    def __call__(self, anchors: Tensor, gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
         """Label the anchors of a batch.
 
         Args:
-            anchors: (R, 4), XYXY pixels of the network input, the same for all images.
+            anchors: L tensors (Ri, 4), XYXY pixels of the network input, the same for all images.
             gt_boxes: N tensors (Mi, 4), the same; Mi may be 0.
             gt_classes: N tensors (Mi,) int64 in 0..K-1.
             num_classes: K.
@@ -145,10 +149,11 @@ class MaxIoUAssigner:
         self.thresholds, self.labels, self.allow_low_quality_matches = list(thresholds), list(labels), allow_low_quality_matches
 
     @torch.no_grad()
-    def __call__(self, anchors: Tensor, gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Assigner`: anchors (R, 4) and N x (Mi, 4) boxes to labels (N, R) and indices (N, R)."""
-        find = ChunkedOverlaps(anchors)
-        gt_labels = torch.full((len(gt_boxes), len(anchors)), num_classes, device=anchors.device)
+    def __call__(self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Assigner`: anchors L x (Ri, 4) and boxes N x (Mi, 4) to labels (N, R) and indices (N, R)."""
+        everything = torch.cat(anchors)  # (R, 4)
+        find = ChunkedOverlaps(everything)
+        gt_labels = torch.full((len(gt_boxes), len(everything)), num_classes, device=everything.device)
         matched_idxs = torch.zeros_like(gt_labels)
         offset = 0
         for i, (boxes, classes) in enumerate(zip(gt_boxes, gt_classes, strict=True)):

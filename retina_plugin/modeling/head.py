@@ -28,7 +28,7 @@ class RetinaNetHead(nn.Module):
 
     @configurable
     def __init__(
-        self, *, input_shape: list[ShapeSpec], num_classes: int, num_anchors: int, num_convs: int, norm: str, prior_prob: float
+        self, *, input_shape: list[ShapeSpec], num_classes: int, num_anchors: int, num_convs: int, channels: int, norm: str, prior_prob: float
     ) -> None:
         """
         Args:
@@ -36,21 +36,23 @@ class RetinaNetHead(nn.Module):
             num_classes: K, without background.
             num_anchors: A, anchors a location.
             num_convs: convolutions of each subnet before its output layer.
+            channels: of these convolutions; 0 for as many as the levels have.
             norm: "" for none, or a name of :func:`detectron2.layers.get_norm`. With "BN" and
                 "SyncBN" every level keeps statistics of its own.
             prior_prob: π, the score that every anchor starts with.
         """
         super().__init__()
-        channels = input_shape[0].channels
-        if any(shape.channels != channels for shape in input_shape):
+        in_channels = input_shape[0].channels
+        if any(shape.channels != in_channels for shape in input_shape):
             raise ValueError(f"the head is shared over levels, so all need the same channels; got {[s.channels for s in input_shape]}")
         if not 0 < prior_prob < 1:
             raise ValueError(f"MODEL.RETINANET.PRIOR_PROB must lie between 0 and 1, got {prior_prob}")
 
-        self.cls_subnet = self._subnet(channels, num_convs, norm, num_levels=len(input_shape))
-        self.bbox_subnet = self._subnet(channels, num_convs, norm, num_levels=len(input_shape))
-        self.cls_score = nn.Conv2d(channels, num_anchors * num_classes, kernel_size=3, padding=1)
-        self.bbox_pred = nn.Conv2d(channels, num_anchors * 4, kernel_size=3, padding=1)
+        channels = channels or in_channels
+        self._build_subnets(in_channels, channels, num_convs, norm, num_levels=len(input_shape))
+        out_channels = channels if num_convs else in_channels
+        self.cls_score = nn.Conv2d(out_channels, num_anchors * num_classes, kernel_size=3, padding=1)
+        self.bbox_pred = nn.Conv2d(out_channels, num_anchors * 4, kernel_size=3, padding=1)
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
@@ -59,11 +61,15 @@ class RetinaNetHead(nn.Module):
         # sigmoid(bias) = π, so that the many background anchors do not swamp the first steps.
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
+    def _build_subnets(self, in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> None:
+        self.cls_subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
+        self.bbox_subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
+
     @staticmethod
-    def _subnet(channels: int, num_convs: int, norm: str, *, num_levels: int) -> nn.Sequential:
+    def _subnet(in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> nn.Sequential:
         layers = []
-        for _ in range(num_convs):
-            layers.append(nn.Conv2d(channels, channels, kernel_size=3, padding=1))
+        for i in range(num_convs):
+            layers.append(nn.Conv2d(channels if i else in_channels, channels, kernel_size=3, padding=1))
             if norm in ("BN", "SyncBN"):
                 bn_class = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
                 layers.append(CycleBatchNormList(num_levels, bn_class=bn_class, num_features=channels))
@@ -80,6 +86,7 @@ class RetinaNetHead(nn.Module):
             "num_anchors": num_anchors,
             "num_classes": node.NUM_CLASSES,
             "num_convs": node.NUM_CONVS,
+            "channels": cfg.MODEL.RETINANET.HEAD_CHANNELS,
             "norm": node.NORM,
             "prior_prob": node.PRIOR_PROB,
         }
@@ -89,3 +96,20 @@ class RetinaNetHead(nn.Module):
         logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
         deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
         return logits, deltas
+
+
+@HEAD_REGISTRY.register("shared_tower")
+class SharedTowerHead(RetinaNetHead):
+    """One tower of convolutions for both outputs, at half the cost: what the paper's separate subnets are compared with.
+
+    Source: Lin et al. 2017, section 4, "Box Regression Subnet", keeps the two separate; sharing them as
+    here is the arrangement of the region proposal network (Ren et al. 2015, section 3.1).
+    """
+
+    def _build_subnets(self, in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> None:
+        self.subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
+        features = [self.subnet(feature) for feature in features]
+        return [self.cls_score(x) for x in features], [self.bbox_pred(x) for x in features]

@@ -15,7 +15,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner
 from retina_plugin.modeling.head import HEAD_REGISTRY
-from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY
+from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
 from retina_plugin.modeling.postprocess import detect
 from retina_plugin.modeling.precision import autocast, resolve_precision
@@ -126,13 +126,21 @@ class RetinaPluginNet(nn.Module):
             "head": HEAD_REGISTRY.get(cfg.MODEL.RETINANET.HEAD_NAME)(cfg, shapes, anchor_generator.num_anchors[0]),
             "head_in_features": features,
             "anchor_generator": anchor_generator,
-            "assigner": ASSIGNER_REGISTRY.get(cfg.MODEL.RETINANET.ASSIGNER)(
+            "assigner": ASSIGNER_REGISTRY.build(
+                cfg.MODEL.RETINANET.ASSIGNER,
                 thresholds=node.IOU_THRESHOLDS,
                 labels=node.IOU_LABELS,
                 allow_low_quality_matches=cfg.MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES,
+                atss_topk=cfg.MODEL.RETINANET.ATSS_TOPK,
+                num_anchors=anchor_generator.num_anchors[0],
             ),
-            "cls_loss": CLS_LOSS_REGISTRY.get(cfg.MODEL.RETINANET.CLS_LOSS)(alpha=node.FOCAL_LOSS_ALPHA, gamma=node.FOCAL_LOSS_GAMMA),
-            "box_loss": BOX_LOSS_REGISTRY.get(node.BBOX_REG_LOSS_TYPE)(transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
+            "cls_loss": CLS_LOSS_REGISTRY.build(
+                cfg.MODEL.RETINANET.CLS_LOSS,
+                alpha=node.FOCAL_LOSS_ALPHA,
+                gamma=node.FOCAL_LOSS_GAMMA,
+                **{name.lower(): value for name, value in cfg.MODEL.CLS_LOSS.items()},
+            ),
+            "box_loss": BOX_LOSS_REGISTRY.build(node.BBOX_REG_LOSS_TYPE, transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
             "box2box_transform": transform,
             "num_classes": node.NUM_CLASSES,
             "score_thresh_test": node.SCORE_THRESH_TEST,
@@ -194,7 +202,7 @@ class RetinaPluginNet(nn.Module):
     def losses(
         self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], gt_instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """Both losses of a batch, divided by the moving average of its foreground anchors.
+        """Both losses of a batch, divided by the moving average of its foreground anchors, unless a loss is a mean itself.
 
         Args:
             anchors: L ``Boxes`` of (Ri, 4).
@@ -210,18 +218,23 @@ class RetinaPluginNet(nn.Module):
         gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(self.device, non_blocking=True)  # (M, 4)
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
-        gt_labels, matched_idxs = self.assigner(all_anchors, gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
+        gt_labels, matched_idxs = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
         # The one place where a GPU is waited for.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
-        pred_deltas = torch.cat(pred_anchor_deltas, dim=1)[image_idxs, anchor_idxs]  # (P, 4)
-        losses = {
-            "loss_cls": self.cls_loss(pred_logits, gt_labels),
-            "loss_box_reg": self.box_loss(pred_deltas, all_anchors[anchor_idxs], gt_boxes[matched_idxs[image_idxs, anchor_idxs]]),
-        }
+        deltas = torch.cat(pred_anchor_deltas, dim=1)  # (N, R, 4)
+        gt_boxes = gt_boxes[matched_idxs[image_idxs, anchor_idxs]]  # (P, 4)
+        targets = ClassTargets(
+            labels=gt_labels,
+            foreground=(image_idxs, anchor_idxs),
+            gt_boxes=gt_boxes,
+            decode=lambda i, a: self.box2box_transform.apply_deltas(deltas[i, a].detach().float(), all_anchors[a]),
+        )
+        loss_cls = self.cls_loss(pred_logits, targets)
+        loss_box = self.box_loss(deltas[image_idxs, anchor_idxs], all_anchors[anchor_idxs], gt_boxes)
         if has_event_storage():
             get_event_storage().put_scalar("num_pos_anchors", len(anchor_idxs) / len(gt_instances))
         normalizer = self.update_normalizer(len(anchor_idxs))
-        return {name: loss / normalizer for name, loss in losses.items()}
+        return {"loss_cls": loss_cls if self.cls_loss.normalized else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:

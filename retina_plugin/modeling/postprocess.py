@@ -25,10 +25,11 @@ def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Ten
     num_classes = logits.shape[1]
     if logits.device.type == "cpu":
         # Most anchors have no class above the floor: find those first, and look closer at the rest only.
-        rows = (logits.amax(dim=1) > floor).nonzero().squeeze(1)
-        close = logits[rows]
+        # In float32: compared with a bf16 tensor the floor would be rounded to bf16 itself.
+        rows = (logits.amax(dim=1).float() > floor).nonzero().squeeze(1)
+        close = logits[rows].float()
         row, column = (close > floor).nonzero(as_tuple=True)
-        values, order = close[row, column].float().topk(min(topk, len(row)))
+        values, order = close[row, column].topk(min(topk, len(row)))
         return values, rows[row[order]] * num_classes + column[order]
     values, positions = logits.flatten().topk(min(topk, logits.numel()))
     return values.float(), positions
@@ -40,9 +41,9 @@ def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: fl
     Boxes (D, 4) of different classes (D,) are moved apart, so that one call does all classes; in
     float64, where moving costs no precision (in float32 it changes overlaps in the fourth digit).
     """
-    boxes = boxes.double()
+    boxes = boxes if boxes.device.type == "mps" else boxes.double()  # which has no float64
     extent = boxes.max() - boxes.min() + 1 if boxes.numel() else 1
-    return nms(boxes + (classes * extent).unsqueeze(1), scores.double(), nms_thresh)
+    return nms(boxes + (classes * extent).unsqueeze(1), scores.to(boxes.dtype), nms_thresh)
 
 
 def detect(
@@ -88,8 +89,8 @@ def detect(
         level_anchors.append(level_a[anchor])
         level_deltas.append(level_d[anchor])
     values, order = torch.cat(values).sort(descending=True, stable=True)
-    order = order[(values > floor).nonzero().squeeze(1)]  # here a GPU is waited for
-    scores = values[: len(order)].sigmoid()
+    passed = (values > floor).nonzero().squeeze(1)  # here a GPU is waited for
+    order, scores = order[passed], values[passed].sigmoid()
     classes = torch.cat(classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
 

@@ -1,10 +1,8 @@
 """Which arithmetic the convolutions use. Losses and box decoding are float32 in any case."""
 
-import functools
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -40,30 +38,3 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """The context in which the model runs; for ``dtype`` None that of the caller."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-class _Float32OnCpu:
-    """Mixed into a convolution class: under autocast on a CPU it computes in float32 and gives the type it got."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
-
-
-@functools.cache
-def _float32_on_cpu(cls: type) -> type:
-    return type(f"Float32OnCpu{cls.__name__}", (_Float32OnCpu, cls), {})
-
-
-def keep_depthwise_in_float32(module: nn.Module) -> int:
-    """Let the depthwise convolutions in ``module`` ignore autocast on a CPU: oneDNN has no fast bf16 gradient for them.
-
-    Returns:
-        How many there are.
-    """
-    found = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1]
-    for conv in found:
-        conv.__class__ = _float32_on_cpu(type(conv))
-    return len(found)

@@ -16,8 +16,8 @@ def test_sides_take_turns_and_the_order_is_reversed_every_round(monkeypatch):
     monkeypatch.setattr(measure, "SHORTEST", 0.0)
     order = []
     seconds = alternate({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3, device=CPU)
-    assert order[:2] == ["a", "b"], "to warm up"
-    assert order[2:] == ["a", "b", "b", "a", "a", "b"]
+    assert order[:4] == ["a", "a", "b", "b"], "to warm up and to see how long it takes"
+    assert order[4:] == ["a", "b", "b", "a", "a", "b"]
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
 
 

@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
-from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, to_instances
+from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, size_of, to_instances
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -105,13 +105,18 @@ def test_reading_equals_detectron2s_with_exif_grey_and_transparent_images(tmp_pa
 
 def test_a_wrong_size_a_missing_and_a_broken_file_are_errors(photograph, tmp_path):
     mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice")], image_format="BGR", is_train=True)
-    with pytest.raises(utils.SizeMismatchError, match="photo.jpg"):
-        mapper({**photograph, "width": 500})
+    for wrong in (500, 641):  # by little, too, where the JPEG is decoded at a fraction of its size
+        with pytest.raises(utils.SizeMismatchError, match="photo.jpg"):
+            mapper({**photograph, "width": wrong})
     with pytest.raises(FileNotFoundError, match="absent.jpg"):
         mapper({**photograph, "file_name": str(tmp_path / "absent.jpg")})
     (tmp_path / "broken.jpg").write_text("no image")
     with pytest.raises(OSError, match="broken.jpg"):
         mapper({**photograph, "file_name": str(tmp_path / "broken.jpg")})
+    whole = (tmp_path / "photo.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OSError, match="truncated"):
+        mapper({**photograph, "file_name": str(tmp_path / "half.jpg")})
 
 
 def test_for_evaluation_there_are_no_instances_and_no_chance(photograph):
@@ -131,3 +136,22 @@ def test_a_mirrored_view_is_copied_as_it_looks(rows, columns):
     view = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)[::rows, ::columns]
     copy = contiguous(view)
     assert np.array_equal(copy, view) and copy.flags.c_contiguous
+
+
+def test_only_a_jpeg_is_decoded_at_a_fraction_of_its_size(photograph, tmp_path):
+    assert read_image(photograph["file_name"], "BGR", reduce=2).shape == (240, 320, 3)
+    Image.open(photograph["file_name"]).save(tmp_path / "photo.png")
+    assert read_image(str(tmp_path / "photo.png"), "BGR", reduce=2).shape == (480, 640, 3)
+
+
+def test_size_of_a_turned_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
+    assert size_of(str(tmp_path / "turned.jpg")) == (30, 20) and size_of(str(tmp_path / "plain.jpg")) == (20, 30)
+
+
+def test_one_channel_stays_one_through_resizing_and_flipping(photograph):
+    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)], image_format="L", is_train=True)
+    assert mapper(photograph)["image"].shape == (1, 100, 133)

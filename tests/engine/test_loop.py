@@ -41,10 +41,15 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_weights():
 
 
 def test_state_round_trip():
-    loop = trainer()
+    loop, other = trainer(), trainer()
+    for x in (loop, other):  # momentum, so that the optimizer has a state
+        x.optimizer.param_groups[0]["momentum"] = 0.9
     with EventStorage():
         loop.run_step()
     state = loop.state_dict()
-    other = trainer()
+    state["grad_scaler"] = {"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 5, "_growth_tracker": 3}
+    other.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     other.load_state_dict(state)
-    assert "optimizer" in state and "grad_scaler" in state
+    assert other.grad_scaler.get_scale() == 8.0
+    parameter, same = next(loop.model.parameters()), next(other.model.parameters())
+    assert torch.equal(other.optimizer.state[same]["momentum_buffer"], loop.optimizer.state[parameter]["momentum_buffer"])

@@ -1,5 +1,7 @@
 """Evaluation: the ground truth scores 100, nothing scores 0, VOC works like COCO."""
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -56,3 +58,29 @@ def test_voc_annotations_are_converted(evaluate, tmp_path):
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     register_card(tmp_path / "card.yaml")
     assert evaluate(f"{name}_val", tmp_path, truth)["AP"] == pytest.approx(100)
+
+
+def test_a_card_with_some_of_the_categories_in_an_order_of_its_own(tmp_path):
+    (tmp_path / "s/images").mkdir(parents=True)
+    (tmp_path / "s/images/a.jpg").touch()
+    names = {5: "dog", 2: "cat", 9: "cow"}
+    box = {"image_id": 1, "bbox": [5, 5, 30, 40], "area": 1200, "iscrowd": 0}
+    data = {
+        "images": [{"id": 1, "width": 90, "height": 60, "file_name": "a.jpg"}],
+        "categories": [{"id": i, "name": name} for i, name in names.items()],
+        "annotations": [{**box, "id": n + 1, "category_id": i} for n, i in enumerate((2, 9))],
+    }
+    (tmp_path / "s/val.json").write_text(json.dumps(data))
+    name = f"some_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
+    card = {"name": name, "format": "coco", "root": "s", "classes": ["cow", "cat"], "licence": "-", "source": "-",
+            "splits": {"val": {"images": "images", "annotations": "val.json"}}}  # fmt: skip
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
+    register_card(tmp_path / "card.yaml")
+    evaluator = EVALUATORS["hotcoco"](f"{name}_val", output_dir=str(tmp_path))  # before anyone has loaded the data
+    (record,) = DatasetCatalog.get(f"{name}_val")
+    cow = truth(record)[[a["category_id"] == 0 for a in record["annotations"]]]
+    evaluator.process([record], [{"instances": cow}])
+    results = evaluator.evaluate()["bbox"]
+    assert results["AP-cow"] == pytest.approx(100) and results["AP-cat"] == 0 and results["AP"] == pytest.approx(50)
+    written = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert [x["category_id"] for x in written] == [9]

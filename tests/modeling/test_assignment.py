@@ -17,7 +17,7 @@ def assigner(low_quality=False):
     batched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=low_quality)
 
     def one_image(anchors, gt_boxes, gt_classes, num_classes):
-        labels, matched = batched(anchors, [gt_boxes], [gt_classes], num_classes)
+        labels, matched = batched([anchors], [gt_boxes], [gt_classes], num_classes)
         return labels[0], matched[0]
 
     return one_image
@@ -122,7 +122,7 @@ def test_the_way_of_the_gpu_gives_the_same(monkeypatch):
 def test_a_batch_gives_what_its_images_give_and_counts_boxes_through():
     anchors, gt = pyramid_anchors(240, 320), [random_boxes(3, 200), torch.zeros(0, 4), random_boxes(5, 200)]
     classes = [torch.randint(0, K, (len(boxes),)) for boxes in gt]
-    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)(anchors, gt, classes, K)
+    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)([anchors], gt, classes, K)
     for i, offset in enumerate((0, 3, 3)):
         alone = assigner(True)(anchors, gt[i], classes[i], K)
         assert torch.equal(labels[i], alone[0])

@@ -5,13 +5,13 @@ import torch
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from retina_plugin.modeling.head import RetinaNetHead
+from retina_plugin.modeling.head import RetinaNetHead, SharedTowerHead
 
 FEATURES = [torch.randn(2, 16, 8, 12), torch.randn(2, 16, 4, 6), torch.randn(2, 16, 2, 3)]
 
 
 def head(**changes):
-    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "norm": "", "prior_prob": 0.01, **changes}
+    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "channels": 0, "norm": "", "prior_prob": 0.01, **changes}
     return RetinaNetHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
 
 
@@ -43,7 +43,7 @@ def test_weights_are_shared_over_levels_and_separate_for_the_subnets():
 @pytest.mark.parametrize("norm", ["", "GN", "BN", "SyncBN"])
 def test_norms(norm):
     model = head(norm=norm) if norm != "GN" else RetinaNetHead(
-        input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)], num_classes=5, num_anchors=9, num_convs=2, norm=norm, prior_prob=0.01
+        input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)], num_classes=5, num_anchors=9, num_convs=2, channels=0, norm=norm, prior_prob=0.01
     )
     if norm == "SyncBN":  # needs a process group to run; its place is what can be seen here
         assert sum(isinstance(m, nn.SyncBatchNorm) for m in model.modules()) == 2 * 2 * 3
@@ -59,4 +59,20 @@ def test_norms(norm):
 def test_levels_of_different_width_are_refused():
     shapes = [ShapeSpec(channels=16, stride=8), ShapeSpec(channels=32, stride=16)]
     with pytest.raises(ValueError, match="same channels"):
-        RetinaNetHead(input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, norm="", prior_prob=0.01)
+        RetinaNetHead(input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, channels=0, norm="", prior_prob=0.01)
+
+
+def test_the_width_of_the_head_is_its_own():
+    model = head(channels=24)
+    assert model.cls_subnet[0].weight.shape == (24, 16, 3, 3) and model.cls_subnet[2].weight.shape == (24, 24, 3, 3)
+    logits, deltas = model(FEATURES)
+    assert logits[0].shape[1] == 45 and deltas[0].shape[1] == 36
+    assert head(channels=24, num_convs=0).cls_score.weight.shape[1] == 16
+
+
+def test_a_shared_tower_halves_the_convolutions():
+    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "channels": 0, "norm": "BN", "prior_prob": 0.01}
+    model = SharedTowerHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
+    assert not hasattr(model, "cls_subnet") and len(model.subnet[1]) == 3
+    want, (logits, deltas) = head()(FEATURES), model(FEATURES)
+    assert [x.shape for x in [*logits, *deltas]] == [x.shape for x in [*want[0], *want[1]]]

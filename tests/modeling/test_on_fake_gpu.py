@@ -9,6 +9,7 @@ import torch
 from conftest import make_inputs, tiny_cfg
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -50,6 +51,21 @@ def on_fake_gpu(model, mode):
     return model
 
 
+class Copies(TorchDispatchMode):
+    """Notes what is copied from the host to the GPU by calls that wait for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.waited_for = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and out.device.type == "cuda" and not kwargs.get("non_blocking"):
+            self.waited_for.append(tuple(args[0].shape))
+        return out
+
+
 def backward(loss):
     """Gradients of the parameters by walking the graph: autograd's engine itself would ask the driver for streams.
 
@@ -81,23 +97,27 @@ def backward(loss):
 
 
 CONFIGS = {
-    "bf16, frozen norms": ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "bf16", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", 2, "MODEL.WEIGHTS", "none"],
-    "fp16, AdamW, GIoU": ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp16", "SOLVER.OPTIMIZER", "AdamW", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
-    "fp32, norms in the head": ["MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NORM", "GN", "MODEL.FPN.NORM", "GN", "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.CHANNELS_LAST", False],
+    "bf16, frozen norms": ["bf16", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", 2, "MODEL.WEIGHTS", "none"],
+    "fp16, AdamW, GIoU": ["fp16", "SOLVER.OPTIMIZER", "AdamW", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
+    "fp32, norms in the head": ["fp32", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NORM", "GN", "MODEL.FPN.NORM", "GN", "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.CHANNELS_LAST", False],
 }
 
 
 @pytest.mark.parametrize("opts", CONFIGS.values(), ids=CONFIGS)
 def test_no_tensor_is_left_on_the_host(fake_gpu, opts):
+    precision, *opts = opts
     cfg = tiny_cfg(*opts)
     model = build_model(cfg)
+    model.precision = precision  # the config is of a machine without a GPU, which refuses fp16
     with fake_gpu, EventStorage():
         on_fake_gpu(model, fake_gpu)
         inputs = make_inputs([(64, 96), (64, 64)], [[[10.0, 10.0, 60.0, 50.0]], []], [[0], []])
         assert inputs[0]["image"].device.type == "cpu", "as the loader gives them"
         for _ in range(2):  # twice: the second one finds anchors and folded weights kept
-            losses = model.train()(inputs)
+            with Copies() as copies:
+                losses = model.train()(inputs)
             reached = backward(sum(losses.values()))
+        assert copies.waited_for == [], "in the second step nothing is copied to the GPU but images and boxes, and these without waiting"
         assert all(loss.device.type == "cuda" and loss.dtype == torch.float32 for loss in losses.values())
         assert {id(p) for p, _ in reached} == {id(p) for p in model.parameters() if p.requires_grad}
         assert all(grad.device == p.device and grad.shape == p.shape for p, grad in reached)

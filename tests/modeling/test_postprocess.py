@@ -77,6 +77,18 @@ def test_candidates_are_the_same_in_the_way_of_the_gpu():
     assert torch.equal(values, want[want > 1.0]) and torch.equal(positions, order[want > 1.0])
 
 
+def test_the_threshold_is_not_rounded_to_the_type_of_the_logits():
+    # sigmoid(-2.9375) = 0.0503 passes 0.05, whose logit -2.9444 would be -2.9375 in bf16.
+    logits = torch.full((3, 2), -2.9375, dtype=torch.bfloat16)
+    floor = math.log(0.05 / 0.95)
+    assert len(best_logits(logits, floor=floor, topk=10)[0]) == 6
+
+
+def test_what_is_not_a_number_is_no_detection_and_disturbs_no_other():
+    found = run([[float("nan"), float("nan")], [2.0, -9.0], [-9.0, -9.0]])
+    assert found.scores.tolist() == pytest.approx([torch.tensor(2.0).sigmoid().item()])
+
+
 def test_more_candidates_are_taken_if_too_few_survive(monkeypatch):
     # 60 copies of one box score highest, so that the first 4 x 2 candidates give one detection only.
     anchors = torch.tensor([[0.0, 0, 10, 10]] * 60 + [[20.0, 20, 30, 30]])

@@ -1,7 +1,5 @@
 """Which arithmetic, by name and device."""
 
-import copy
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from conftest import make_inputs, tiny_cfg
 from detectron2.modeling import build_model
 
 from retina_plugin.modeling import precision
-from retina_plugin.modeling.precision import autocast, keep_depthwise_in_float32, resolve_precision
+from retina_plugin.modeling.precision import autocast, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -49,18 +47,3 @@ def test_autocast_leaves_the_callers_alone_without_a_type():
         assert (ones @ ones).dtype == torch.float32
     with autocast(CPU, torch.bfloat16), autocast(CPU, None):
         assert (ones @ ones).dtype == torch.bfloat16
-
-
-def test_depthwise_convolutions_stay_in_float32_on_a_cpu_and_give_the_type_of_the_rest():
-    net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1), torch.nn.Conv2d(8, 8, 3, groups=8))
-    assert keep_depthwise_in_float32(net) == 1
-    names, seen = list(net.state_dict()), []
-    net[1].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    x = torch.randn(1, 4, 9, 9)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        middle = net[0](x)
-        got = net[1](middle)
-    want = torch.nn.functional.conv2d(middle.float(), net[1].weight, net[1].bias, groups=8)
-    assert torch.equal(got, want.bfloat16()), "one rounding, at the end"
-    assert net(x).dtype == torch.float32 and seen == [torch.bfloat16, torch.float32]
-    assert list(net.state_dict()) == names and list(copy.deepcopy(net).state_dict()) == names

@@ -14,8 +14,9 @@ class FoldedConv2d(Conv2d):
     (a few numbers, once) instead of the activations (many, twice in training). Parameters, buffers
     and their names are those of Detectron2's layer; gradients pass through the product with s.
 
-    Where nothing has to be differentiated (inference, frozen stages) the product is kept, in the type
-    of autocast, until a weight or a buffer changes.
+    In evaluation the product is kept, in the type of autocast, until :meth:`train` is called, a state is
+    loaded or a tensor changes in place. (Fused optimizers change weights without PyTorch noticing, so
+    what was kept does not outlive an evaluation.)
     """
 
     def __init__(self, conv: Conv2d) -> None:
@@ -37,6 +38,11 @@ class FoldedConv2d(Conv2d):
             bias = bias + self.bias * scale
         return self.weight * scale.view(-1, 1, 1, 1), bias
 
+    def train(self, mode: bool = True) -> "FoldedConv2d":
+        """As of any module; forgets the product."""
+        self._kept = None
+        return super().train(mode)
+
     def _folded_once(self) -> tuple[Tensor, Tensor]:
         device = self.weight.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.weight.dtype
@@ -50,8 +56,8 @@ class FoldedConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H', W')."""
-        trained = torch.is_grad_enabled() and (self.weight.requires_grad or self.bias is not None and self.bias.requires_grad)
-        weight, bias = self.folded() if trained or torch.compiler.is_compiling() else self._folded_once()
+        fixed = not self.training and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        weight, bias = self._folded_once() if fixed and not torch.compiler.is_compiling() else self.folded()
         x = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return x if self.activation is None else self.activation(x)
 

@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
 
+from retina_plugin.modeling.backbone.depthwise import keep_depthwise_in_float32
 from retina_plugin.modeling.neck.levels import PyramidLevels
-from retina_plugin.modeling.precision import keep_depthwise_in_float32
 
 
 class TimmBackbone(Backbone):

@@ -27,7 +27,9 @@ def encode(anchors: Tensor, gt_boxes: Tensor, weights: tuple[float, float, float
     """
     sizes, gt_sizes = anchors[:, 2:] - anchors[:, :2], gt_boxes[:, 2:] - gt_boxes[:, :2]
     shifts = (gt_boxes[:, :2] + 0.5 * gt_sizes - anchors[:, :2] - 0.5 * sizes) / sizes
-    return torch.cat([shifts, torch.log(gt_sizes / sizes)], dim=1) * shifts.new_tensor(weights)
+    deltas = torch.cat([shifts, torch.log(gt_sizes / sizes)], dim=1)
+    # Column by column: a tensor of the weights would have to be copied to the GPU, and waited for.
+    return torch.stack([weight * delta for weight, delta in zip(weights, deltas.unbind(dim=1), strict=True)], dim=1)
 
 
 @BOX_LOSS_REGISTRY.register("smooth_l1")

@@ -1,10 +1,14 @@
 """The backbone that the meta-architecture sees: bottom-up network, neck and top block put together."""
 
+from torch import nn
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 
+from retina_plugin.modeling.neck.bifpn import BiFPN
 from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.modeling.neck.refine import BottomUpPath, LevelConvs, RefinedFPN
 from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
 from retina_plugin.registry import SlotRegistry
 
@@ -17,16 +21,55 @@ every level l of MODEL.RETINANET.LEVELS.
 """
 
 
+def _refinement(cfg: CfgNode, num_levels: int, *, path: bool) -> nn.Sequential | None:
+    """What is done to the levels after the pyramid: a bottom-up path, MODEL.FPN.EXTRA_CONVS, or nothing."""
+    common = {"num_levels": num_levels, "channels": cfg.MODEL.FPN.OUT_CHANNELS, "norm": cfg.MODEL.FPN.NORM}
+    steps = [BottomUpPath(**common)] if path else []
+    if cfg.MODEL.FPN.EXTRA_CONVS:
+        steps.append(LevelConvs(num_convs=cfg.MODEL.FPN.EXTRA_CONVS, **common))
+    return nn.Sequential(*steps) if steps else None
+
+
+def _num_levels(in_features: list[str], top_block: nn.Module | None) -> int:
+    return len(in_features) + (top_block.num_levels if top_block else 0)
+
+
+def _fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None, *, path: bool) -> FPN:
+    arguments = {
+        "bottom_up": bottom_up,
+        "in_features": in_features,
+        "out_channels": cfg.MODEL.FPN.OUT_CHANNELS,
+        "norm": cfg.MODEL.FPN.NORM,
+        "top_block": top_block,
+        "fuse_type": cfg.MODEL.FPN.FUSE_TYPE,
+    }
+    refine = _refinement(cfg, _num_levels(in_features, top_block), path=path)
+    return RefinedFPN(refine=refine, **arguments) if refine else FPN(**arguments)
+
+
 @NECK_REGISTRY.register("fpn")
-def build_fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block) -> FPN:
+def build_fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
     """Detectron2's feature pyramid network (Lin et al. 2017, *Feature Pyramid Networks for Object Detection*)."""
-    return FPN(
+    return _fpn(cfg, bottom_up, in_features, top_block, path=False)
+
+
+@NECK_REGISTRY.register("pafpn")
+def build_pafpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
+    """A feature pyramid network with a second, bottom-up path over all levels (Liu et al. 2018, *Path Aggregation Network*)."""
+    return _fpn(cfg, bottom_up, in_features, top_block, path=True)
+
+
+@NECK_REGISTRY.register("bifpn")
+def build_bifpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> BiFPN:
+    """MODEL.FPN.BIFPN_LAYERS weighted ways down and up (Tan et al. 2020, *EfficientDet*)."""
+    return BiFPN(
         bottom_up=bottom_up,
         in_features=in_features,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        num_layers=cfg.MODEL.FPN.BIFPN_LAYERS,
+        refine=_refinement(cfg, _num_levels(in_features, top_block), path=False),
     )
 
 
@@ -49,7 +92,8 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
     top_block = None
     if pyramid.num_top_levels:
         last = pyramid.bottom_up_features[-1]
-        top_block = TOP_BLOCK_REGISTRY.get(cfg.MODEL.FPN.TOP_BLOCK)(
+        top_block = TOP_BLOCK_REGISTRY.build(
+            cfg.MODEL.FPN.TOP_BLOCK,
             bottom_up_channels=shapes[last].channels,
             out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
             num_levels=pyramid.num_top_levels,

@@ -72,3 +72,17 @@ class MaxPoolTopBlock(nn.Module):
             feature = F.max_pool2d(feature, kernel_size=1, stride=2)
             outputs.append(feature)
         return outputs
+
+
+@TOP_BLOCK_REGISTRY.register("none")
+class NoTopBlock:
+    """No levels above the backbone's, as in the pyramid for R-CNN (Lin et al. 2017, *Feature Pyramid Networks*, section 3).
+
+    Raises:
+        ValueError: MODEL.RETINANET.LEVELS asks for such levels.
+    """
+
+    def __init__(self, *, num_levels: int, last_level: int) -> None:
+        raise ValueError(
+            f"MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to {last_level + num_levels}, and the backbone ends at {last_level}"
+        )

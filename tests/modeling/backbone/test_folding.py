@@ -40,6 +40,7 @@ def test_names_of_parameters_and_buffers_stay():
 def test_the_product_is_kept_until_a_weight_or_a_buffer_changes():
     plain, folded = layers()
     x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
+    plain.eval(), folded.eval()
     with torch.no_grad():
         folded(x)
         assert folded._folded_once()[0] is folded._folded_once()[0]
@@ -51,9 +52,29 @@ def test_the_product_is_kept_until_a_weight_or_a_buffer_changes():
         torch.testing.assert_close(folded(x), plain(x))
 
 
+def test_what_was_kept_does_not_outlive_an_evaluation():
+    # A fused optimizer changes a weight without a trace in its version.
+    plain, folded = layers()
+    x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(folded.eval()(x), plain.eval()(x))
+        for model in (plain, folded):
+            optimizer = torch.optim.SGD([model.weight], lr=0.1, fused=True)
+            model.train()(x).sum().backward()
+            optimizer.step()
+
+
+def test_inference_mode_keeps_nothing():
+    _, folded = layers()
+    with torch.inference_mode():
+        folded.eval()(torch.randn(1, 4, 5, 5, dtype=torch.float64))
+    assert folded._kept is None
+
+
 def test_under_autocast_the_kept_product_has_its_type():
     _, folded = layers()
-    folded.float()
+    folded.float().eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert folded(torch.randn(1, 4, 5, 5)).dtype == folded._folded_once()[0].dtype == torch.bfloat16
     with torch.no_grad():

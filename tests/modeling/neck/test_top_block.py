@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
 
-NAMES = [name for name, _ in TOP_BLOCK_REGISTRY]
+NAMES = [name for name, _ in TOP_BLOCK_REGISTRY if name != "none"]
 
 
 def build(name, num_levels=2):
@@ -35,3 +35,8 @@ def test_p7_is_a_convolution_of_the_rectified_p6():
 def test_max_pool_takes_every_second_pixel():
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert build("max_pool", 1)(x)[0].flatten().tolist() == [0, 2, 8, 10]
+
+
+def test_none_has_no_levels_to_give():
+    with pytest.raises(ValueError, match="MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to 7, and the backbone ends at 5"):
+        TOP_BLOCK_REGISTRY.build("none", bottom_up_channels=24, out_channels=16, num_levels=2, last_level=5)

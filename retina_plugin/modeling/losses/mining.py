@@ -1,0 +1,128 @@
+"""Classification losses that choose or weigh examples by how hard they are."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
+from retina_plugin.modeling.losses.dense import ClassTargets, chunk_rows, cross_entropy_terms, dense_loss_sum, loss_of_each_anchor
+
+
+class _MinedCrossEntropy:
+    """Cross entropy of the anchors that ``choose`` names, over their number; the others are ignored."""
+
+    normalized = True
+
+    def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
+        """Indices (S,) of the anchors of one image that count; losses (R,), 0 where an anchor is ignored."""
+        raise NotImplementedError
+
+    def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
+        """Logits L x (N, Ri, K) and targets to the float32 mean () over the chosen anchors."""
+        losses = loss_of_each_anchor(pred_logits, targets.labels, cross_entropy_terms)  # (N, R)
+        labels, count = torch.full_like(targets.labels, -1), 0
+        for i in range(len(losses)):
+            chosen = self.choose(losses[i], i, targets)
+            labels[i, chosen] = targets.labels[i, chosen]
+            count += len(chosen)
+        return dense_loss_sum(pred_logits, labels, cross_entropy_terms) / max(count, 1)
+
+
+@CLS_LOSS_REGISTRY.register("ohem")
+class OHEMLoss(_MinedCrossEntropy):
+    """Online hard example mining: per image the highest-loss anchors that survive NMS by loss.
+
+    Args:
+        ohem_batch_size: anchors an image.
+        ohem_nms_thresh: IoU of predicted boxes above which the easier of two anchors is dropped; 1 keeps all.
+
+    Source: Shrivastava et al. 2016, *Training Region-based Object Detectors with Online Hard Example
+    Mining*, section 4.2, as compared in Lin et al. 2017, table 1d.
+    """
+
+    def __init__(self, *, ohem_batch_size: int, ohem_nms_thresh: float) -> None:
+        if ohem_batch_size < 1 or not 0 < ohem_nms_thresh <= 1:
+            raise ValueError(
+                f"MODEL.CLS_LOSS.OHEM_BATCH_SIZE must be at least 1 and OHEM_NMS_THRESH in (0, 1]; got {ohem_batch_size} and {ohem_nms_thresh}"
+            )
+        self.batch_size, self.nms_thresh = ohem_batch_size, ohem_nms_thresh
+
+    def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
+        """See the class. NMS is run on the hardest few, and on more only if too few of these survive."""
+        count = int((targets.labels[image] >= 0).sum())
+        n = 4 * self.batch_size
+        while True:
+            values, anchors = losses.masked_fill(targets.labels[image] < 0, -1).topk(min(n, count))
+            if self.nms_thresh < 1:
+                kept = nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)
+                anchors = anchors[kept]
+            if len(anchors) >= self.batch_size or n >= count:
+                return anchors[: self.batch_size]
+            n *= 4
+
+
+@CLS_LOSS_REGISTRY.register("ohem_1to3")
+class OHEM1To3Loss(_MinedCrossEntropy):
+    """All foreground anchors, and three times as many of the background, those of the highest loss.
+
+    An image without objects counts three background anchors.
+
+    Source: Liu et al. 2016, *SSD*, section 2.2, "Hard negative mining"; Lin et al. 2017, table 1d.
+    """
+
+    def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
+        """See the class."""
+        image_idxs, anchor_idxs = targets.foreground
+        foreground = anchor_idxs[image_idxs == image]
+        hardness = losses.masked_fill(targets.labels[image] < 0, -1).index_fill(0, foreground, -1)
+        _, background = hardness.topk(min(3 * max(1, len(foreground)), int((hardness >= 0).sum())))
+        return torch.cat([foreground, background])
+
+
+@CLS_LOSS_REGISTRY.register("ghm")
+class GHMLoss:
+    """Gradient harmonising: cross entropy, each logit weighted by one over the number with a gradient like its own.
+
+    Args:
+        ghm_bins: bins of the gradient norm |p - target| in 0..1.
+
+    Source: Li et al. 2019, *Gradient Harmonized Single-stage Detector*, section 3.3 (unit regions), without
+    the moving average over batches.
+    """
+
+    normalized = True
+
+    def __init__(self, *, ghm_bins: int) -> None:
+        if ghm_bins < 1:
+            raise ValueError(f"MODEL.CLS_LOSS.GHM_BINS must be at least 1; got {ghm_bins}")
+        self.bins = ghm_bins
+
+    def _bin(self, x: Tensor) -> Tensor:
+        """Bin of the gradient norm sigmoid(x) of background logits, int64 in 0..bins-1."""
+        return (x.sigmoid() * self.bins).long().clamp_(max=self.bins - 1)
+
+    @torch.no_grad()
+    def _counts(self, pred_logits: list[Tensor], labels: Tensor) -> Tensor:
+        """Logits that are not ignored in each bin, (bins,) float32."""
+
+        num_classes, counts = pred_logits[0].shape[-1], torch.zeros(self.bins, dtype=torch.int64, device=labels.device)
+        for logits, y in zip(pred_logits, labels.split([x.shape[1] for x in pred_logits], dim=1), strict=True):
+            flat, y = logits.reshape(-1, num_classes), y.reshape(-1)
+            for x, valid in zip(flat.split(chunk_rows(flat)), (y >= 0).split(chunk_rows(flat)), strict=True):
+                counts += torch.bincount(self._bin(x[valid].float()).flatten(), minlength=self.bins)
+            foreground = ((y >= 0) & (y < num_classes)).nonzero().squeeze(1)
+            x = flat[foreground, y[foreground]].float()
+            counts += torch.bincount(self._bin(-x), minlength=self.bins) - torch.bincount(self._bin(x), minlength=self.bins)
+        return counts.float()
+
+    def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
+        """Logits L x (N, Ri, K) and targets to the float32 mean () over the bins that are not empty."""
+        counts = self._counts(pred_logits, targets.labels)
+        weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0) / (counts > 0).sum().clamp(min=1)
+
+        def terms(x: Tensor) -> tuple[Tensor, Tensor]:
+            loss, grad = cross_entropy_terms(x)
+            weight = weights.to(x.dtype)[self._bin(x)]
+            return loss * weight, grad * weight
+
+        return dense_loss_sum(pred_logits, targets.labels, terms)

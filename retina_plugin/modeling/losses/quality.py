@@ -1,0 +1,69 @@
+"""Classification losses whose target for the labelled class is the overlap of the predicted box with its object."""
+
+import functools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
+from retina_plugin.modeling.losses.dense import ClassTargets, dense_loss_sum, focal_terms, foreground_logits
+
+
+def box_quality(targets: ClassTargets) -> Tensor:
+    """IoU (P,) of the predicted boxes of the foreground anchors with the boxes they are matched with, without gradient."""
+    boxes, gt_boxes = targets.decode(*targets.foreground), targets.gt_boxes
+    extent = (torch.minimum(boxes[:, 2:], gt_boxes[:, 2:]) - torch.maximum(boxes[:, :2], gt_boxes[:, :2])).clamp(min=0)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (gt_boxes[:, 2:] - gt_boxes[:, :2]).prod(dim=1)
+    intersection = extent.prod(dim=1)
+    return intersection / (areas - intersection).clamp(min=1e-6)
+
+
+class _QualityLoss:
+    """Focal loss of everything with target 0, and ``of_foreground`` of the labelled classes."""
+
+    normalized = False
+
+    def __init__(self, *, gamma: float, weight_neg: float) -> None:
+        self.terms, self.weight_neg = functools.partial(focal_terms, gamma=gamma), weight_neg
+
+    def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Losses (P,) of logits (P,) whose targets are qualities (P,) in 0..1."""
+        raise NotImplementedError
+
+    def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
+        """Logits L x (N, Ri, K) and targets to the float32 sum ()."""
+        # With weight_pos 0 the labelled logits of foreground anchors are left out of the dense part.
+        background = dense_loss_sum(pred_logits, targets.labels, self.terms, weight_pos=0.0, weight_neg=self.weight_neg)
+        return background + self.of_foreground(foreground_logits(pred_logits, targets), box_quality(targets)).sum()
+
+
+@CLS_LOSS_REGISTRY.register("quality_focal")
+class QualityFocalLoss(_QualityLoss):
+    """|y - p|^β times the cross entropy of p with the soft target y, the quality of the box.
+
+    Source: Li et al. 2020, *Generalized Focal Loss*, equation 2.
+    """
+
+    def __init__(self, *, quality_beta: float) -> None:
+        self.beta = quality_beta
+        super().__init__(gamma=quality_beta, weight_neg=1.0)
+
+    def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
+        """See the class."""
+        return (quality - x.sigmoid()).abs().pow(self.beta) * F.binary_cross_entropy_with_logits(x, quality, reduction="none")
+
+
+@CLS_LOSS_REGISTRY.register("varifocal")
+class VarifocalLoss(_QualityLoss):
+    """Cross entropy with the soft target q, weighted by q, of foreground; α p^γ -weighted of background.
+
+    Source: Zhang et al. 2021, *VarifocalNet*, equation 2.
+    """
+
+    def __init__(self, *, varifocal_alpha: float, varifocal_gamma: float) -> None:
+        super().__init__(gamma=varifocal_gamma, weight_neg=varifocal_alpha)
+
+    def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
+        """See the class."""
+        return quality * F.binary_cross_entropy_with_logits(x, quality, reduction="none")

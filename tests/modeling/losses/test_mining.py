@@ -1,0 +1,88 @@
+"""Mined and harmonised losses against plain versions of their rules, and their gradients."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+from retina_plugin.modeling.losses.dense import ClassTargets
+from retina_plugin.modeling.losses.mining import GHMLoss, OHEM1To3Loss, OHEMLoss
+
+K = 4
+
+
+def batch(seed=0, foreground=6):
+    """Logits of two levels, targets with ignored anchors, boxes that overlap one another; the second image has no object."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = [torch.randn(2, n, K, generator=generator).mul_(2).requires_grad_() for n in (60, 30)]
+    labels = torch.full((2, 90), K)
+    labels[0, torch.randperm(90, generator=generator)[:foreground]] = torch.randint(0, K, (foreground,), generator=generator)
+    labels[:, ::9] = -1
+    corner = torch.rand(2, 90, 2, generator=generator) * 30
+    boxes = torch.cat([corner, corner + 10 + torch.rand(2, 90, 2, generator=generator) * 20], dim=2)
+    index = ((labels >= 0) & (labels < K)).nonzero(as_tuple=True)
+    return logits, ClassTargets(labels=labels, foreground=index, gt_boxes=boxes[index], decode=lambda i, a: boxes[i, a]), boxes
+
+
+def cross_entropy(logits, labels):
+    """Loss of each anchor, (N, R), written out with a one-hot target."""
+    target = F.one_hot(labels.clamp(min=0), K + 1)[..., :K].to(logits)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1) * (labels >= 0)
+
+
+def check(loss, logits, want):
+    got = loss
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
+    for a, b in zip(torch.autograd.grad(got, logits), torch.autograd.grad(want, logits), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("size, thresh", [(5, 0.5), (20, 0.3), (1000, 0.7), (7, 1.0)])
+def test_ohem_takes_the_hardest_that_survive_nms(size, thresh):
+    logits, targets, boxes = batch()
+    everything = torch.cat(logits, dim=1)
+    losses = cross_entropy(everything, targets.labels)
+    chosen = []
+    for i in range(2):
+        valid = (targets.labels[i] >= 0).nonzero().squeeze(1)
+        order = valid[losses[i, valid].argsort(descending=True)]
+        kept = order[nms(boxes[i, order], losses[i, order].detach(), thresh)] if thresh < 1 else order
+        chosen += [(i, int(a)) for a in kept[:size]]
+    want = sum(losses[i, a] for i, a in chosen) / len(chosen)
+    check(OHEMLoss(ohem_batch_size=size, ohem_nms_thresh=thresh)(logits, targets), logits, want)
+
+
+def test_one_to_three_takes_all_foreground_and_three_times_as_many_hard_backgrounds():
+    logits, targets, _ = batch()
+    losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)
+    want = count = 0
+    for i in range(2):
+        foreground = (targets.labels[i] >= 0) & (targets.labels[i] < K)
+        hard = losses[i][targets.labels[i] == K].sort(descending=True).values[: 3 * max(1, int(foreground.sum()))]
+        want = want + losses[i][foreground].sum() + hard.sum()
+        count += int(foreground.sum()) + len(hard)
+    assert count == 4 * int(((targets.labels >= 0) & (targets.labels < K)).sum()) + 3, "the image without objects counts three"
+    check(OHEM1To3Loss()(logits, targets), logits, want / count)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 30])
+def test_ghm_weighs_each_logit_by_the_number_of_its_bin(bins):
+    logits, targets, _ = batch()
+    x = torch.cat(logits, dim=1)
+    valid = targets.labels >= 0
+    target = F.one_hot(targets.labels.clamp(min=0), K + 1)[..., :K].to(x)[valid]
+    x = x[valid]
+    norm = (x.detach().sigmoid() - target).abs().numpy()
+    which = np.minimum((norm * bins).astype(int), bins - 1)
+    counts = np.bincount(which.ravel(), minlength=bins)
+    weights = torch.tensor(1 / counts[which] / (counts > 0).sum(), dtype=torch.float32)
+    want = F.binary_cross_entropy_with_logits(x, target, weight=weights, reduction="sum")
+    check(GHMLoss(ghm_bins=bins)(logits, targets), logits, want)
+
+
+def test_impossible_options_are_refused():
+    with pytest.raises(ValueError, match="OHEM_BATCH_SIZE"):
+        OHEMLoss(ohem_batch_size=0, ohem_nms_thresh=0.7)
+    with pytest.raises(ValueError, match="GHM_BINS"):
+        GHMLoss(ghm_bins=0)

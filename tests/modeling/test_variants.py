@@ -1,0 +1,66 @@
+"""One contract for every registered variant, and every combination of neck, top block and levels."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import make_inputs, tiny_cfg
+
+from detectron2.modeling import build_model
+
+from retina_plugin.modeling import ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY
+
+REGISTRIES = (ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY)
+VARIANTS = [(registry, name) for registry in REGISTRIES for name, _ in registry]
+OPTIONS = {"none": ["MODEL.RETINANET.LEVELS", [3, 4, 5]]}
+"""What a variant needs besides its name."""
+
+LEVELS = ([3, 4, 5, 6, 7], [3, 4, 5], [4, 5, 6, 7], [2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 8], [3, 4])
+
+
+def cfg_of(registry, name):
+    return tiny_cfg("MODEL.FPN.NORM", "BN", *OPTIONS.get(name, []), registry.key, name)
+
+
+def inputs(objects=True):
+    boxes = [[[10.0, 12.0, 60.0, 70.0], [40.0, 30.0, 90.0, 62.0]], []] if objects else [[], []]
+    return make_inputs([(96, 128), (80, 100)], boxes, [[0, 2], []] if objects else [[], []])
+
+
+@pytest.mark.parametrize("registry, name", VARIANTS, ids=[f"{registry._name} {name}" for registry, name in VARIANTS])
+class TestContract:
+    def test_a_step_is_finite_and_reaches_every_parameter_with_and_without_objects(self, registry, name):
+        model = build_model(cfg_of(registry, name)).train()
+        for objects in (True, False):
+            model.zero_grad()
+            losses = model(inputs(objects))
+            assert all(loss.isfinite() and loss.dtype == torch.float32 and loss.shape == () for loss in losses.values())
+            sum(losses.values()).backward()
+            without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())]
+            assert without == []
+
+    def test_it_predicts_and_is_saved_and_loaded(self, registry, name):
+        cfg = cfg_of(registry, name)
+        model, other = build_model(cfg).eval(), build_model(cfg).eval()
+        other.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            a, b = (m(inputs())[0]["instances"] for m in (model, other))
+        assert a.pred_boxes.tensor.isfinite().all() and torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+
+    def test_its_documentation_names_its_source(self, registry, name):
+        text = registry.get(name).__doc__
+        assert "20" in text or "this project" in text, text
+
+
+@pytest.mark.parametrize("neck, top_block, levels", itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS))
+def test_every_pyramid_builds_or_is_refused_with_a_reason(neck, top_block, levels):
+    cfg = tiny_cfg("MODEL.FPN.NAME", neck, "MODEL.FPN.TOP_BLOCK", top_block, "MODEL.RETINANET.LEVELS", levels)
+    if top_block == "none" and levels[-1] > 5:
+        with pytest.raises(ValueError, match="MODEL.FPN.TOP_BLOCK is 'none'"):
+            build_model(cfg)
+        return
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        features = model.backbone(torch.randn(1, 3, 96, 160))
+    assert [f"p{level}" for level in levels] == list(features)
+    assert model.anchor_generator.strides == [2**level for level in levels]
