@@ -6,6 +6,7 @@ import importlib
 SUBCOMMANDS = {
     "bench": "time and memory against Detectron2, torchvision and pycocotools",
     "doctor": "what is installed, and how to mend what is wrong",
+    "explain-focal": "the focal loss in numbers and pictures (figures 1 and 4 of the paper)",
     "quickstart": "train, evaluate and predict on the bundled digits",
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``."""
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         parsers.add_parser(name, help=text, description=text)
     known, rest = parser.parse_known_args(argv)
     # Only the chosen one is imported: `retina doctor` has to run where torch or detectron2 is missing.
-    module = importlib.import_module(f"retina_plugin.cli.{known.subcommand}")
+    module = importlib.import_module(f"retina_plugin.cli.{known.subcommand.replace('-', '_')}")
     subparser = parsers.choices[known.subcommand]
     module.add_arguments(subparser)
     return module.run(subparser.parse_args(rest))

@@ -1,5 +1,6 @@
 """Checkpoints that explain themselves, and are read as data."""
 
+import logging
 import pickle
 
 import torch
@@ -12,6 +13,8 @@ from detectron2.data import MetadataCatalog
 import retina_plugin
 from retina_plugin.config import dump_config
 from retina_plugin.engine.weights import adopt_names, read_pickle
+
+logger = logging.getLogger(__name__)
 
 INFO_KEY = "retina_plugin"
 """Where a checkpoint keeps what :func:`describe_model` returns."""
@@ -59,6 +62,32 @@ def read_torch(file: str) -> dict:
         raise ValueError(f"{file} holds more than tensors and plain values, and is not read: {error}") from error
 
 
+PARTS = {"backbone.bottom_up.": "backbone", "backbone.": "neck", "head.": "head", "": "rest"}
+"""Parts of the detector by the beginning of their tensors' names."""
+
+
+def loading_table(names: list[str], missing: list[str], wrong_shape: list[str], unused: list[str]) -> str:
+    """What of a file went into a model, in a few lines.
+
+    Args:
+        names: of all tensors of the model.
+        missing: of those that the file lacks.
+        wrong_shape: of those that it has in another shape.
+        unused: of those of the file that the model lacks.
+    """
+    lines = []
+    for prefix, part in PARTS.items():
+        mine = [name for name in names if name.startswith(prefix)]
+        names = [name for name in names if not name.startswith(prefix)]
+        absent, misfit = (sum(name in kind for name in mine) for kind in (set(missing), set(wrong_shape)))
+        notes = [f"{count} {what}" for count, what in ((absent, "not in the file"), (misfit, "of another shape there")) if count]
+        if mine:
+            lines.append(f"{part:<9}{len(mine) - absent - misfit:>5} of {len(mine):<5} tensors loaded" + (f"; {', '.join(notes)}: they stay as initialised" if notes else ""))
+    if unused:
+        lines.append(f"not used from the file: {', '.join(unused[:4])}" + (f" and {len(unused) - 4} more" if len(unused) > 4 else ""))
+    return "\n".join(lines)
+
+
 class RetinaCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer that writes self-describing files and reads no code.
 
@@ -92,3 +121,10 @@ class RetinaCheckpointer(DetectionCheckpointer):
             loaded = {"model": loaded.get("state_dict", loaded)}
         loaded["model"] = adopt_names(loaded["model"], self.model)
         return loaded
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        """A short table instead of the names of all tensors."""
+        wrong = [name for name, *_ in incompatible.incorrect_shapes]
+        missing = [name for name in incompatible.missing_keys if name not in wrong]
+        table = loading_table(list(self.model.state_dict()), missing, wrong, list(incompatible.unexpected_keys))
+        logger.info("what was loaded:\n%s", table)

@@ -219,7 +219,7 @@ class RetinaPluginNet(nn.Module):
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
         gt_labels, matched_idxs = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
-        # The one place where a GPU is waited for.
+        # Here a GPU is waited for.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
         deltas = torch.cat(pred_anchor_deltas, dim=1)  # (N, R, 4)
         gt_boxes = gt_boxes[matched_idxs[image_idxs, anchor_idxs]]  # (P, 4)

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 
 import retina_plugin
 from retina_plugin import load_config
-from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info, read_torch
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, loading_table, read_info, read_torch
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -79,3 +79,27 @@ def test_a_foreign_checkpoint_has_no_description(tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="no description of the plugin"):
         read_info(tmp_path / "foreign.pth")
+
+
+def test_what_was_loaded_is_said_in_a_few_lines(saved, cfg, tmp_path, caplog):
+    state = {name: value for name, value in saved[0].state_dict().items() if not name.startswith("head.")}
+    state["backbone.fpn_lateral3.weight"] = torch.zeros(1)
+    state |= {f"classifier.{i}": torch.zeros(1) for i in range(6)}
+    torch.save({"model": state}, tmp_path / "part.pth")
+    with caplog.at_level("INFO"):
+        RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "part.pth"))
+    text = caplog.text
+    count = sum(name.startswith("backbone.bottom_up.") for name in saved[0].state_dict())
+    assert f"{count} of {count}" in " ".join(text.split())
+    assert "1 of another shape there: they stay as initialised" in text
+    assert "not used from the file: classifier.0, classifier.1, classifier.2, classifier.3 and 2 more" in text
+    assert "head.cls_subnet" not in text, "no name of every tensor"
+
+
+def test_a_complete_file_leaves_nothing_to_say_but_that():
+    assert loading_table(["backbone.bottom_up.a", "backbone.b", "head.c", "loss_normalizer"], [], [], []).splitlines() == [
+        "backbone     1 of 1     tensors loaded",
+        "neck         1 of 1     tensors loaded",
+        "head         1 of 1     tensors loaded",
+        "rest         1 of 1     tensors loaded",
+    ]

@@ -1,0 +1,50 @@
+"""``retina explain-focal``: the focal loss, in numbers and pictures."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("--checkpoint", help="of the plugin: also draws figure 4, the loss over real anchors")
+    parser.add_argument("--dataset", help="for figure 4: a registered dataset, such as digits_val; without, the checkpoint's DATASETS.TEST")
+    parser.add_argument("--images", type=int, default=32, help="images for figure 4 (default 32)")
+    parser.add_argument("--output", default="output/focal", help="folder for the pictures (default output/focal)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the imbalance example, draw figure 1 and, with a checkpoint, figure 4."""
+    from retina_plugin.evaluation.focal import draw_figure_1, imbalance_example
+
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"One object among a hundred backgrounds that are recognised well (base-10 logarithms):\n\n{imbalance_example()}\n")
+    print("The backgrounds are easy, but so many that they make up most of the cross entropy. The focal loss turns that round.")
+    draw_figure_1(folder / "figure_1.png")
+    print(f"\n{folder / 'figure_1.png'}   loss over the probability of the right answer (figure 1 of the paper)")
+    if args.checkpoint:
+        _figure_4(args, folder)
+    return 0
+
+
+def _figure_4(args: argparse.Namespace, folder: Path) -> None:
+    import torch
+
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin import load_predictor
+    from retina_plugin.data.mapper import RetinaMapper, build_augmentations
+    from retina_plugin.evaluation.focal import collect_p_t, draw_figure_4
+
+    torch.manual_seed(0)
+    predictor = load_predictor(args.checkpoint)
+    cfg = predictor.cfg
+    name = args.dataset or cfg.DATASETS.TEST[0]
+    mapper = RetinaMapper(augmentations=build_augmentations(cfg, is_train=False), image_format=cfg.INPUT.FORMAT, is_train=True)
+    records = DatasetCatalog.get(name)[: args.images]
+    foreground, background = collect_p_t(predictor.model, ([mapper(record)] for record in records))
+    shares = draw_figure_4(foreground, background, folder / "figure_4.png")
+    print(f"{folder / 'figure_4.png'}   cumulative loss over {len(records)} images of {name} (figure 4)\n")
+    print("| γ | share of the hardest tenth, foreground | background |\n|---|---|---|")
+    for gamma, (hard_foreground, hard_background) in shares.items():
+        print(f"| {gamma:g} | {100 * hard_foreground:.1f} % | {100 * hard_background:.1f} % |")

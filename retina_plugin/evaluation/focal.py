@@ -1,0 +1,141 @@
+"""The focal loss explained with numbers and pictures: the imbalance example, and figures 1 and 4 of the paper."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retina_plugin.modeling.losses import ClassTargets
+from retina_plugin.modeling.losses.dense import focal_terms
+
+GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
+"""Those of figure 1; γ = 0 is the cross entropy."""
+
+
+def focal_loss(p_t: Tensor, gamma: float) -> Tensor:
+    """-(1 - p_t)^γ log(p_t) of probabilities p_t in (0, 1) of the right answer, any shape (Lin et al. 2017, equation 4)."""
+    return focal_terms(-torch.special.logit(p_t), gamma)[0]
+
+
+def imbalance_example(foreground: float = 0.8, background: float = 0.01, num_background: int = 100, gamma: float = 2.0) -> str:
+    """One foreground and many easy backgrounds, cross entropy and focal loss side by side, in base-10 logarithms.
+
+    Args:
+        foreground: score of the one object.
+        background: score of every background.
+        num_background: how many of these.
+        gamma: of the focal loss; no α.
+
+    Returns:
+        A Markdown table.
+    """
+    p_t = torch.tensor([foreground, 1 - background], dtype=torch.float64)
+    counts = torch.tensor([1.0, num_background], dtype=torch.float64)
+    lines = [f"| | 1 foreground at {foreground:g} | {num_background} backgrounds at {background:g} | sum | share of the foreground |", "|---|---|---|---|---|"]
+    for name, g in (("cross entropy", 0.0), (f"focal loss, γ = {gamma:g}", gamma)):
+        one, many = (focal_loss(p_t, g) * counts / math.log(10)).tolist()
+        lines.append(f"| {name} | {one:.8f} | {many:.8f} | {one + many:.8f} | {100 * one / (one + many):.1f} % |")
+    return "\n".join(lines)
+
+
+def draw_figure_1(file: Path) -> None:
+    """Loss over p_t for several γ (Lin et al. 2017, figure 1)."""
+    p_t = torch.linspace(0.005, 0.999, 500, dtype=torch.float64)
+    figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    for gamma in GAMMAS:
+        axes.plot(p_t, focal_loss(p_t, gamma), label=f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else ""))
+    axes.axvspan(0.6, 1.0, color="0.93", zorder=0)
+    axes.text(0.8, 4.2, "well-classified", ha="center")
+    axes.set_xlabel("probability of the right answer, $p_t$")
+    axes.set_ylabel("loss, $-(1 - p_t)^\\gamma \\log(p_t)$")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 5)
+    axes.legend()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+class _Recorder:
+    """Stands in for a classification loss and keeps p_t instead."""
+
+    normalized = True
+
+    def __init__(self, per_image: int) -> None:
+        self.per_image, self.foreground, self.background = per_image, [], []
+
+    def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
+        """Logits L x (N, Ri, K) and targets to a loss of 0."""
+        logits = torch.cat(pred_logits, dim=1).float()  # (N, R, K)
+        images, anchors = targets.foreground
+        self.foreground.append(logits[images, anchors, targets.labels[images, anchors]].sigmoid())
+        for x, labels in zip(logits, targets.labels, strict=True):
+            background = (-x[labels == x.shape[1]]).sigmoid().flatten()
+            self.background.append(background[torch.randint(len(background), (self.per_image,))])
+        return logits.new_zeros(())
+
+
+@torch.no_grad()
+def collect_p_t(model: nn.Module, batches: Iterable[list[dict]], *, background_per_image: int = 20_000) -> tuple[Tensor, Tensor]:
+    """Probabilities that a detector gives the right answer.
+
+    Args:
+        model: ``RetinaPluginNet``; it is left as it was.
+        batches: lists of dataset dicts with "image" and "instances".
+        background_per_image: background logits drawn at random from each image, as there are millions.
+
+    Returns:
+        p_t (F,) of the labelled classes of foreground anchors, and (B,) of background.
+    """
+    loss, training, recorder = model.cls_loss, model.training, _Recorder(background_per_image)
+    model.cls_loss = recorder
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        model.cls_loss = loss
+        model.train(training)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return torch.cat(recorder.foreground), torch.cat(recorder.background)
+
+
+def cumulative_share(losses: Tensor) -> np.ndarray:
+    """Share of the total loss that the i easiest of n examples have together, (n,) ascending to 1."""
+    ordered = losses.double().sort().values
+    return (ordered.cumsum(0) / ordered.sum().clamp(min=1e-300)).numpy()
+
+
+def draw_figure_4(foreground: Tensor, background: Tensor, file: Path, gammas: Iterable[float] = (0.0, 0.5, 1.0, 2.0)) -> dict[float, tuple[float, float]]:
+    """Cumulative distributions of the normalised loss over examples from easy to hard (Lin et al. 2017, figure 4).
+
+    Args:
+        foreground, background: p_t (F,) and (B,) of :func:`collect_p_t`.
+        file: picture to write.
+        gammas: γ of the curves.
+
+    Returns:
+        For each γ the share of the loss that the hardest tenth has, of foreground and of background.
+    """
+    figure, both = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    hardest: dict[float, list[float]] = {}
+    for axes, title, p_t in zip(both, ("foreground", "background"), (foreground, background), strict=True):
+        for gamma in gammas:
+            share = cumulative_share(focal_loss(p_t.clamp(1e-7, 1 - 1e-7).double(), gamma))
+            axes.plot(np.linspace(0, 1, len(share)), share, label=f"γ = {gamma:g}")
+            hardest.setdefault(gamma, []).append(float(1 - share[max(0, int(0.9 * len(share)) - 1)]))
+        axes.set_title(f"{title} ({len(p_t):,} examples)")
+        axes.set_xlabel("fraction of the examples, easy to hard")
+    both[0].set_ylabel("cumulative normalised loss")
+    both[0].legend()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+    return {gamma: tuple(shares) for gamma, shares in hardest.items()}
