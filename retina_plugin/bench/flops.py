@@ -39,13 +39,30 @@ def convolution_speed(dtype: torch.dtype, device: torch.device) -> float:
     return 3 * 2 * 2 * MAP**2 * 256 * 256 * 9 / median_and_spread(seconds)[0]
 
 
+def share_of_convolutions(device: torch.device) -> float:
+    """Part of the time of a training step, 0..1, that PyTorch's profiler sees in convolutions and their gradients."""
+    model, inputs = plugin_model()(device).train(), training_inputs(device)
+
+    def step() -> None:
+        with EventStorage():
+            sum(model(inputs).values()).backward()
+
+    step()
+    with torch.profiler.profile() as profile:
+        step()
+    field = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    times = [(event.key, getattr(event, field)) for event in profile.key_averages()]
+    return sum(time for key, time in times if "convolution" in key) / sum(time for _, time in times)
+
+
 def share_of_matmul(step_seconds: float, device: torch.device) -> str:
-    """In words: operations of a training step, its speed, that of matrix products of the same type, and that of convolutions."""
+    """In words: operations of a training step, its speed, that of matrix products of the same type, and what part convolutions have."""
     dtype = plugin_model()(device).autocast_dtype or torch.float32
     flops, peak = training_flops(device), matmul_speed(dtype, device)
     return (
         f"a training step takes {flops / 1e9:,.0f} GFLOP and runs at {flops / step_seconds / 1e9:,.0f} GFLOP/s, "
         f"{100 * flops / step_seconds / peak:.0f} % of the {peak / 1e9:,.0f} GFLOP/s of a {SIDE} x {SIDE} matrix product in {str(dtype).removeprefix('torch.')}; "
         f"a 3x3 convolution of 256 channels with its gradients runs at {convolution_speed(torch.float32, device) / 1e9:,.0f} GFLOP/s in float32 "
-        f"and {convolution_speed(torch.bfloat16, device) / 1e9:,.0f} in bfloat16"
+        f"and {convolution_speed(torch.bfloat16, device) / 1e9:,.0f} in bfloat16; "
+        f"{100 * share_of_convolutions(device):.0f} % of the step's time is spent in convolutions"
     )

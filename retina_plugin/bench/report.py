@@ -69,6 +69,7 @@ def plot(rows: list[Row], file: Path) -> None:
     axes.barh([name for name, _ in bars], [ratio for _, ratio in bars], color=["0.7" if i in firsts else "tab:blue" for i in range(len(bars))])
     for i, (_, ratio) in enumerate(bars):
         axes.text(ratio, i, f" {ratio:.1f}", va="center", fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(0.5, 2 * max(ratio for _, ratio in bars))

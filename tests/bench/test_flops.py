@@ -18,6 +18,7 @@ def test_the_share_is_operations_by_time_by_the_speed_of_products(monkeypatch):
     # 64 x 64 image is 1 / 237 of that, so two images 4 GFLOP forward; with both gradients, frozen stages apart, near three times that.
     assert 8e9 < operations < 20e9
     assert f"{100 * operations / 0.1 / 1e12:.0f} % of the 1,000 GFLOP/s" in flops.share_of_matmul(0.1, CPU)
+    assert 0.1 < flops.share_of_convolutions(CPU) < 1
     assert "2 GFLOP/s in float32 and 3 in bfloat16" in flops.share_of_matmul(0.1, CPU)
 
 
