@@ -52,6 +52,12 @@ def test_four_images_are_learnt_by_heart(small_digits, tmp_path):
     trainer.train()
     results = RetinaTrainer.test(cfg, trainer.model)
     assert results["bbox"]["AP50"] > 90
+    # The detections of a real model: Detectron2's evaluator on pycocotools has the same figures.
+    cfg.defrost()
+    cfg.TEST.EVALUATOR = "detectron2"
+    want = RetinaTrainer.test(cfg, trainer.model)["bbox"]
+    assert len(want) == 6 + 10
+    assert {name: results["bbox"][name] for name in want} == pytest.approx(want, abs=1e-9, nan_ok=True)
 
 
 def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A training step and an inference on tensors that say they are on a GPU: PyTorch refuses to mix devices.
 
 FakeTensorMode follows shapes, types and devices without computing anything, so it runs without a GPU.
+Without a GPU PyTorch switches autocast on "cuda" off, so types are followed as far as float32 only.
 What depends on the data (how many anchors are foreground, what NMS keeps) is set to a number.
 """
 
