@@ -1,4 +1,4 @@
-"""The detectors that are compared, with equal weights and settings, from nothing but installed packages."""
+"""The detectors that are compared, with equal weights and settings: no data and no downloads."""
 
 from pathlib import Path
 

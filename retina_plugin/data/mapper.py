@@ -137,7 +137,7 @@ class RetinaMapper:
     Args:
         augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are
             decoded at a fraction of their size.
-        image_format: "BGR" or "RGB".
+        image_format: INPUT.FORMAT; OpenCV reads "BGR" and "RGB", Detectron2's reader the others.
         is_train: whether "instances" are wanted.
     """
 

@@ -2,9 +2,10 @@
 
 import functools
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from detectron2.structures.boxes import Boxes, matched_pairwise_iou
 
 from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
 from retina_plugin.modeling.losses.dense import ClassTargets, dense_loss_sum, focal_terms, foreground_logits
@@ -12,11 +13,7 @@ from retina_plugin.modeling.losses.dense import ClassTargets, dense_loss_sum, fo
 
 def box_quality(targets: ClassTargets) -> Tensor:
     """IoU (P,) of the predicted boxes of the foreground anchors with the boxes they are matched with, without gradient."""
-    boxes, gt_boxes = targets.decode(*targets.foreground), targets.gt_boxes
-    extent = (torch.minimum(boxes[:, 2:], gt_boxes[:, 2:]) - torch.maximum(boxes[:, :2], gt_boxes[:, :2])).clamp(min=0)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (gt_boxes[:, 2:] - gt_boxes[:, :2]).prod(dim=1)
-    intersection = extent.prod(dim=1)
-    return intersection / (areas - intersection).clamp(min=1e-6)
+    return matched_pairwise_iou(Boxes(targets.decode(*targets.foreground)), Boxes(targets.gt_boxes))
 
 
 class _QualityLoss:
