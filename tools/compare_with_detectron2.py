@@ -15,7 +15,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
@@ -64,6 +64,10 @@ class Detectron2Trainer(RetinaTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self._trainer = SimpleTrainer(self.model, self._trainer.data_loader, self.optimizer)
+
+    def build_hooks(self) -> list[HookBase]:
+        """Detectron2's alone."""
+        return DefaultTrainer.build_hooks(self)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:

@@ -1,8 +1,11 @@
-"""Batches of images of like size."""
+"""Batches of images of like size, in an order that a resumed run takes up where it was."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import random
+from collections.abc import Callable, Iterator
 
-from torch.utils.data import IterableDataset
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
@@ -11,48 +14,114 @@ from detectron2.utils import comm
 POOL_BATCHES = 4
 """Batches' worth of images that wait to be put together."""
 
+POSITION = "stream_position"
+"""Key of a training sample: the how manyth of this process it is, from 0."""
 
-class SimilarSizeBatches(IterableDataset):
+
+class PositionSampler(Sampler):
+    """Numbers what a sampler yields, and can begin somewhere else than at the beginning.
+
+    Args:
+        indices: without end; yields the same each time it is iterated.
+    """
+
+    def __init__(self, indices: Sampler) -> None:
+        self.indices = indices
+        self.waiting, self.position = [], 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(position, index): first those of ``waiting``, then from ``position`` on."""
+        indices, waiting = iter(self.indices), set(self.waiting)
+        index_of = {q: index for q, index in enumerate(itertools.islice(indices, self.position)) if q in waiting}
+        yield from ((q, index_of[q]) for q in self.waiting)
+        yield from enumerate(indices, start=self.position)
+
+
+class SeededSamples(Dataset):
+    """Maps each sample with random numbers that depend on its position alone, in whichever process that happens.
+
+    Args:
+        samples: a map-style dataset that draws from numpy's and Python's random numbers.
+        seed: of the run and the process.
+    """
+
+    def __init__(self, samples: Dataset, *, seed: int) -> None:
+        self.samples, self.seed = samples, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        """The sample at (position, index)."""
+        position, index = key
+        states = np.random.get_state(), random.getstate()
+        np.random.seed([self.seed, position])
+        random.seed(f"{self.seed} {position}")
+        sample = self.samples[index]
+        np.random.set_state(states[0])
+        random.setstate(states[1])
+        return {**sample, POSITION: position}
+
+    def __len__(self) -> int:
+        """Images of the dataset."""
+        return len(self.samples)
+
+
+class SimilarSizeBatches:
     """Batches of images that need little padding to stand in one tensor.
 
     Images wait in a pool. A batch is the one that has waited longest and those that fit it best, so
     that every image is used, none waits for ever, and no more than the pool is held in memory.
 
     Args:
-        samples: dicts with "image" (C, H, W), without end.
+        loader: yields lists of one dict with "image" (C, H, W) and its position, without end.
+        sampler: that of the loader.
         batch_size: images a batch.
-        pool_size: images that wait, at least ``batch_size``.
+        pool_size: images that wait, at least ``batch_size``; if no more, batches are in the order of arrival.
     """
 
-    def __init__(self, samples: Iterable[dict], *, batch_size: int, pool_size: int) -> None:
-        super().__init__()
-        self.samples, self.batch_size, self.pool_size = samples, batch_size, max(batch_size, pool_size)
+    def __init__(self, loader: DataLoader, *, sampler: PositionSampler, batch_size: int, pool_size: int) -> None:
+        self.loader, self.sampler = loader, sampler
+        self.batch_size, self.pool_size = batch_size, max(batch_size, pool_size)
+        self._pool: list[dict] = []
 
     def __iter__(self) -> Iterator[list[dict]]:
         """Lists of ``batch_size`` dicts."""
-        pool: list[dict] = []
-        for sample in self.samples:
-            pool.append(sample)
-            if len(pool) >= self.pool_size:
-                height, width = pool[0]["image"].shape[-2:]
-                # Sorting is stable: of images that fit equally well the older one is taken. The first grows nothing.
-                chosen = sorted(range(len(pool)), key=lambda i: self._growth(pool[i], height, width))[: self.batch_size]
-                yield [pool[i] for i in chosen]
-                chosen = set(chosen)
-                pool = [x for i, x in enumerate(pool) if i not in chosen]
+        self._pool = []
+        for (sample,) in self.loader:
+            self._pool.append(sample)
+            if len(self._pool) >= self.pool_size:
+                yield self._take()
 
-    @staticmethod
-    def _growth(sample: dict, height: int, width: int) -> int:
-        """Pixels of padding if the sample shares a tensor with an image of height x width."""
-        h, w = sample["image"].shape[-2:]
-        area = max(h, height) * max(w, width)
-        return 2 * area - h * w - height * width
+    def _take(self) -> list[dict]:
+        pool = self._pool
+        height, width = pool[0]["image"].shape[-2:]
+        # Sorting is stable: of images that fit equally well the older one is taken. The first grows nothing.
+        chosen = sorted(range(len(pool)), key=lambda i: _growth(pool[i], height, width))[: self.batch_size]
+        self._pool = [x for i, x in enumerate(pool) if i not in set(chosen)]
+        # The sampler may be far ahead, in the processes that load; what came here is what counts.
+        self.sampler.position = max(self.sampler.position, 1 + max(x[POSITION] for x in pool))
+        return [pool[i] for i in chosen]
+
+    def state_dict(self) -> dict[str, int | list[int]]:
+        """Where the stream of images is: "position" of the next to come, positions "waiting" in the pool."""
+        return {"position": self.sampler.position, "waiting": [x[POSITION] for x in self._pool]}
+
+    def load_state_dict(self, state: dict[str, int | list[int]]) -> None:
+        """Let the next iteration go on where :meth:`state_dict` was taken."""
+        self.sampler.position, self.sampler.waiting = state["position"], list(state["waiting"])
 
 
-def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict], dict]) -> Iterable[list[dict]]:
-    """Detectron2's training loader over mapped dicts, with :class:`SimilarSizeBatches` unless DATALOADER.ASPECT_RATIO_GROUPING is off.
+def _growth(sample: dict, height: int, width: int) -> int:
+    """Pixels of padding if the sample shares a tensor with an image of height x width."""
+    h, w = sample["image"].shape[-2:]
+    area = max(h, height) * max(w, width)
+    return 2 * area - h * w - height * width
 
-    On a GPU images are put into pinned memory, from where they are copied while the GPU works.
+
+def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict], dict]) -> SimilarSizeBatches:
+    """Detectron2's training loader (samplers, processes) over mapped dicts, with :class:`SimilarSizeBatches`.
+
+    DATALOADER.ASPECT_RATIO_GROUPING False leaves the images in their order. The random numbers of a sample
+    follow from SEED and its position, so that neither a resumed run nor another number of DATALOADER.NUM_WORKERS
+    changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
 
     Raises:
         ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes.
@@ -60,10 +129,15 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
     if batch % processes:
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes")
-    options = {"mapper": mapper, "dataset": dataset, "aspect_ratio_grouping": False, "pin_memory": cfg.MODEL.DEVICE.startswith("cuda")}
-    if not cfg.DATALOADER.ASPECT_RATIO_GROUPING:
-        return build_detection_train_loader(cfg, **options)
+    seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED
     # Batches of one for each process: they are put together here.
-    singles = build_detection_train_loader(cfg, total_batch_size=processes, **options)
+    singles = build_detection_train_loader(
+        cfg, dataset=dataset, mapper=mapper, total_batch_size=processes, aspect_ratio_grouping=False,
+        pin_memory=cfg.MODEL.DEVICE.startswith("cuda"), seed=seed,
+    )
+    stream = singles.dataset  # Detectron2's ToIterableDataset: a dataset and a sampler
+    stream.sampler = PositionSampler(stream.sampler)
+    stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank())
     size = batch // processes
-    return SimilarSizeBatches((sample for (sample,) in singles), batch_size=size, pool_size=POOL_BATCHES * size)
+    pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size
+    return SimilarSizeBatches(singles, sampler=stream.sampler, batch_size=size, pool_size=pool)

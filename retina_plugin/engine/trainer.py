@@ -8,15 +8,16 @@ import torch
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 
 from retina_plugin.data.card import load_datasets
-from retina_plugin.data.loader import build_train_loader
+from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.hooks import ExactResume
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.evaluation import EVALUATORS
@@ -47,6 +48,10 @@ class RetinaTrainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
 
+    def build_hooks(self) -> list[HookBase]:
+        """Detectron2's, after what makes a resumed run exact."""
+        return [ExactResume(self._trainer.data_loader, period=self.cfg.SOLVER.CHECKPOINT_PERIOD, seed=self.cfg.SEED), *super().build_hooks()]
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         """The model, and one line about its size."""
@@ -68,7 +73,7 @@ class RetinaTrainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
+    def build_train_loader(cls, cfg: CfgNode) -> SimilarSizeBatches:
         """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
         return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))

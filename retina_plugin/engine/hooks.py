@@ -1,0 +1,50 @@
+"""What happens between the steps of a training."""
+
+import logging
+
+import torch
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from retina_plugin.data.loader import SimilarSizeBatches
+
+logger = logging.getLogger(__name__)
+
+
+class ExactResume(HookBase):
+    """Makes a run that was killed and resumed equal to one that was not.
+
+    Each step starts from random numbers of its own, and a checkpoint keeps where in the stream of
+    images every process was. Stands before the hook that writes checkpoints.
+
+    Args:
+        loader: of this process.
+        period: SOLVER.CHECKPOINT_PERIOD, iterations.
+        seed: SEED; negative: torch's random numbers are left alone.
+    """
+
+    def __init__(self, loader: SimilarSizeBatches, *, period: int, seed: int) -> None:
+        self.loader, self.period, self.seed = loader, period, seed
+        self._state: dict = {}
+
+    def before_step(self) -> None:
+        """Seed torch for the step (dropout, stochastic depth)."""
+        if self.seed >= 0:
+            torch.manual_seed(hash((self.seed, comm.get_rank(), self.trainer.iter)))
+
+    def after_step(self) -> None:
+        """Note where all processes are in their data, if a checkpoint follows."""
+        if (self.trainer.iter + 1) % self.period == 0 or self.trainer.iter + 1 == self.trainer.max_iter:
+            self._state = {"iteration": self.trainer.iter, "processes": comm.gather(self.loader.state_dict()), "batch_size": self.loader.batch_size}
+
+    def state_dict(self) -> dict:
+        """"iteration", "batch_size" of a process, and "processes": the state of every loader."""
+        return self._state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on in the data where the checkpoint was written, if the processes are as many as then."""
+        if (len(state["processes"]), state["batch_size"]) == (comm.get_world_size(), self.loader.batch_size):
+            self.loader.load_state_dict(state["processes"][comm.get_rank()])
+        else:
+            logger.warning("resumed with another number of processes or batch size: the order of the images begins anew")
