@@ -1,14 +1,13 @@
 """What a benchmark run leaves behind: JSON, a Markdown table and a plot."""
 
 import json
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 
 from retina_plugin.bench.measure import median_and_spread
+from retina_plugin.machine import machine
 
 
 @dataclass
@@ -26,19 +25,6 @@ class Row:
     side: str
     seconds: list[float]
     extra_bytes: float | None = None
-
-
-def machine() -> str:
-    """Processor or GPU, threads and versions, in one line."""
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
-    else:
-        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-        flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        found = [label for label, flag in (("AMX", "amx_bf16"), ("AVX-512 BF16", "avx512_bf16"), ("AVX-512", "avx512f")) if flag in flags]
-        name += f" ({found[0] if found else 'no AVX-512'})"
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def table(rows: list[Row], notes: list[str]) -> str:

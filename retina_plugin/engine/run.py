@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 import detectron2
 from detectron2.config import CfgNode
@@ -21,6 +22,7 @@ from detectron2.utils.logger import setup_logger
 import retina_plugin
 from retina_plugin.config import dump_config, load_config
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.evaluation import write_results
 
@@ -84,7 +86,11 @@ def main(args: argparse.Namespace) -> None:
     if args.resume:
         _say_what_is_resumed(cfg, trainer)
     trainer.train()
-    _report(cfg, getattr(trainer, "_last_eval_results", None))
+    results = getattr(trainer, "_last_eval_results", None)
+    _report(cfg, results)
+    if comm.is_main_process():
+        model = trainer.model
+        write_summary(cfg, model.module if isinstance(model, DistributedDataParallel) else model, results or {})
 
 
 def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -94,6 +100,8 @@ def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not args.resume and not args.eval_only and (folder / "last_checkpoint").exists():
             logger.warning("%s holds an earlier run, which is overwritten; --resume goes on with it", folder)
+        if not args.eval_only:
+            (folder / SUMMARY).unlink(missing_ok=True)
         (folder / "config.yaml").write_text(dump_config(cfg))
         (folder / "environment.txt").write_text(collect_env_info())
     for name, short in LOGGERS.items():

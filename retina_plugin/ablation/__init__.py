@@ -1,0 +1,7 @@
+"""Sweeps: one YAML file in, many runs, a table out."""
+
+from retina_plugin.ablation.runner import run_sweep
+from retina_plugin.ablation.sweep import Run, Sweep, load_sweep
+from retina_plugin.ablation.table import SweepTable, collect
+
+__all__ = ["Run", "Sweep", "SweepTable", "collect", "load_sweep", "run_sweep"]

@@ -1,0 +1,178 @@
+"""What a sweep file says, and the runs that follow from it."""
+
+import dataclasses
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detectron2.config import CfgNode
+
+from retina_plugin.config import dump_config, load_config
+
+KEYS = {
+    "title": "one line for the table",
+    "base": "config file, relative to the sweep file",
+    "axes": "name -> {label: {KEY: value}}, or KEY -> [values]",
+    "seeds": "list of SEED",
+    "compare_to": "axis -> label of the row that the others are compared to (without it the first of each axis)",
+    "report": "metrics of COCO that the table shows; the first is compared",
+    "options": "KEY: value for every run",
+    "paper": "row labels joined by ', ' -> {metric: value}, published figures to stand beside",
+    "sizes": "name -> keys of this list that replace those above, chosen by --size",
+}
+"""Keys of a sweep file; ``base`` and ``axes`` have to be there, in the file or in every size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of a sweep.
+
+    Attributes:
+        labels: one of each axis, in the order of the axes.
+        seed: SEED.
+        options: KEY -> value, what differs from the base config.
+    """
+
+    labels: tuple[str, ...]
+    seed: int
+    options: dict[str, Any]
+
+    def name(self, axes: tuple[str, ...]) -> str:
+        """Name of its folder, such as "gamma=2,seed=1"."""
+        words = [*((axis.rsplit(".")[-1], label) for axis, label in zip(axes, self.labels, strict=True)), ("seed", str(self.seed))]
+        return ",".join(f"{_plain(name)}={_plain(label)}" for name, label in words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked; attributes as in ``KEYS``, ``axes`` as axis -> label -> options."""
+
+    file: Path
+    size: str
+    title: str
+    base: Path
+    axes: dict[str, dict[str, dict[str, Any]]]
+    seeds: tuple[int, ...]
+    compare_to: tuple[str, ...]
+    report: tuple[str, ...]
+    options: dict[str, Any]
+    paper: dict[str, dict[str, float]]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending, and the size if there are several."""
+        return self.file.stem + (f"-{self.size}" if self.size else "")
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The labels of every row of the table: all combinations of the axes."""
+        return list(itertools.product(*self.axes.values()))
+
+    @property
+    def runs(self) -> list[Run]:
+        """All rows times all seeds; the first seed of every row comes first, so that a table is there early."""
+        return [
+            Run(labels, seed, {**self.options, **self.changes(labels), "SEED": seed}) for seed in self.seeds for labels in self.rows
+        ]
+
+    def changes(self, labels: tuple[str, ...]) -> dict[str, Any]:
+        """KEY -> value of a row, without seed and options."""
+        return {key: value for axis, label in zip(self.axes, labels, strict=True) for key, value in self.axes[axis][label].items()}
+
+    def config(self, run: Run, folder: str | os.PathLike) -> CfgNode:
+        """The config of a run that writes to ``folder``.
+
+        Raises:
+            ValueError: it cannot work; the run is named.
+        """
+        opts = [word for pair in {**run.options, "OUTPUT_DIR": os.fspath(folder)}.items() for word in pair]
+        try:
+            return load_config(self.base, opts)
+        except (ValueError, KeyError, AssertionError) as error:
+            raise ValueError(f"{self.file}, {run.name(tuple(self.axes))}: {error}") from error
+
+    def check(self) -> None:
+        """See that every run has a config that can work, and that no two rows are the same.
+
+        Raises:
+            ValueError: all that is wrong, one a line.
+        """
+        problems, seen = [], {}
+        names = [run.name(tuple(self.axes)) for run in self.runs]
+        problems += [f"{self.file}: two runs have the folder {name}; their labels differ in punctuation only" for name in sorted({n for n in names if names.count(n) > 1})]
+        for run in self.runs:
+            if run.seed != self.seeds[0]:
+                continue
+            try:
+                text = dump_config(self.config(run, "folder"))
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if text in seen:
+                problems.append(f"{self.file}: the rows {', '.join(seen[text])!r} and {', '.join(run.labels)!r} are the same config")
+            seen[text] = run.labels
+        if problems:
+            raise ValueError("\n".join(problems))
+
+
+def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None) -> Sweep:
+    """Read a sweep file; ``KEYS`` says what stands there.
+
+    Args:
+        file: path of a YAML file.
+        size: one of its ``sizes``; "": the first of them.
+        options: KEY -> value for every run, besides those of the file.
+
+    Raises:
+        FileNotFoundError: no such file, or no such base config.
+        ValueError: a key or a size that does not exist, or something missing.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"sweep file {os.fspath(file)!r} does not exist (looked in {Path.cwd()})")
+    data = yaml.safe_load(file.read_text())
+    if not isinstance(data, dict):
+        raise ValueError(f"{file}: expected keys ({', '.join(KEYS)}), got {type(data).__name__}")
+    sizes = data.pop("sizes", {})
+    if size and size not in sizes:
+        raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
+    size = size or next(iter(sizes), "")
+    data = {**data, **sizes.get(size, {})}
+    if unknown := [key for key in data if key not in KEYS]:
+        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}; a sweep has {', '.join(KEYS)}")
+    if missing := [key for key in ("base", "axes") if not data.get(key)]:
+        raise ValueError(f"{file}: {' and '.join(missing)} missing")
+    base = file.parent / data["base"]
+    if not base.is_file():
+        raise FileNotFoundError(f"{file}: its base config {data['base']!r} does not exist")
+    axes = {name: _axis(name, values, file) for name, values in data["axes"].items()}
+    compare_to = {name: str(data.get("compare_to", {}).get(name, next(iter(labels)))) for name, labels in axes.items()}
+    sweep = Sweep(
+        file=file, size=size, title=data.get("title", file.stem), base=base, axes=axes,
+        seeds=tuple(data.get("seeds", [1])), compare_to=tuple(compare_to.values()), report=tuple(data.get("report", ["AP", "AP50", "AP75"])),
+        options={**data.get("options", {}), **(options or {})}, paper={str(k): v for k, v in data.get("paper", {}).items()},
+    )  # fmt: skip
+    rows = {", ".join(row) for row in sweep.rows}
+    if ", ".join(sweep.compare_to) not in rows:
+        raise ValueError(f"{file}: compare_to names the row {', '.join(sweep.compare_to)!r}; there are {sorted(rows)}")
+    if stray := sorted(set(sweep.paper) - rows):
+        raise ValueError(f"{file}: paper has values for {stray}, but the rows are {sorted(rows)}")
+    return sweep
+
+
+def _plain(text: str) -> str:
+    """For a folder's name: anything but letters, digits, "." and "-" becomes "_"."""
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
+def _axis(name: str, values: Any, file: Path) -> dict[str, dict[str, Any]]:
+    """Label -> options, from named groups or from the values of one key."""
+    if isinstance(values, list) and values:
+        return {re.sub(r"[\s'\"]", "", str(value)): {name: value} for value in values}
+    if isinstance(values, dict) and values and all(isinstance(group, dict) for group in values.values()):
+        return {str(label): group for label, group in values.items()}
+    raise ValueError(f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}")

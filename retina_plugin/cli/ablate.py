@@ -1,0 +1,63 @@
+"""``retina ablate``: a sweep file in, runs and a table out."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("sweep", help="a YAML file, such as configs/ablations/table_1b.yaml")
+    parser.add_argument("--size", default="", help="which of the file's sizes, such as reduced or paper (default: its first)")
+    parser.add_argument("--output", help="folder (default output/ablations/<sweep>-<size>); finished runs in it are not run again")
+    parser.add_argument("--list", action="store_true", help="show the runs and how their configs differ, and run none")
+    parser.add_argument("--num-gpus", type=int, default=0, help="GPUs that one run uses (default 0: train_net.py's, one or the CPU)")
+    parser.add_argument("--ray", action="store_true", help="run as many at once as fit, through Ray (pip install 'retina-plugin[ray]')")
+    parser.add_argument("--ray-address", help="of a Ray cluster that shares the output folder, such as auto")
+    parser.add_argument("--cpus-per-run", type=float, default=1, help="with Ray (default 1)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys for every run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing, print and write the table; 1 if a run failed, 2 for a mistake in the sweep."""
+    from retina_plugin.ablation import collect, load_sweep, run_sweep
+    from retina_plugin.ablation.plot import draw
+    from retina_plugin.ablation.runner import on_ray
+
+    try:
+        if len(args.set) % 2:
+            raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
+        options = {key: yaml.safe_load(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
+        sweep = load_sweep(args.sweep, args.size, options)
+        sweep.check()
+        if args.list:
+            for one in sweep.runs:
+                print(one.name(tuple(sweep.axes)), " ".join(f"{key} {value}" for key, value in one.options.items()))
+            return 0
+        parallel = args.ray or args.ray_address
+        executor = on_ray(cpus_per_run=args.cpus_per_run, gpus_per_run=args.num_gpus, address=args.ray_address) if parallel else None
+        output = Path(args.output or f"output/ablations/{sweep.name}")
+        folders = run_sweep(sweep, output, executor=executor, num_gpus=args.num_gpus)
+    except (FileNotFoundError, ValueError, RuntimeError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    table = collect(sweep, folders)
+    text = f"# {sweep.title}\n\n{_origin(args)}\n\n{table.markdown()}"
+    (output / "table.md").write_text(text)
+    (output / "table.csv").write_text(table.as_csv())
+    (output / "table.json").write_text(table.as_json())
+    draw(table, output / "table.png")
+    print(f"\n{text}\n{output}: table.md, table.csv, table.json, table.png")
+    return int(any(row.failed for row in table.rows))
+
+
+def _origin(args: argparse.Namespace) -> str:
+    """The command that made a table, and the commit of the repository it ran in, if that is one."""
+    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--set", *args.set] if args.set else [])]
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return f"`{shlex.join(words)}`" + (f", commit {commit}" if commit else "")
