@@ -83,7 +83,7 @@ def on_ray(*, cpus_per_run: float, gpus_per_run: float, address: str | None = No
         raise ImportError("parallel runs need Ray: pip install 'retina-plugin[ray]'") from error
 
     def execute(folders: list[Path]) -> None:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
         threads = 0 if gpus_per_run else max(1, int(cpus_per_run))
         task = ray.remote(num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0)(start_worker)
         try:
@@ -107,7 +107,7 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
     for name in (RUNNING, FAILED):
         (folder / name).unlink(missing_ok=True)
     options = {**run.options, "OUTPUT_DIR": str(folder)}
-    plan = {"config_file": str(sweep.base), "num_gpus": num_gpus, "opts": [word for pair in options.items() for word in pair]}
+    plan = {"config_file": str(sweep.base), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair]}
     (folder / PLAN).write_text(json.dumps(plan, indent=1))
 
 
@@ -189,7 +189,7 @@ def progress_line(name: str, folders: list[Path], *, begin: float, done_before: 
     if running:
         line += ", running " + ", ".join(f"{folder.name} ({100 * share:.0f} %)" for folder, share in zip(running, shares, strict=True))
     if failed:
-        line += f", failed: {', '.join(failed)}"
+        line += f", {len(failed)} failed ({failed[-1]}{', ...' if len(failed) > 1 else ''})"
     made = done - done_before + len(failed) + sum(shares)
     left = len(folders) - done - len(failed) - sum(shares)
     if running and made > 0:
