@@ -64,11 +64,17 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.MODEL.FPN.TOP_BLOCK = "conv_c5"
     cfg.MODEL.BOTTOM_UP = CfgNode()
     # Network below the neck, in detectron2's BACKBONE_REGISTRY: "build_retina_resnet",
-    # "build_retina_timm", or anything that yields res2..res5.
+    # "build_retina_timm", "build_retina_torchvision", or anything that yields res2..res5.
     cfg.MODEL.BOTTOM_UP.NAME = "build_retina_resnet"
     cfg.MODEL.TIMM = CfgNode()
     # Model name in timm, for "build_retina_timm".
     cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite0"
+    cfg.MODEL.TORCHVISION = CfgNode()
+    # Classifier of torchvision, for "build_retina_torchvision".
+    cfg.MODEL.TORCHVISION.NAME = "mobilenet_v2"
+    # Where MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT come from: "weights" (what MODEL.WEIGHTS were trained
+    # with, if that is known and these three keys are as detectron2 has them), "config" (these keys as they are).
+    cfg.MODEL.PIXELS_FROM = "weights"
     # Keep images and convolutions in the channels-last memory format (faster on CPU and GPU).
     cfg.MODEL.CHANNELS_LAST = True
     # Parts that go through torch.compile: any of "backbone", "head", "cls_loss". The first steps then

@@ -8,6 +8,8 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 
+from retina_plugin.config_pixels import resolve_pixels
+
 logger = logging.getLogger(__name__)
 
 META_ARCHITECTURE = "RetinaPluginNet"
@@ -30,6 +32,7 @@ CHOICES = {
     "INPUT.READER": ("opencv", "detectron2"),
     "TEST.EVALUATOR": ("hotcoco", "detectron2"),
     "DATASETS.ON_PROBLEM": ("drop", "refuse"),
+    "MODEL.PIXELS_FROM": ("weights", "config"),
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.AMP.PRECISION": ("auto", "fp32", "bf16", "fp16"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR"),
@@ -74,7 +77,8 @@ def unknown_keys_message(cfg: CfgNode, loaded: CfgNode, opts: list[str]) -> str 
 def resolve_config(cfg: CfgNode) -> None:
     """Fill in what follows from the machine, the dataset and the batch size, in place, and log it.
 
-    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of DATASETS.TRAIN (else TEST); the
+    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of DATASETS.TRAIN (else TEST);
+    the pixels follow the weights, see :func:`retina_plugin.config_pixels.resolve_pixels`; the
     schedule is scaled by :func:`scale_schedule`. A resolved config stays as it is.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
@@ -86,6 +90,7 @@ def resolve_config(cfg: CfgNode) -> None:
                 cfg.MODEL.RETINANET.NUM_CLASSES = len(classes)
                 logger.info("MODEL.RETINANET.NUM_CLASSES = %d, from the classes of %s", len(classes), name)
                 break
+    resolve_pixels(cfg)
     scale_schedule(cfg)
 
 

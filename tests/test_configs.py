@@ -8,9 +8,13 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from retina_plugin import load_config
+from retina_plugin.ablation import load_sweep
+from retina_plugin.config_checks import all_keys, get_key
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
+FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
+CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text())]
+SWEEPS = [(p, size) for p in FILES if p not in CONFIGS for size in yaml.safe_load(p.read_text())["sizes"]]
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NUM_CONVS", 1]
 BOXES = [[[10.0, 10.0, 60.0, 50.0]], []]
 
@@ -48,6 +52,31 @@ def test_a_config_says_only_what_differs_from_its_base(path):
                 yield prefix + key
 
     assert list(repeated(own, base)) == []
+
+
+@pytest.mark.parametrize("path, size", SWEEPS, ids=[f"{path.stem} {size}" for path, size in SWEEPS])
+def test_a_run_of_a_sweep_differs_from_its_base_in_exactly_the_keys_it_names(path, size, tmp_path):
+    sweep = load_sweep(path, size)
+    sweep.check()
+    base = load_config(sweep.base)
+    for run in sweep.runs:
+        cfg = sweep.config(run, tmp_path)
+        differing = {key for key in all_keys(cfg) if get_key(cfg, key) != get_key(base, key)}
+        named = {*sweep.options, *sweep.changes(run.labels)}
+        pixels = {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"} if "MODEL.WEIGHTS" in named else set()  # follow the weights
+        assert differing <= named | pixels | {"SEED", "OUTPUT_DIR"}
+        assert run.labels == sweep.compare_to or differing & set(sweep.changes(run.labels)) or not sweep.changes(run.labels)
+    # Every key that an axis names differs from the base somewhere, or it would not belong there.
+    for axis in sweep.axes.values():
+        for key in {key for changes in axis.values() for key in changes}:
+            assert any(get_key(sweep.config(run, tmp_path), key) != get_key(base, key) for run in sweep.runs), key
+
+
+def test_every_sweep_has_both_sizes_and_the_papers_tables_the_papers_figures():
+    names = {"table_1a", "table_1b", "table_1c", "table_1d", "table_1e", "levels", "neck", "channels", "backbone", "assigner", "box_loss"}
+    assert {path.stem for path, _ in SWEEPS} == names
+    assert all((path, size) in SWEEPS for path, _ in SWEEPS for size in ("reduced", "paper"))
+    assert all(load_sweep(path, "paper").paper for path, _ in SWEEPS if path.stem.startswith("table"))
 
 
 def test_base_files_are_safe_yaml():

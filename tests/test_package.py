@@ -11,6 +11,7 @@ PACKAGE = ROOT / "retina_plugin"
 FORBIDDEN = {
     # part: what it must not import (docs/architecture.md, "Who may know whom")
     "registry": ["retina_plugin"],
+    "machine": ["retina_plugin"],
     "config": ["retina_plugin.data", "retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
     "data": ["retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
     "modeling": ["retina_plugin.data", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli", "retina_plugin.config"],
@@ -23,6 +24,7 @@ FORBIDDEN = {
     "engine": ["retina_plugin.inference", "retina_plugin.cli"],
     "evaluation": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.cli"],
     "inference": ["retina_plugin.cli"],
+    "ablation": ["retina_plugin.cli", "retina_plugin.bench", "retina_plugin.inference"],
     "bench": ["retina_plugin.cli", "retina_plugin.engine", "retina_plugin.inference"],
 }  # fmt: skip
 

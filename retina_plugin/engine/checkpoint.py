@@ -12,12 +12,10 @@ from detectron2.data import MetadataCatalog
 
 import retina_plugin
 from retina_plugin.config import dump_config
+from retina_plugin.config_pixels import INFO_KEY
 from retina_plugin.engine.weights import adopt_names, read_pickle
 
 logger = logging.getLogger(__name__)
-
-INFO_KEY = "retina_plugin"
-"""Where a checkpoint keeps what :func:`describe_model` returns."""
 
 
 def describe_model(cfg: CfgNode, model: torch.nn.Module) -> dict:
@@ -126,5 +124,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         """A short table instead of the names of all tensors."""
         wrong = [name for name, *_ in incompatible.incorrect_shapes]
         missing = [name for name in incompatible.missing_keys if name not in wrong]
-        table = loading_table(list(self.model.state_dict()), missing, wrong, list(incompatible.unexpected_keys))
+        # BatchNorm's counters of batches are not reported as missing, and are of no use.
+        names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
+        table = loading_table(names, missing, wrong, list(incompatible.unexpected_keys))
         logger.info("what was loaded:\n%s", table)

