@@ -4,16 +4,25 @@ import itertools
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from conftest import ROOT, make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 
+from retina_plugin import load_config
+from retina_plugin.data.digits import generate_digits
+from retina_plugin.engine import RetinaTrainer
 from retina_plugin.modeling import ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY
 
 REGISTRIES = (ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY)
 VARIANTS = [(registry, name) for registry in REGISTRIES for name, _ in registry]
 OPTIONS = {"none": ["MODEL.RETINANET.LEVELS", [3, 4, 5]]}
 """What a variant needs besides its name."""
+
+LEARN = [
+    "MODEL.DEVICE", "cpu", "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "DATALOADER.NUM_WORKERS", 0,
+    "DATASETS.TEST", ("digits_train",), "INPUT.MIN_SIZE_TRAIN", [128], "INPUT.MIN_SIZE_TEST", 128, "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.RETINANET.NUM_CONVS", 1,
+]  # fmt: skip
+"""The quickstart, small, on two images."""
 
 LEVELS = ([3, 4, 5, 6, 7], [3, 4, 5], [4, 5, 6, 7], [2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 8], [3, 4])
 
@@ -50,6 +59,25 @@ class TestContract:
     def test_its_documentation_names_its_source(self, registry, name):
         text = registry.get(name).__doc__
         assert "20" in text or "this project" in text, text
+
+
+@pytest.fixture(scope="module")
+def two_images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("two") / "digits"
+    generate_digits(root, splits={"train": 2, "val": 1})
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("registry, name", VARIANTS, ids=[f"{registry._name} {name}" for registry, name in VARIANTS])
+def test_two_images_are_learnt_by_heart(registry, name, two_images, monkeypatch, tmp_path):
+    monkeypatch.setenv("RETINA_ROOT_DIGITS", str(two_images))
+    levels = ["MODEL.RETINANET.LEVELS", [3, 4, 5, 6]] if registry is TOP_BLOCK_REGISTRY and name != "none" else []
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*LEARN, *levels, registry.key, name, "OUTPUT_DIR", str(tmp_path)])
+    trainer = RetinaTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert trainer._last_eval_results["bbox"]["AP50"] >= 90
 
 
 @pytest.mark.parametrize("neck, top_block, levels", itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS))
