@@ -168,8 +168,8 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
         values = {metric: [box[metric] for box in boxes if metric in box and not math.isnan(box[metric])] for metric in sweep.report}
         cost = [_mean([s[key] for s in summaries if s[key] is not None]) for key in ("images_per_second", "peak_memory_mib")]
         rows.append(TableRow(labels, values, summaries[0]["parameters"] if summaries else None, *cost, failed, unfinished))
-        machines += [text for s in summaries if (text := f"{s['machine']}, {s['precision']}") not in machines]
-    return SweepTable(sweep, rows, machines)
+        machines += [f"{s['machine']}, {s['precision']}" for s in summaries]
+    return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
 
 
 def _mean(values: list[float]) -> float | None:
