@@ -1,5 +1,6 @@
 """A dataset is a card: a YAML file that says where the data lies and what it is."""
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -27,12 +28,14 @@ class DatasetCard:
 
     Args:
         name: splits are registered as "<name>_<split>".
-        format: of the annotations, in ``FORMAT_REGISTRY``: "coco", "voc".
+        format: of the annotations, in ``FORMAT_REGISTRY``: "coco", "voc", "yolo", "csv", "labelme".
         classes: names, in the order of the labels 0..K-1.
-        splits: name of a split to the paths, relative to the root, that the format needs.
+        splits: name of a split to the paths, relative to the root, that the format needs. A split with
+            "part": [from, to] is that share of the images, in an order that their names and ``seed`` decide.
         root: folder of the data, relative to $DETECTRON2_DATASETS or else to the card; the variable
             RETINA_ROOT_<NAME> overrides it.
         licence, source: of the data, for people.
+        seed: of the order in which "part" counts images.
         generator: name of the function that makes the data, for bundled datasets.
         file: where the card was read from.
     """
@@ -44,6 +47,7 @@ class DatasetCard:
     root: str
     licence: str
     source: str
+    seed: int = 0
     generator: str | None = None
     file: Path = field(default=Path("datasets/card.yaml"))
 
@@ -64,7 +68,7 @@ class DatasetCard:
         if not isinstance(data, dict):
             data, problems = {}, ["is not a mapping of keys to values"]
         problems += [f"lacks {key!r}" for key in sorted(required - set(data))]
-        problems += [f"has the unknown key {key!r}" for key in sorted(set(data) - required - {"generator"})]
+        problems += [f"has the unknown key {key!r}" for key in sorted(set(data) - required - {"generator", "seed"})]
         classes, splits = data.get("classes"), data.get("splits")
         if "classes" in data and not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
             problems.append(f"classes must be a list of names (quote numbers), got {classes!r}")
@@ -110,6 +114,11 @@ class DatasetCard:
             result = FORMAT_REGISTRY.get(self.format)(root, self.splits[split], self.classes)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"dataset {name} (card {self.file}): {error}") from error
+        if "part" in self.splits[split]:
+            others = {record["image_id"] for record in result.records}
+            result.records = part_of(result.records, *self.splits[split]["part"], seed=self.seed)
+            others -= {record["image_id"] for record in result.records}
+            result.problems = [problem for problem in result.problems if problem.image not in others]
         self._set_metadata(split, **result.metadata)
         _PROBLEMS[name] = result.problems
         if result.problems:
@@ -124,6 +133,16 @@ class DatasetCard:
         if name in MetadataCatalog:
             MetadataCatalog.pop(name)
         MetadataCatalog.get(name).set(thing_classes=self.classes, evaluator_type="coco", card=str(self.file.resolve()), **more)
+
+
+def part_of(records: list[dict], begin: float, end: float, *, seed: int) -> list[dict]:
+    """The images from ``begin`` to ``end`` (0..1) of an order that their ids and the seed decide, as they were ordered before.
+
+    Parts that do not overlap share no image, and a new image leaves the others about where they were.
+    """
+    order = sorted(records, key=lambda record: hashlib.sha256(f"{seed} {record['image_id']}".encode()).digest())
+    chosen = {record["image_id"] for record in order[round(begin * len(order)) : round(end * len(order))]}
+    return [record for record in records if record["image_id"] in chosen]
 
 
 def dataset_problems(name: str) -> list[Problem]:

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
-from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -12,8 +11,9 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from retina_plugin.data.image_files import size_of
+
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-EXIF_ORIENTATION = 0x0112
 
 MOST_EMPTY = 1e-5
 """Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
@@ -104,13 +104,6 @@ def read_image(file: str, image_format: str, *, reduce: int = 1) -> np.ndarray:
     if image is None:
         return utils.read_image(file, format=image_format)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image_format == "RGB" else image
-
-
-def size_of(file: str) -> tuple[int, int]:
-    """(height, width) that an image file says it has, turned as its EXIF data says; the pixels are not read."""
-    with Image.open(file) as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(EXIF_ORIENTATION, 1) >= 5 else (height, width)
 
 
 def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:

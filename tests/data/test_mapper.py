@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
-from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, size_of, to_instances
+from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, to_instances
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -84,7 +84,7 @@ def test_how_far_a_jpeg_is_reduced_while_decoding(size, target, want):
 
 
 def test_detectron2s_reader_gives_its_pixels(photograph):
-    cfg = cfg_with("INPUT.READER", "detectron2", "INPUT.FORMAT", "BGR", "INPUT.MIN_SIZE_TRAIN", "(200,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none")
+    cfg = cfg_with("INPUT.READER", "detectron2", "MODEL.PIXELS_FROM", "config", "INPUT.MIN_SIZE_TRAIN", "(200,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none")
     theirs = DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(200, 1333, "choice")], image_format="BGR")(photograph)
     assert torch.equal(build_mapper(cfg, is_train=True)(photograph)["image"], theirs["image"])
 
@@ -143,13 +143,6 @@ def test_only_a_jpeg_is_decoded_at_a_fraction_of_its_size(photograph, tmp_path):
     Image.open(photograph["file_name"]).save(tmp_path / "photo.png")
     assert read_image(str(tmp_path / "photo.png"), "BGR", reduce=2).shape == (480, 640, 3)
 
-
-def test_size_of_a_turned_image(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
-    assert size_of(str(tmp_path / "turned.jpg")) == (30, 20) and size_of(str(tmp_path / "plain.jpg")) == (20, 30)
 
 
 def test_one_channel_stays_one_through_resizing_and_flipping(photograph):

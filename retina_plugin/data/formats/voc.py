@@ -11,7 +11,7 @@ from retina_plugin.data.problems import Problem, checked_box
 
 @FORMAT_REGISTRY.register("voc")
 def read_voc(root: Path, split: dict, classes: list[str]) -> ReadResult:
-    """Read the XML files in ``split["annotations"]`` that the list ``split["image_set"]`` names.
+    """Read the XML files in ``split["annotations"]``, those that the list ``split["image_set"]`` names or, without one, all.
 
     Images lie in ``split["images"]``. ``split["box_origin"]`` is 0 (default: xmin counts from 0, as
     annotation tools write it) or 1 (the original VOC: pixels count from 1 and xmax is inside the
@@ -20,7 +20,10 @@ def read_voc(root: Path, split: dict, classes: list[str]) -> ReadResult:
     """
     annotations_dir = split_path(root, split, "annotations")
     images_dir = split_path(root, split, "images")
-    names = [line.split()[0] for line in split_path(root, split, "image_set").read_text().splitlines() if line.strip()]
+    if "image_set" in split:
+        names = [line.split()[0] for line in split_path(root, split, "image_set").read_text().splitlines() if line.strip()]
+    else:
+        names = sorted(path.stem for path in annotations_dir.glob("*.xml"))
     origin = split.get("box_origin", 0)
     if origin not in (0, 1):
         raise ValueError(f"box_origin must be 0 or 1, got {origin!r}")
