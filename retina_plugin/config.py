@@ -82,6 +82,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.MODEL.COMPILE = []
 
     # --- data --------------------------------------------------------------------------------
+    # Evaluated once, after training, with model_best.pth if there is one; as DATASETS.TEST.
+    cfg.DATASETS.FINAL_TEST = ()
     # What training does with a dataset that has problems: "drop" leaves out what is wrong and logs
     # every case; "refuse" stops with the list.
     cfg.DATASETS.ON_PROBLEM = "drop"
@@ -95,9 +97,20 @@ def add_retina_config(cfg: CfgNode) -> None:
     # Flip training images upside down half of the time (INPUT.RANDOM_FLIP flips one way only).
     cfg.INPUT.RANDOM_FLIP_VERTICAL = False
 
+    # Share of the images without objects that are trained on, 0 to 1, if DATALOADER.FILTER_EMPTY_ANNOTATIONS is
+    # off; which ones follows from SEED.
+    cfg.DATALOADER.EMPTY_IMAGES = 1.0
+
     # --- evaluation --------------------------------------------------------------------------
     # Who computes COCO's figures: "hotcoco" (fast), or "detectron2", its COCOEvaluator on pycocotools.
     cfg.TEST.EVALUATOR = "hotcoco"
+
+    # What decides which checkpoint is model_best.pth, as "task/metric"; "": none is kept. Evaluated every TEST.EVAL_PERIOD.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Evaluations without a better metric after which training ends; 0: never.
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
+    # Compute the losses on DATASETS.TEST, too, at every evaluation.
+    cfg.TEST.VALIDATION_LOSS = False
 
     # --- solver ------------------------------------------------------------------------------
     # "SGD" (SOLVER.MOMENTUM, NESTEROV) or "AdamW".
@@ -108,6 +121,19 @@ def add_retina_config(cfg: CfgNode) -> None:
     # periods are meant for. If IMS_PER_BATCH differs, they are scaled together, linearly (Goyal et
     # al. 2017). 0: never scale.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Schedule in epochs, that is passes over DATASETS.TRAIN. If EPOCHS is above 0, these four give SOLVER.MAX_ITER (STEPS at 2/3
+    # and 8/9 of it), SOLVER.WARMUP_ITERS, SOLVER.FREEZE_ITERS, and TEST.EVAL_PERIOD with SOLVER.CHECKPOINT_PERIOD.
+    cfg.SOLVER.EPOCHS = 0.0
+    cfg.SOLVER.WARMUP_EPOCHS = 1.0
+    cfg.SOLVER.FREEZE_EPOCHS = 0.0
+    cfg.TEST.EVAL_EPOCHS = 1.0
+    # Iterations at the beginning in which the network below the pyramid stays as it was loaded.
+    cfg.SOLVER.FREEZE_ITERS = 0
+    # Batches that IMS_PER_BATCH is computed in, one after another, to need less memory. >= 1, and a divisor of it.
+    cfg.SOLVER.ACCUMULATE = 1
+    # Keep an exponential moving average of the weights and evaluate and save that: 0.998 averages over about
+    # 500 iterations; 0: off.
+    cfg.SOLVER.EMA_DECAY = 0.0
     # Arithmetic of the convolutions, in training and inference, when SOLVER.AMP.ENABLED: "auto" (bf16 where the device is fast
     # at it, else fp16 on CUDA and fp32 on CPU), "fp32", "bf16", "fp16" (CUDA only, with loss scaling).
     cfg.SOLVER.AMP.PRECISION = "auto"
@@ -118,7 +144,7 @@ def load_config(file: str | os.PathLike, opts: list[str] | tuple[str, ...] = ())
 
     Reads YAML safely (a tag that runs code is an error), refuses unknown keys with the nearest known
     one, takes the class count from the dataset unless it is set, scales the schedule to the batch
-    size (see SOLVER.REFERENCE_BATCH_SIZE), and checks the result.
+    size (see SOLVER.REFERENCE_BATCH_SIZE) or to epochs (SOLVER.EPOCHS), and checks the result.
 
     Args:
         file: path of a YAML file; its ``_BASE_`` is followed.

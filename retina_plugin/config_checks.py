@@ -6,7 +6,7 @@ import logging
 import torch
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from retina_plugin.config_pixels import resolve_pixels
 
@@ -79,7 +79,7 @@ def resolve_config(cfg: CfgNode) -> None:
 
     MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of DATASETS.TRAIN (else TEST);
     the pixels follow the weights, see :func:`retina_plugin.config_pixels.resolve_pixels`; the
-    schedule is scaled by :func:`scale_schedule`. A resolved config stays as it is.
+    schedule is scaled by :func:`scale_schedule` and :func:`resolve_epochs`. A resolved config stays as it is.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("no GPU here: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
@@ -92,6 +92,7 @@ def resolve_config(cfg: CfgNode) -> None:
                 break
     resolve_pixels(cfg)
     scale_schedule(cfg)
+    resolve_epochs(cfg)
 
 
 def scale_schedule(cfg: CfgNode) -> None:
@@ -131,6 +132,27 @@ def scale_schedule(cfg: CfgNode) -> None:
     logger.info("batch of %d instead of %d, so: %s", batch, reference, ", ".join(changes))
 
 
+def resolve_epochs(cfg: CfgNode) -> None:
+    """Turn SOLVER.EPOCHS and the keys beside it into iterations, in place, and log it; reads DATASETS.TRAIN to count its images.
+
+    EPOCHS becomes 0, so that a saved config keeps its iterations wherever it is read.
+    """
+    solver, epochs = cfg.SOLVER, cfg.SOLVER.EPOCHS
+    if epochs <= 0:
+        return
+    records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
+    with_objects = sum(any(not x.get("iscrowd", 0) for x in record.get("annotations", [])) for record in records)
+    images = with_objects + (0 if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else round((len(records) - with_objects) * cfg.DATALOADER.EMPTY_IMAGES))
+    one = images / solver.IMS_PER_BATCH
+    solver.MAX_ITER = max(1, round(epochs * one))
+    solver.STEPS = tuple(round(solver.MAX_ITER * share) for share in (2 / 3, 8 / 9))
+    solver.WARMUP_ITERS = min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4)
+    solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
+    cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
+    cfg.SOLVER.EPOCHS = 0.0
+    logger.info("%g epochs of %d images are %d iterations, evaluated every %d", epochs, images, solver.MAX_ITER, cfg.TEST.EVAL_PERIOD)
+
+
 def check_config(cfg: CfgNode) -> None:
     """Refuse a config that would train something else than was meant.
 
@@ -154,6 +176,14 @@ def check_config(cfg: CfgNode) -> None:
         problems.append(f"MODEL.RETINANET.SCORE_THRESH_TEST must be at least 0 and below 1; got {cfg.MODEL.RETINANET.SCORE_THRESH_TEST}")
     if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "fp16" and not cfg.MODEL.DEVICE.startswith("cuda"):
         problems.append(f"SOLVER.AMP.PRECISION fp16 needs a GPU; on {cfg.MODEL.DEVICE} use auto, bf16 or fp32")
+    if not 0 <= cfg.SOLVER.EMA_DECAY < 1:
+        problems.append(f"SOLVER.EMA_DECAY must be at least 0 and below 1; got {cfg.SOLVER.EMA_DECAY}")
+    if cfg.SOLVER.ACCUMULATE < 1 or cfg.SOLVER.IMS_PER_BATCH % max(1, cfg.SOLVER.ACCUMULATE):
+        problems.append(f"SOLVER.ACCUMULATE must be at least 1 and divide SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}; got {cfg.SOLVER.ACCUMULATE}")
+    if not 0 <= cfg.DATALOADER.EMPTY_IMAGES <= 1:
+        problems.append(f"DATALOADER.EMPTY_IMAGES must be from 0 to 1; got {cfg.DATALOADER.EMPTY_IMAGES}")
+    if cfg.TEST.EARLY_STOP_PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD):
+        problems.append("TEST.EARLY_STOP_PATIENCE needs TEST.BEST_METRIC and evaluations during training (TEST.EVAL_PERIOD, or SOLVER.EPOCHS)")
     if cfg.TEST.DETECTIONS_PER_IMAGE < 1:
         problems.append(f"TEST.DETECTIONS_PER_IMAGE must be at least 1; got {cfg.TEST.DETECTIONS_PER_IMAGE}")
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.MAX_ITER < 1:

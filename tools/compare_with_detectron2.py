@@ -15,7 +15,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
-from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer
+from detectron2.engine import DefaultTrainer, SimpleTrainer
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
@@ -54,7 +54,7 @@ def train(cfg: CfgNode, *, as_it_comes: bool) -> dict:
     start = time.perf_counter()
     trainer.train()
     minutes = (time.perf_counter() - start) / 60
-    box = trainer._last_eval_results["bbox"]
+    box = (trainer._last_eval_results if as_it_comes else trainer.results)["bbox"]
     return {**{name: round(box[name], 2) for name in ("AP", "AP50", "AP75")}, "minutes": round(minutes, 2)}
 
 
@@ -65,9 +65,7 @@ class Detectron2Trainer(RetinaTrainer):
         super().__init__(cfg)
         self._trainer = SimpleTrainer(self.model, self._trainer.data_loader, self.optimizer)
 
-    def build_hooks(self) -> list[HookBase]:
-        """Detectron2's alone."""
-        return DefaultTrainer.build_hooks(self)
+    build_hooks, train, before_step = DefaultTrainer.build_hooks, DefaultTrainer.train, DefaultTrainer.before_step
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:

@@ -141,8 +141,8 @@ def part_of(records: list[dict], begin: float, end: float, *, seed: int) -> list
     Parts that do not overlap share no image, and a new image leaves the others about where they were.
     """
     order = sorted(records, key=lambda record: hashlib.sha256(f"{seed} {record['image_id']}".encode()).digest())
-    chosen = {record["image_id"] for record in order[round(begin * len(order)) : round(end * len(order))]}
-    return [record for record in records if record["image_id"] in chosen]
+    chosen = {id(record) for record in order[round(begin * len(order)) : round(end * len(order))]}
+    return [record for record in records if id(record) in chosen]
 
 
 def dataset_problems(name: str) -> list[Problem]:
@@ -150,12 +150,14 @@ def dataset_problems(name: str) -> list[Problem]:
     return _PROBLEMS.get(name, [])
 
 
-def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str) -> list[dict]:
+def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str, empty_share: float = 1.0, seed: int = 0) -> list[dict]:
     """Detectron2's dataset dicts of several registered datasets, together.
 
     Args:
         names: in detectron2's ``DatasetCatalog``.
         filter_empty: leave out images without boxes.
+        empty_share: of the images without boxes, the share that is kept if they are not left out.
+        seed: decides which.
         on_problem: "drop", or "refuse" to stop if anything is wrong with one of them.
 
     Raises:
@@ -171,6 +173,12 @@ def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str) -> l
     for name in names:
         if on_problem == "refuse" and dataset_problems(name):
             raise DatasetProblems(name, dataset_problems(name))
+    without = [record for record in records if not any(not x.get("iscrowd", 0) for x in record.get("annotations", []))]
+    if empty_share < 1 and without:
+        kept = {id(record) for record in part_of(without, 0.0, empty_share, seed=max(0, seed))}
+        dropped = {id(record) for record in without} - kept
+        records = [record for record in records if id(record) not in dropped]
+        logger.info("%d of %d images without objects are trained on", len(kept), len(without))
     return records
 
 
@@ -193,6 +201,15 @@ def register_card(file: str | os.PathLike) -> DatasetCard:
         DatasetCatalog.register(name, lambda split=split: card.load(split))
         card._set_metadata(split)
     return card
+
+
+def is_card(file: str | os.PathLike) -> bool:
+    """Whether a YAML file is a dataset card, and not YOLO's data.yaml, say."""
+    try:
+        data = yaml.safe_load(Path(file).read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(data, dict) and {"format", "splits"} <= set(data)
 
 
 def register_cards() -> None:

@@ -123,12 +123,17 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     follow from SEED and its position, so that neither a resumed run nor another number of DATALOADER.NUM_WORKERS
     changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
 
+    A batch is what one process computes at once: SOLVER.IMS_PER_BATCH / (processes x SOLVER.ACCUMULATE) images.
+
     Raises:
-        ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes.
+        ValueError: SOLVER.IMS_PER_BATCH cannot be divided so.
     """
     processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
-    if batch % processes:
-        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes")
+    if batch % (processes * cfg.SOLVER.ACCUMULATE):
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes"
+            + (f" x SOLVER.ACCUMULATE {cfg.SOLVER.ACCUMULATE}" if cfg.SOLVER.ACCUMULATE > 1 else "")
+        )
     seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED
     # Batches of one for each process: they are put together here.
     singles = build_detection_train_loader(
@@ -138,6 +143,6 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     stream = singles.dataset  # Detectron2's ToIterableDataset: a dataset and a sampler
     stream.sampler = PositionSampler(stream.sampler)
     stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank())
-    size = batch // processes
+    size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size
     return SimilarSizeBatches(singles, sampler=stream.sampler, batch_size=size, pool_size=pool)

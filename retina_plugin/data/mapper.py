@@ -131,7 +131,7 @@ class RetinaMapper:
         augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are
             decoded at a fraction of their size.
         image_format: INPUT.FORMAT; OpenCV reads "BGR" and "RGB", Detectron2's reader the others.
-        is_train: whether "instances" are wanted.
+        is_train: whether "instances" and "ignore_boxes" are wanted.
     """
 
     def __init__(self, *, augmentations: list[T.Augmentation], image_format: str, is_train: bool) -> None:
@@ -141,7 +141,7 @@ class RetinaMapper:
         self.image_format, self.is_train = image_format, is_train
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Map one dict; "image" becomes (C, H, W) uint8, a view of (H, W, C).
+        """Map one dict; "image" becomes (C, H, W) uint8, a view of (H, W, C); crowd regions become "ignore_boxes" (G, 4).
 
         Raises:
             SizeMismatchError: the file is not of the "height" and "width" of the dict.
@@ -153,7 +153,11 @@ class RetinaMapper:
         image = contiguous(aug_input.image)
         record["image"] = torch.from_numpy(image).permute(2, 0, 1)
         if self.is_train and "annotations" in dataset_dict:
-            record["instances"] = to_instances(dataset_dict["annotations"], transforms, image.shape[:2])
+            annotations = dataset_dict["annotations"]
+            record["instances"] = to_instances(annotations, transforms, image.shape[:2])
+            if crowds := [x for x in annotations if x.get("iscrowd", 0)]:
+                boxes, keep = boxes_of(crowds, transforms, image.shape[:2])
+                record["ignore_boxes"] = boxes[keep]
         return record
 
     def _read(self, record: dict) -> tuple[np.ndarray, list[Transform]]:
@@ -172,8 +176,8 @@ class RetinaMapper:
         return first.apply_image(image), [first]
 
 
-def to_instances(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
-    """Boxes and classes of one image after its transforms, without crowds and what was cropped away.
+def boxes_of(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes after the transforms of their image, clipped to it.
 
     Args:
         annotations: Detectron2's, in pixels of the original image.
@@ -181,10 +185,8 @@ def to_instances(annotations: list[dict], transforms: T.TransformList, image_siz
         image_size: (height, width) of the network input.
 
     Returns:
-        ``Instances`` with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
+        (M, 4) XYXY float32, and (M,) bool: what is left of a box is no line or point.
     """
-    annotations = [x for x in annotations if not x.get("iscrowd", 0)]
-    instances = Instances(image_size)
     boxes = np.zeros((len(annotations), 4))
     for mode in {x["bbox_mode"] for x in annotations}:
         chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
@@ -192,15 +194,26 @@ def to_instances(annotations: list[dict], transforms: T.TransformList, image_siz
     height, width = image_size
     boxes = transforms.apply_box(boxes).clip(min=0)
     boxes = torch.from_numpy(np.minimum(boxes, [width, height, width, height])).float()
-    keep = (boxes[:, 2:] - boxes[:, :2] > MOST_EMPTY).all(dim=1)
+    return boxes, (boxes[:, 2:] - boxes[:, :2] > MOST_EMPTY).all(dim=1)
+
+
+def to_instances(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
+    """Boxes and classes of one image after its transforms, without crowds and what was cropped away; see :func:`boxes_of`.
+
+    Returns:
+        ``Instances`` with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
+    """
+    annotations = [x for x in annotations if not x.get("iscrowd", 0)]
+    boxes, keep = boxes_of(annotations, transforms, image_size)
+    instances = Instances(image_size)
     instances.gt_boxes = Boxes(boxes[keep])
     instances.gt_classes = torch.tensor([x["category_id"] for x in annotations], dtype=torch.int64)[keep]
     return instances
 
 
-def build_mapper(cfg: CfgNode, *, is_train: bool) -> RetinaMapper | DatasetMapper:
-    """The mapper that INPUT.READER names, with :func:`build_augmentations`."""
+def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> RetinaMapper | DatasetMapper:
+    """The mapper that INPUT.READER names, with :func:`build_augmentations`; ``with_boxes`` gives "instances" in inference, too."""
     augmentations = build_augmentations(cfg, is_train=is_train)
     if cfg.INPUT.READER == "detectron2":
-        return DatasetMapper(cfg, is_train=is_train, augmentations=augmentations)
-    return RetinaMapper(augmentations=augmentations, image_format=cfg.INPUT.FORMAT, is_train=is_train)
+        return DatasetMapper(cfg, is_train=is_train or with_boxes, augmentations=augmentations)
+    return RetinaMapper(augmentations=augmentations, image_format=cfg.INPUT.FORMAT, is_train=is_train or with_boxes)

@@ -1,7 +1,9 @@
 """Checkpoints that explain themselves, and are read as data."""
 
+import contextlib
 import logging
 import pickle
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,7 @@ from detectron2.data import MetadataCatalog
 import retina_plugin
 from retina_plugin.config import dump_config
 from retina_plugin.config_pixels import INFO_KEY
+from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.weights import adopt_names, read_pickle
 
 logger = logging.getLogger(__name__)
@@ -95,16 +98,28 @@ class RetinaCheckpointer(DetectionCheckpointer):
         model: the detector.
         save_dir: folder of the run.
         cfg: written into every checkpoint.
+        average: of the weights, which is saved in their place.
         checkpointables: further objects with ``state_dict``.
     """
 
-    def __init__(self, model: torch.nn.Module, save_dir: str = "", *, cfg: CfgNode, **checkpointables) -> None:
+    def __init__(self, model: torch.nn.Module, save_dir: str = "", *, cfg: CfgNode, average: WeightAverage | None = None, **checkpointables) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        self.cfg = cfg
+        self.cfg, self.average = cfg, average
 
-    def save(self, name: str, **kwargs) -> None:
-        """Write ``<name>.pth`` with what :func:`describe_model` says."""
-        super().save(name, **{INFO_KEY: describe_model(self.cfg, self.model)}, **kwargs)
+    def save(self, name: str, *, tag: bool = True, **kwargs) -> None:
+        """Write ``<name>.pth`` with what :func:`describe_model` says; with ``tag`` a resumed run begins from it.
+
+        A run that is killed while it writes leaves the earlier file of that name as it was.
+        """
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            super().save(f"{name}.unfinished", **{INFO_KEY: describe_model(self.cfg, self.model)}, **kwargs)
+        if self.save_dir and self.save_to_disk:
+            (Path(self.save_dir) / f"{name}.unfinished.pth").replace(Path(self.save_dir) / f"{name}.pth")
+            if tag:
+                super().tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Done by :meth:`save`, when the file is whole."""
 
     def _load_file(self, filename: str) -> dict:
         if filename.endswith(".pkl"):
@@ -126,5 +141,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
         missing = [name for name in incompatible.missing_keys if name not in wrong]
         # BatchNorm's counters of batches are not reported as missing, and are of no use.
         names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
+        classes = next(((theirs[0], ours[0]) for name, theirs, ours in incompatible.incorrect_shapes if name == "head.cls_score.bias"), None)
+        if classes:
+            anchors = len(self.model.anchor_generator.cell_anchors[0])
+            logger.info("the file has %d classes and this model %d: head.cls_score begins anew", *(n // anchors for n in classes))
         table = loading_table(names, missing, wrong, list(incompatible.unexpected_keys))
         logger.info("what was loaded:\n%s", table)

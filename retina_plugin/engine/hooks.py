@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from torch import nn
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -48,3 +49,26 @@ class ExactResume(HookBase):
             self.loader.load_state_dict(state["processes"][comm.get_rank()])
         else:
             logger.warning("resumed with another number of processes or batch size: the order of the images begins anew")
+
+
+class FreezeBackbone(HookBase):
+    """Leaves the network below the pyramid as it was loaded for the first iterations, while neck and head learn.
+
+    Args:
+        bottom_up: that network.
+        iterations: SOLVER.FREEZE_ITERS.
+    """
+
+    def __init__(self, bottom_up: nn.Module, *, iterations: int) -> None:
+        self.bottom_up, self.iterations = bottom_up, iterations
+
+    def before_step(self) -> None:
+        """Its BatchNorm keeps its statistics meanwhile."""
+        if self.trainer.iter <= self.iterations:
+            self.bottom_up.train(self.trainer.iter == self.iterations)
+
+    def after_backward(self) -> None:
+        """Without a gradient the optimizer leaves a weight alone. (Without ``requires_grad`` DDP would wait for it.)"""
+        if self.trainer.iter < self.iterations:
+            for parameter in self.bottom_up.parameters():
+                parameter.grad = None

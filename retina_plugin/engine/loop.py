@@ -1,5 +1,6 @@
 """One training step: Detectron2's loop with loss scaling, and a loss that is not finite explained."""
 
+import contextlib
 import time
 
 import torch
@@ -15,11 +16,13 @@ class PrecisionTrainer(SimpleTrainer):
     Args:
         model: returns a dict of losses; casts for itself, and says to what in ``autocast_dtype``.
         data_loader: yields lists of dataset dicts.
-        optimizer: stepped once a batch.
+        optimizer: stepped once every ``accumulate`` batches.
+        accumulate: SOLVER.ACCUMULATE, batches whose gradients are averaged for a step.
     """
 
-    def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, accumulate: int = 1) -> None:
         super().__init__(model, data_loader, optimizer)
+        self.accumulate = accumulate
         module = model.module if isinstance(model, DistributedDataParallel) else model
         self.grad_scaler = torch.amp.GradScaler(module.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16)
 
@@ -29,15 +32,22 @@ class PrecisionTrainer(SimpleTrainer):
         Raises:
             FloatingPointError: the loss is not finite; the weights are as they were before the step.
         """
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        losses = self.model(data)
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
+        data, sums, data_time = [], {}, 0.0
+        for part in range(self.accumulate):
+            start = time.perf_counter()
+            batch = next(self._data_loader_iter)
+            data_time += time.perf_counter() - start
+            data += batch
+            last = part + 1 == self.accumulate
+            # Gradients of several GPUs are averaged once, with the last part.
+            with contextlib.nullcontext() if last or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync():
+                losses = {name: loss / self.accumulate for name, loss in self.model(batch).items()}
+                self.grad_scaler.scale(sum(losses.values())).backward()
+            sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         self.after_backward()
         try:
-            self._write_metrics(losses, data_time)
+            self._write_metrics(sums, data_time)
         except FloatingPointError as error:
             rates = [group["lr"] for group in self.optimizer.param_groups]
             images = "\n  ".join(f"{x.get('file_name')} with {len(x['instances'])} boxes" for x in data)

@@ -9,11 +9,10 @@ from pathlib import Path
 import cv2
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 import detectron2
 from detectron2.config import CfgNode
-from detectron2.engine import launch
+from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
@@ -21,28 +20,66 @@ from detectron2.utils.logger import setup_logger
 
 import retina_plugin
 from retina_plugin.config import dump_config, load_config
+from retina_plugin.data.card import is_card, register_card
+from retina_plugin.data.detect import detect_dataset, write_card
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.evaluating import BEST
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.evaluation import write_results
 
 logger = logging.getLogger(__name__)
 
+FINETUNE = Path(__file__).resolve().parents[2] / "configs/finetune.yaml"
+"""What ``--data`` trains with unless a config file is given."""
+
 LOGGERS = {"retina_plugin": "retina", "detectron2": "d2", "fvcore": "fvcore"}
 """Loggers that are shown and written to log.txt, and their short names."""
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Detectron2's options, and ``--data``."""
+    parser = default_argument_parser()
+    parser.add_argument("--data", metavar="PATH", help="a folder of images and annotations, or a dataset card: train on it, with configs/finetune.yaml unless --config-file says otherwise")
+    parser.add_argument("--data-format", help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised")
+    return parser
+
+
+def use_data(args: argparse.Namespace) -> None:
+    """Find out what ``args.data`` is, write its card to ``datasets/``, and let ``args`` train on it, in place.
+
+    Raises:
+        SystemExit: it is no dataset, with the reason.
+    """
+    try:
+        path = Path(args.data)
+        file = path if path.suffix in (".yaml", ".yml") and is_card(path) else write_card(detect_dataset(path, format=args.data_format))
+        card = register_card(file)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"{args.data}: {card.format}, {len(card.classes)} classes ({', '.join(card.classes[:8])}{', ...' if len(card.classes) > 8 else ''}), splits {', '.join(card.splits)}; card {file}")
+    args.config_file = args.config_file or str(FINETUNE)
+    names = {split: f"{card.name}_{split}" for split in card.splits}
+    trained = names.get("train") or next(iter(names.values()))
+    chosen = ["DATASETS.TRAIN", str((trained,)), "DATASETS.TEST", str((names.get("val") or names.get("test") or trained,)), "OUTPUT_DIR", f"output/{card.name}"]
+    if "test" in names and "val" in names:
+        chosen += ["DATASETS.FINAL_TEST", str((names["test"],))]
+    args.opts = [*chosen, *args.opts]
 
 
 def run(args: argparse.Namespace) -> None:
     """Train or evaluate on as many processes as asked for; what comes out is in OUTPUT_DIR.
 
     Args:
-        args: from detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
+        args: from :func:`argument_parser`, or detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
             and --num-gpus, --num-machines, --machine-rank, --dist-url are not read.
 
     Raises:
         FileNotFoundError, ValueError: the config cannot work; see :func:`retina_plugin.load_config`.
         SystemExit: more GPUs are asked for than there are.
     """
+    if getattr(args, "data", None):
+        use_data(args)
     if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
         _run_under_torchrun(args)
         return
@@ -86,11 +123,12 @@ def main(args: argparse.Namespace) -> None:
     if args.resume:
         _say_what_is_resumed(cfg, trainer)
     trainer.train()
-    results = getattr(trainer, "_last_eval_results", None)
+    results = trainer.results or {}
     _report(cfg, results)
+    if cfg.DATASETS.FINAL_TEST:
+        results = {**results, "final": _final_test(cfg, trainer.model)}
     if comm.is_main_process():
-        model = trainer.model
-        write_summary(cfg, model.module if isinstance(model, DistributedDataParallel) else model, results or {})
+        write_summary(cfg, trainer.detector, results)
 
 
 def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -114,6 +152,22 @@ def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     cv2.setNumThreads(0)  # the loader's processes are the parallelism
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+
+
+def _final_test(cfg: CfgNode, model: torch.nn.Module) -> dict:
+    """Evaluate the best weights on DATASETS.FINAL_TEST, which training never saw and which chose nothing."""
+    best = Path(cfg.OUTPUT_DIR) / f"{BEST}.pth"
+    weights = best if best.exists() else Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    RetinaCheckpointer(model, cfg=cfg).load(str(weights), checkpointables=[])
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TEST = cfg.DATASETS.FINAL_TEST
+    cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / "final_test")
+    Path(cfg.OUTPUT_DIR).mkdir(exist_ok=True)
+    logger.info("%s on %s:", weights.name, ", ".join(cfg.DATASETS.FINAL_TEST))
+    results = RetinaTrainer.test(cfg, model)
+    _report(cfg, results)
+    return results
 
 
 def _say_what_is_resumed(cfg: CfgNode, trainer: RetinaTrainer) -> None:

@@ -1,25 +1,31 @@
 """Detectron2's ``DefaultTrainer`` with the plugin's precision, solver, checkpoints and evaluation."""
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Iterable
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
+from detectron2.utils import comm
 
 from retina_plugin.data.card import load_datasets
 from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
-from retina_plugin.engine.hooks import ExactResume
+from retina_plugin.engine.ema import WeightAverage
+from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
+from retina_plugin.engine.hooks import ExactResume, FreezeBackbone
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
+from retina_plugin.engine.validation import validation_losses
 from retina_plugin.evaluation import EVALUATORS
 
 logger = logging.getLogger(__name__)
@@ -42,15 +48,74 @@ class RetinaTrainer(DefaultTrainer):
         logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
-        self._trainer = PrecisionTrainer(model, data_loader, optimizer)
+        self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)
+        trainer = weakref.proxy(self)
+        self._trainer.after_backward = lambda: trainer.after_backward()  # its own hooks are none: Detectron2 loses that call
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, trainer=weakref.proxy(self))
+        self.average = WeightAverage(self.detector, decay=cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
+        self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
 
+    @property
+    def detector(self) -> torch.nn.Module:
+        """The model, not wrapped for several processes."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    @property
+    def results(self) -> dict | None:
+        """What the last evaluation gave, on the main process."""
+        return self._evaluation.results
+
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's, after what makes a resumed run exact."""
-        return [ExactResume(self._trainer.data_loader, period=self.cfg.SOLVER.CHECKPOINT_PERIOD, seed=self.cfg.SEED), *super().build_hooks()]
+        """Detectron2's, and the plugin's: what a checkpoint has to hold comes before the checkpoint.
+
+        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log.
+        """
+        cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
+        self._evaluation = Evaluation(
+            period=cfg.TEST.EVAL_PERIOD, evaluate=lambda: trainer.evaluate_now(), save=lambda name: trainer.save_beside(name),
+            metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST else "", patience=cfg.TEST.EARLY_STOP_PATIENCE,
+        )  # fmt: skip
+        found = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if cfg.SOLVER.FREEZE_ITERS > 0:
+            found.append(FreezeBackbone(self.detector.backbone.bottom_up, iterations=cfg.SOLVER.FREEZE_ITERS))
+        if self.average:
+            found.append(self.average)
+        found += [self._evaluation, ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)]
+        if comm.is_main_process():
+            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), hooks.PeriodicWriter(self.build_writers(), period=20)]
+        return found
+
+    def save_beside(self, name: str) -> None:
+        """Write a checkpoint; a resumed run begins from it unless it is the best one."""
+        self.checkpointer.save(name, tag=name != BEST, iteration=self.iter)
+
+    def train(self) -> None:
+        """Train until SOLVER.MAX_ITER, or until the evaluation says that it gets no better."""
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        except StopTraining:
+            self.iter -= 1  # of the step that did not happen any more
+            if comm.is_main_process():
+                self.checkpointer.save("model_final", iteration=self.iter)
+        if len(self.cfg.TEST.EXPECTED_RESULTS) and comm.is_main_process():
+            verify_results(self.cfg, self.results)
+
+    def before_step(self) -> None:
+        """Ends a run that was resumed after it had ended early."""
+        if self._evaluation.finished:
+            raise StopTraining
+        super().before_step()
+
+    def evaluate_now(self) -> dict:
+        """Metrics on DATASETS.TEST, of the averaged weights if there are any, and the losses there (TEST.VALIDATION_LOSS)."""
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            results = self.test(self.cfg, self.model) if self.cfg.DATASETS.TEST else {}
+            if self.cfg.TEST.VALIDATION_LOSS and self.cfg.DATASETS.TEST:
+                losses = validation_losses(self.detector, self.build_validation_loader(self.cfg))
+                results = {**results, "validation": losses} if results else results
+        return results
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -75,13 +140,21 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> SimilarSizeBatches:
         """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
-        dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
+        dataset = load_datasets(
+            list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM,
+            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED,
+        )  # fmt: skip
         return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Detectron2's loader with the mapper of INPUT.READER."""
         return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+
+    @classmethod
+    def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
+        """All of DATASETS.TEST at the size of the test, with its boxes."""
+        return build_detection_test_loader(cfg, list(cfg.DATASETS.TEST), mapper=build_mapper(cfg, is_train=False, with_boxes=True))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -124,6 +124,25 @@ class ChunkedOverlaps:
         return torch.cat(result)
 
 
+def ignore_inside(gt_labels: Tensor, anchors: Tensor, regions: Tensor, num_classes: int) -> None:
+    """Ignore the background anchors of one image that lie in a region nobody labelled, in place.
+
+    Args:
+        gt_labels: (R,) int64, changed from K to -1.
+        anchors: (R, 4), XYXY pixels of the network input.
+        regions: (G, 4), the same; crowds, say. An anchor lies in one if more than half of its area does.
+        num_classes: K.
+
+    Source: COCO's evaluation, where a detection lies in a crowd by the share of its own area.
+    """
+    inside = torch.zeros_like(gt_labels, dtype=torch.bool)
+    half = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1) / 2
+    for region in regions:
+        shared = (torch.minimum(anchors[:, 2:], region[2:]) - torch.maximum(anchors[:, :2], region[:2])).clamp_(min=0).prod(dim=1)
+        inside |= shared > half
+    gt_labels.masked_fill_(inside & (gt_labels == num_classes), -1)
+
+
 @ASSIGNER_REGISTRY.register("max_iou")
 class MaxIoUAssigner:
     """Label an anchor by its best overlap with a ground-truth box.

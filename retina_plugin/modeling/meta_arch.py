@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 
-from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner
+from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, ignore_inside, Assigner
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
@@ -34,7 +34,8 @@ NORMALIZER_START, NORMALIZER_MOMENTUM = 100.0, 0.9
 class RetinaPluginNet(nn.Module):
     """RetinaNet (Lin et al. 2017) with every part exchangeable by name.
 
-    In training it maps a list of Detectron2's dataset dicts ("image" (C, H, W) and "instances") to
+    In training it maps a list of Detectron2's dataset dicts ("image" (C, H, W), "instances" and, where
+    there are crowds, "ignore_boxes" (G, 4)) to
     ``{"loss_cls": (), "loss_box_reg": ()}``; in evaluation to a list of ``{"instances": Instances}``
     with ``pred_boxes``, ``scores``, ``pred_classes`` in pixels of ("height", "width").
 
@@ -183,7 +184,7 @@ class RetinaPluginNet(nn.Module):
             without = [i for i, x in enumerate(batched_inputs) if "instances" not in x]
             if without:
                 raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
-            return self.losses(anchors, logits, deltas, [x["instances"] for x in batched_inputs])
+            return self.losses(anchors, logits, deltas, [x["instances"] for x in batched_inputs], [x.get("ignore_boxes") for x in batched_inputs])
         return self.inference(anchors, logits, deltas, images, batched_inputs)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
@@ -200,7 +201,12 @@ class RetinaPluginNet(nn.Module):
         return ImageList(batch, sizes)
 
     def losses(
-        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], gt_instances: list[Instances]
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_instances: list[Instances],
+        ignore_boxes: Sequence[Tensor | None] = (),
     ) -> dict[str, Tensor]:
         """Both losses of a batch, divided by the moving average of its foreground anchors, unless a loss is a mean itself.
 
@@ -209,6 +215,7 @@ class RetinaPluginNet(nn.Module):
             pred_logits: L x (N, Ri, K).
             pred_anchor_deltas: L x (N, Ri, 4).
             gt_instances: N ``Instances``.
+            ignore_boxes: for each image the regions (G, 4) in which anchors are no background, or None.
 
         Returns:
             {"loss_cls": (), "loss_box_reg": ()}, float32.
@@ -219,6 +226,9 @@ class RetinaPluginNet(nn.Module):
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
         gt_labels, matched_idxs = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
+        for labels, regions in zip(gt_labels, ignore_boxes):
+            if regions is not None:
+                ignore_inside(labels, all_anchors, regions.to(self.device, non_blocking=True), self.num_classes)
         # Here a GPU is waited for.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
         deltas = torch.cat(pred_anchor_deltas, dim=1)  # (N, R, 4)

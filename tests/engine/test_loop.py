@@ -53,3 +53,27 @@ def test_state_round_trip():
     assert other.grad_scaler.get_scale() == 8.0
     parameter, same = next(loop.model.parameters()), next(other.model.parameters())
     assert torch.equal(other.optimizer.state[same]["momentum_buffer"], loop.optimizer.state[parameter]["momentum_buffer"])
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+    """Of losses without a moving normaliser and a model without BatchNorm: the mean over parts is the mean over the batch."""
+    torch.manual_seed(0)
+    data = [torch.randn(4, 3) for _ in range(2)]
+
+    class Model(torch.nn.Linear):
+        device = torch.device("cpu")
+
+        def forward(self, batch):
+            return {"loss": super().forward(torch.stack(batch)).square().mean()}
+
+    gradients = []
+    for batches, accumulate in (([list(torch.cat(data))], 1), ([list(x) for x in data], 2)):
+        torch.manual_seed(1)
+        model = Model(3, 2)
+        loop = PrecisionTrainer(model, batches, torch.optim.SGD(model.parameters(), lr=0.0), accumulate=accumulate)
+        loop.iter = 0
+        with EventStorage() as storage:
+            loop.run_step()
+        gradients.append((model.weight.grad.clone(), storage.latest()["total_loss"][0]))
+    torch.testing.assert_close(gradients[0][0], gradients[1][0])
+    assert gradients[0][1] == pytest.approx(gradients[1][1])

@@ -20,7 +20,7 @@ def test_it_trains_writes_and_evaluates(small_digits, tmp_path):
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
-    assert set(trainer._last_eval_results["bbox"]) >= {"AP", "AP50", "AP-0", "AP-9"}
+    assert set(trainer.results["bbox"]) >= {"AP", "AP50", "AP-0", "AP-9"}
     assert {"model_0000001.pth", "model_final.pth", "metrics.json", "last_checkpoint"} <= {p.name for p in tmp_path.iterdir()}
 
 

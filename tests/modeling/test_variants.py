@@ -77,7 +77,7 @@ def test_two_images_are_learnt_by_heart(registry, name, two_images, monkeypatch,
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
-    assert trainer._last_eval_results["bbox"]["AP50"] >= 90
+    assert trainer.results["bbox"]["AP50"] >= 90
 
 
 @pytest.mark.parametrize("neck, top_block, levels", itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS))

@@ -95,5 +95,5 @@ def _add_annotation(record: dict, annotation: dict, contiguous: dict, file: str,
     if usable:
         record["annotations"].append({
             "bbox": usable, "bbox_mode": BoxMode.XYXY_ABS, "category_id": contiguous[annotation["category_id"]],
-            "iscrowd": int(annotation.get("iscrowd", 0)),
+            "iscrowd": int(bool(annotation.get("iscrowd") or annotation.get("ignore"))),
         })

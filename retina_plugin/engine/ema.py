@@ -1,0 +1,70 @@
+"""An exponential moving average of the weights."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.engine import HookBase
+
+
+class WeightAverage(HookBase):
+    """Keeps an average of the weights over the steps, which is what is evaluated and saved.
+
+    After t steps it moves by 1 - min(decay, (1 + t) / (10 + t)), so that the first steps are soon
+    forgotten. Checkpoints hold the average as "model", and the weights that are trained in the state of this hook.
+
+    Args:
+        model: the detector (not wrapped).
+        decay: SOLVER.EMA_DECAY, in (0, 1).
+
+    Source: Polyak & Juditsky 1992; the warm-up is that of TensorFlow's ``ExponentialMovingAverage``.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.model, self.decay, self.steps = model, decay, 0
+        self.average = self._copy()
+        self._trained: dict[str, Tensor] | None = None
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def before_train(self) -> None:
+        """Begin from the weights that were loaded, unless this goes on."""
+        if self.steps == 0:
+            self.average = self._copy()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move towards the weights of this step; counters and other whole numbers are taken as they are."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        state = self.model.state_dict()
+        floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in floating], [state[name] for name in floating], weight)
+        for name in state.keys() - set(floating):
+            self.average[name].copy_(state[name])
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the average inside, and the trained weights again after it. Can be nested."""
+        if self._trained is not None:
+            yield
+            return
+        self._trained = self._copy()
+        self.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(self._trained)
+            self._trained = None
+
+    def state_dict(self) -> dict:
+        """"steps", and "trained": the weights that training goes on with."""
+        return {"steps": self.steps, "trained": self._trained if self._trained is not None else self._copy()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The model holds the average, as the checkpoint has it: keep that, and give the model the trained weights."""
+        self.steps, self.average = state["steps"], self._copy()
+        self.model.load_state_dict(state["trained"])

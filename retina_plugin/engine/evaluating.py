@@ -1,0 +1,88 @@
+"""Evaluation during training: the best checkpoint, and when to stop."""
+
+import logging
+import math
+from collections.abc import Callable
+
+from detectron2.engine import HookBase
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
+
+BEST = "model_best"
+"""Name of the checkpoint with the best metric; ``last_checkpoint``, from which a run resumes, never names it."""
+
+
+class StopTraining(BaseException):
+    """Ends the training without being an error."""
+
+
+class Evaluation(HookBase):
+    """Evaluates every ``period`` iterations and after the last, keeps the best, and says when it gets no better.
+
+    Stands before the hook that writes checkpoints, so that these hold what it knows: a run that is killed and resumed
+    goes on as if it had not been.
+
+    Args:
+        period: TEST.EVAL_PERIOD, iterations; 0: only after the last.
+        evaluate: returns nested results, such as {"bbox": {"AP": 50.0}}; called by all processes.
+        save: writes a checkpoint of the given name; called by the main process.
+        metric: TEST.BEST_METRIC, "task/name"; "" keeps no best.
+        patience: TEST.EARLY_STOP_PATIENCE, evaluations without a better one after which ``finished`` is set; 0: never.
+    """
+
+    def __init__(self, *, period: int, evaluate: Callable[[], dict], save: Callable[[str], None], metric: str, patience: int) -> None:
+        self.period, self.evaluate, self.save, self.metric, self.patience = period, evaluate, save, metric, patience
+        self.best: float | None = None
+        self.best_iteration, self.waited, self.finished, self.results = -1, 0, False, None
+
+    def after_step(self) -> None:
+        """Evaluate if it is time."""
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or (self.period > 0 and done % self.period == 0):
+            self._run()
+
+    def after_train(self) -> None:
+        """A run that was resumed after its end is evaluated once more: its results are wanted."""
+        if self.results is None and (self.finished or self.trainer.iter >= self.trainer.max_iter):
+            self.results = self.evaluate()
+
+    def _run(self) -> None:
+        try:
+            self.results = self.evaluate()
+        except Exception:
+            if comm.is_main_process():  # the training until here is worth more than its evaluation
+                self.save(f"model_{self.trainer.iter:07d}")
+            raise
+        values = {key: float(value) for key, value in flatten_results_dict(self.results or {}).items()}
+        self.trainer.storage.put_scalars(**values, smoothing_hint=False)
+        if self.metric:
+            # Only the main process has results.
+            self._judge(comm.all_gather(values.get(self.metric, math.nan))[0], values)
+        comm.synchronize()
+
+    def _judge(self, value: float, values: dict[str, float]) -> None:
+        if math.isnan(value):
+            if comm.is_main_process() and values and self.metric not in values:
+                raise ValueError(f"TEST.BEST_METRIC is {self.metric!r}; the evaluation has {', '.join(values)}")
+            logger.warning("%s is not a number at iteration %d: it counts as no better", self.metric, self.trainer.iter + 1)
+        if not math.isnan(value) and (self.best is None or value > self.best):
+            self.best, self.best_iteration, self.waited = value, self.trainer.iter, 0
+            if comm.is_main_process():
+                self.save(BEST)
+        else:
+            self.waited += 1
+        shown = "none yet" if self.best is None else f"{self.best:.2f} of iteration {self.best_iteration + 1}"
+        logger.info("%s %.2f; best: %s", self.metric, value, shown)
+        if self.patience and self.waited >= self.patience:
+            self.finished = True
+            logger.info("no better %s in %d evaluations: training ends (TEST.EARLY_STOP_PATIENCE)", self.metric, self.waited)
+
+    def state_dict(self) -> dict:
+        """Best value and its iteration, evaluations since, and whether training is to end."""
+        return {"best": self.best, "best_iteration": self.best_iteration, "waited": self.waited, "finished": self.finished}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on comparing with the best there was."""
+        self.best, self.best_iteration, self.waited, self.finished = (state[key] for key in ("best", "best_iteration", "waited", "finished"))
