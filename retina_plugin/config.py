@@ -123,10 +123,10 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     # Schedule in epochs, that is passes over DATASETS.TRAIN. If EPOCHS is above 0, these four give SOLVER.MAX_ITER (STEPS at 2/3
     # and 8/9 of it), SOLVER.WARMUP_ITERS, SOLVER.FREEZE_ITERS, and TEST.EVAL_PERIOD with SOLVER.CHECKPOINT_PERIOD.
-    cfg.SOLVER.EPOCHS = 0.0
-    cfg.SOLVER.WARMUP_EPOCHS = 1.0
-    cfg.SOLVER.FREEZE_EPOCHS = 0.0
-    cfg.TEST.EVAL_EPOCHS = 1.0
+    cfg.SOLVER.EPOCHS = 0
+    cfg.SOLVER.WARMUP_EPOCHS = 1
+    cfg.SOLVER.FREEZE_EPOCHS = 0
+    cfg.TEST.EVAL_EPOCHS = 1
     # Iterations at the beginning in which the network below the pyramid stays as it was loaded.
     cfg.SOLVER.FREEZE_ITERS = 0
     # Batches that IMS_PER_BATCH is computed in, one after another, to need less memory. >= 1, and a divisor of it.

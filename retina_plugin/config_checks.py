@@ -149,8 +149,8 @@ def resolve_epochs(cfg: CfgNode) -> None:
     solver.WARMUP_ITERS = min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4)
     solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
     cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
-    cfg.SOLVER.EPOCHS = 0.0
-    logger.info("%g epochs of %d images are %d iterations, evaluated every %d", epochs, images, solver.MAX_ITER, cfg.TEST.EVAL_PERIOD)
+    cfg.SOLVER.EPOCHS = 0
+    logger.info("%d epochs of %d images are %d iterations, evaluated every %d", epochs, images, solver.MAX_ITER, cfg.TEST.EVAL_PERIOD)
 
 
 def check_config(cfg: CfgNode) -> None:

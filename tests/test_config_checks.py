@@ -82,3 +82,27 @@ def test_the_device_falls_back_to_the_cpu_where_there_is_no_gpu():
 def test_options_come_in_pairs():
     with pytest.raises(ValueError, match="pairs"):
         load_config(DIGITS, ["SOLVER.MAX_ITER"])
+
+
+def test_epochs_become_iterations_of_the_images_there_are(small_digits, caplog):
+    opts = [*CPU, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.EPOCHS", 9, "SOLVER.WARMUP_EPOCHS", 1, "SOLVER.FREEZE_EPOCHS", 1, "TEST.EVAL_EPOCHS", 3]
+    with caplog.at_level("INFO"):
+        cfg = load_config(DIGITS, opts)
+    # 8 images in batches of 2: 4 iterations an epoch.
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.FREEZE_ITERS) == (36, (24, 32), 4, 4)
+    assert cfg.TEST.EVAL_PERIOD == cfg.SOLVER.CHECKPOINT_PERIOD == 12 and cfg.SOLVER.EPOCHS == 0
+    assert "9 epochs of 8 images are 36 iterations, evaluated every 12" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "opts, said",
+    [
+        (["SOLVER.EMA_DECAY", 1.0], "EMA_DECAY must be"),
+        (["SOLVER.ACCUMULATE", 3], "divide SOLVER.IMS_PER_BATCH 8; got 3"),
+        (["DATALOADER.EMPTY_IMAGES", 2.0], "EMPTY_IMAGES must be from 0 to 1"),
+        (["TEST.EARLY_STOP_PATIENCE", 3], "needs TEST.BEST_METRIC and evaluations"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(opts, said):
+    with pytest.raises(ValueError, match=said):
+        load_config(DIGITS, [*CPU, *opts])

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import yaml
 
+from detectron2.data import DatasetCatalog
+
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.formats.csv import csv_rows
 from retina_plugin.data.image_files import list_images
@@ -94,11 +96,12 @@ def write_card(card: DatasetCard, folder: str | os.PathLike = "datasets") -> Pat
     while True:
         name = card.name + (f"_{number}" if number > 1 else "")
         file = folder / f"{name}.yaml"
-        if not file.exists():
+        if not file.exists() and not any(f"{name}_{split}" in DatasetCatalog for split in card.splits):
             break
-        there = DatasetCard.from_file(file)
-        if (there.root, there.format) == (card.root, card.format):
-            return file
+        if file.exists():
+            there = DatasetCard.from_file(file)
+            if (there.root, there.format) == (card.root, card.format):
+                return file
         number += 1
     data = {"name": name, "format": card.format, "root": card.root, "classes": card.classes, "splits": card.splits, "seed": card.seed, "licence": card.licence, "source": card.source}
     file.write_text(f"# Found by retina_plugin; edit what it got wrong.\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)}")

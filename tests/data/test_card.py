@@ -151,3 +151,25 @@ def test_a_name_that_is_taken_is_refused(make_card):
     file.write_text(text)
     with pytest.raises(ValueError, match="'digits_train' is already registered"):
         register_card(file)
+
+
+def test_images_without_objects_are_kept_dropped_or_sampled(tmp_path):
+    from retina_plugin.data.card import part_of
+
+    records = [{"image_id": i, "annotations": [{}] if i % 2 else []} for i in range(100)]
+    name = next(NAMES)
+    DatasetCatalog.register(name, lambda: [dict(record) for record in records])
+    MetadataCatalog.get(name).thing_classes = ["cat"]
+    for record in records:
+        for annotation in record["annotations"]:
+            annotation |= {"category_id": 0, "bbox": [0, 0, 1, 1]}
+
+    def load(**options):
+        return [r["image_id"] for r in load_datasets([name], on_problem="drop", **options)]
+
+    assert len(load(filter_empty=False)) == 100 and len(load(filter_empty=True)) == 50
+    some = load(filter_empty=False, empty_share=0.2, seed=3)
+    assert len(some) == 60 and some == sorted(some) and some == load(filter_empty=False, empty_share=0.2, seed=3)
+    assert some != load(filter_empty=False, empty_share=0.2, seed=4) and len(load(filter_empty=False, empty_share=0.0)) == 50
+    halves = [part_of(records, *part, seed=0) for part in ((0.0, 0.5), (0.5, 1.0))]
+    assert sorted(r["image_id"] for half in halves for r in half) == list(range(100))

@@ -148,3 +148,18 @@ def test_only_a_jpeg_is_decoded_at_a_fraction_of_its_size(photograph, tmp_path):
 def test_one_channel_stays_one_through_resizing_and_flipping(photograph):
     mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)], image_format="L", is_train=True)
     assert mapper(photograph)["image"].shape == (1, 100, 133)
+
+
+def test_crowds_become_regions_that_follow_the_image(tmp_path):
+    Image.fromarray(np.zeros((50, 100, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    annotations = [
+        {"bbox": [10, 10, 20, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0},
+        {"bbox": [0, 0, 40, 50], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1},
+    ]
+    record = {"file_name": str(tmp_path / "a.png"), "height": 50, "width": 100, "annotations": annotations}
+    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)], image_format="BGR", is_train=True)
+    out = mapper(record)
+    assert len(out["instances"]) == 1
+    assert out["ignore_boxes"].tolist() == [[120, 0, 200, 100]]  # mirrored in 200 px
+    del annotations[1]
+    assert "ignore_boxes" not in mapper(record)

@@ -64,3 +64,30 @@ def test_mistakes_end_with_one_sentence(opts, said):
 def test_more_gpus_than_there_are():
     result = call("--config-file", DIGITS, "--num-gpus", torch.cuda.device_count() + 2)
     assert result.returncode == 1 and "found here" in result.stderr
+
+
+@pytest.fixture()
+def pets(tmp_path):
+    """A folder as people have it: pictures, one COCO JSON, a test split."""
+    from retina_plugin.data.digits import generate_digits
+
+    generate_digits(tmp_path / "digits", splits={"train": 8, "val": 3, "test": 2})
+    return tmp_path / "digits"
+
+
+def test_a_folder_is_all_it_takes(pets, tmp_path):
+    small = ["MODEL.DEVICE", "cpu", "SOLVER.EPOCHS", 4, "TEST.EVAL_EPOCHS", 2, "SOLVER.IMS_PER_BATCH", 4, "INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96, "DATALOADER.NUM_WORKERS", 0]
+    command = [sys.executable, ROOT / "train_net.py", "--data", pets, *map(str, small)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "coco, 10 classes (0, 1, 2" in result.stdout and "splits train, val, test; card datasets/digits_2.yaml" in result.stdout, "the bundled dataset has the name"
+    out = next((tmp_path / "output").iterdir())
+    assert {"model_best.pth", "model_final.pth", "summary.json", "results.json", "final_test"} <= {p.name for p in out.iterdir()}
+    assert "AP50" in json.loads((out / "final_test/results.json").read_text())["bbox"]
+    assert json.loads((out / "summary.json").read_text())["results"]["validation"]["total_loss"] > 0
+    assert "4 epochs of 8 images are 8 iterations" in result.stdout
+
+
+def test_a_folder_that_is_no_dataset_ends_with_one_sentence(tmp_path):
+    result = call("--data", tmp_path)
+    assert result.returncode == 1 and "it holds nothing" in result.stderr and "Traceback" not in result.stderr

@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, pairwise_iou
 
 from retina_plugin.modeling import assignment
 from retina_plugin.modeling.anchors import PyramidAnchorGenerator, anchor_sizes
-from retina_plugin.modeling.assignment import ChunkedOverlaps, MaxIoUAssigner, overlaps
+from retina_plugin.modeling.assignment import ChunkedOverlaps, ignore_inside, MaxIoUAssigner, overlaps
 
 K = 5
 
@@ -134,3 +134,13 @@ def test_a_box_that_no_anchor_overlaps_makes_none_foreground():
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     labels, _ = assigner(True)(anchors, torch.tensor([[50.0, 50, 60, 60]]), torch.tensor([1]), K)
     assert labels.tolist() == [K, K]
+
+
+def test_background_in_a_crowd_is_ignored_and_foreground_is_not():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [0, 0, 21, 10], [2, 2, 6, 6], [30, 30, 40, 40]])
+    labels = torch.tensor([3, 3, 3, 1, 3])
+    ignore_inside(labels, anchors, torch.tensor([[0.0, 0, 10.5, 10]]), 3)
+    # 100 %, 52.5 % and exactly 50 % of the area; a foreground anchor; one elsewhere.
+    assert labels.tolist() == [-1, -1, 3, 1, 3]
+    ignore_inside(labels, anchors, torch.zeros(0, 4), 3)
+    assert labels.tolist() == [-1, -1, 3, 1, 3]

@@ -201,3 +201,12 @@ def test_compiled_parts_give_the_same_for_any_image_size_with_few_compilations()
             torch.testing.assert_close(got[name], want[name], rtol=1e-3, atol=1e-4)
     # One graph for the backbone and one for the head, and at most one more of each for a size that is special.
     assert 2 <= counters["stats"]["unique_graphs"] <= 4
+
+
+def test_a_crowd_takes_background_out_of_the_loss():
+    model = build_model(tiny_cfg()).train()
+    plain, crowded = (make_inputs([(64, 96)], [[]], [[]]) for _ in range(2))
+    crowded[0]["ignore_boxes"] = torch.tensor([[0.0, 0.0, 96.0, 64.0]])
+    assert model(plain)["loss_cls"] > 0
+    # Every anchor that lies at least half in the image is ignored; of large ones less than half does.
+    assert 0 <= model(crowded)["loss_cls"] < model(plain)["loss_cls"]
