@@ -110,14 +110,11 @@ def scale_schedule(cfg: CfgNode) -> None:
         return
     ratio = batch / reference
     changes = []
+    iterations = [(solver, key, 1 / ratio) for key in ("MAX_ITER", "STEPS", "WARMUP_ITERS", "CHECKPOINT_PERIOD")] + [(cfg.TEST, "EVAL_PERIOD", 1 / ratio)]
     for node, key, factor in (
         (solver, "BASE_LR", ratio),
         (solver, "BASE_LR_END", ratio),
-        (solver, "MAX_ITER", 1 / ratio),
-        (solver, "STEPS", 1 / ratio),
-        (solver, "WARMUP_ITERS", 1 / ratio),
-        (solver, "CHECKPOINT_PERIOD", 1 / ratio),
-        (cfg.TEST, "EVAL_PERIOD", 1 / ratio),
+        *([] if cfg.SOLVER.EPOCHS else iterations),
     ):
         old = node[key]
         if isinstance(old, float):
@@ -146,7 +143,7 @@ def resolve_epochs(cfg: CfgNode) -> None:
     one = images / solver.IMS_PER_BATCH
     solver.MAX_ITER = max(1, round(epochs * one))
     solver.STEPS = tuple(round(solver.MAX_ITER * share) for share in (2 / 3, 8 / 9))
-    solver.WARMUP_ITERS = min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4)
+    solver.WARMUP_ITERS = max(1, min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4))
     solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
     cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
     cfg.SOLVER.EPOCHS = 0

@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.formats.csv import csv_rows
-from retina_plugin.data.image_files import list_images
+from retina_plugin.data.image_files import SUFFIXES, list_images
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def complete_splits(splits: dict[str, dict]) -> dict[str, dict]:
     rest = dict(splits)
     whole = rest.pop("train", None) or rest.pop("all", None) or rest.pop(next(iter(rest)))
     if "val" in rest:
-        return {"train": whole, **rest}
+        return {"train": whole, "val": rest.pop("val"), **rest}
     train, val = ({**whole, "part": [begin, end]} for begin, end in ((0.0, 1 - VAL_SHARE), (1 - VAL_SHARE, 1.0)))
     return {"train": train, "val": val, **rest}
 
@@ -127,14 +127,14 @@ def _detect_coco(root: Path, files: list[Path]) -> Found | None:
         try:
             data = json.loads(file.read_text())
             names = [category["name"] for category in sorted(data["categories"], key=lambda category: category["id"])]
-            first = [image["file_name"] for image in data["images"][:20]]
+            first = [image["file_name"] for image in data["images"]]
             boxes = sum("bbox" in annotation for annotation in data["annotations"][:20])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        folder = _folder_with(first, [file.parent, *sorted(p for p in root.rglob("*") if p.is_dir())])
+        key = split_of([file.parent.name if file.parent != root else "", file.stem]) or "all"
+        folder = _folder_with(first, _folders(root, file.parent), split=key)
         if not boxes or folder is None:
             continue
-        key = split_of([file.parent.name if file.parent != root else "", file.stem]) or "all"
         splits.setdefault(key, {"images": _from(root, folder), "annotations": _from(root, file)})
         tables.append(names)
     if not splits:
@@ -154,8 +154,8 @@ def _detect_voc(root: Path, files: list[Path]) -> Found | None:
     splits = {}
     for folder, members in folders.items():
         lists = {split: file for file in files if file.suffix == ".txt" and file.parent.name == "Main" and (split := SPLIT_WORDS.get(file.stem))}
-        names = [ElementTree.parse(member).getroot().findtext("filename") or f"{member.stem}.jpg" for member in members[:20]]
-        images = _folder_with(names, [folder, *sorted(p for p in root.rglob("*") if p.is_dir())], by_stem=True)
+        names = [ElementTree.parse(member).getroot().findtext("filename") or f"{member.stem}.jpg" for member in members]
+        images = _folder_with(names, _folders(root, folder), split=split_of([folder.name]), by_stem=True)
         if images is None:
             continue
         paths = {"images": _from(root, images), "annotations": _from(root, folder)}
@@ -268,11 +268,12 @@ def _detect_csv(root: Path, files: list[Path]) -> Found | None:
         except ValueError:
             continue
         names = list(dict.fromkeys(row["file"] for _, row in rows))
-        folder = _folder_with(names[:20], [file.parent, root, *sorted(p for p in root.rglob("*") if p.is_dir())])
+        key = split_of([file.parent.name if file.parent != root else "", file.stem]) or "all"
+        folder = _folder_with(names, _folders(root, file.parent), split=key)
         if folder is None:
             continue
         classes |= {row["class"] for _, row in rows} - {""}
-        splits[split_of([file.parent.name if file.parent != root else "", file.stem]) or "all"] = {"images": _from(root, folder), "annotations": _from(root, file)}
+        splits[key] = {"images": _from(root, folder), "annotations": _from(root, file)}
     if len(splits) == 1 and "train" not in splits:  # a lone test.csv is all there is
         splits = {"all": next(iter(splits.values()))}
     return (sorted(classes), splits) if splits else None
@@ -299,18 +300,29 @@ DETECTORS: dict[str, Callable[[Path, list[Path]], Found | None]] = {
 """By format: what is found in a folder, or None. In the order of what a format can say."""
 
 
-def _folder_with(names: list[str], folders: list[Path], *, by_stem: bool = False) -> Path | None:
-    """The first folder that has one of the files; with ``by_stem`` whatever their endings."""
-    for folder in folders:
-        stems = {path.stem for path in folder.iterdir()} if by_stem and folder.is_dir() else set()
-        if any((folder / name).is_file() or Path(name).stem in stems and by_stem and list_images_of(folder, Path(name).stem) for name in names):
-            return folder
-    return None
+def _folder_with(names: list[str], folders: list[Path], *, split: str | None = None, by_stem: bool = False) -> Path | None:
+    """The folder that has most of the files, of several one that is named as the split, then the first; None if none has any.
+
+    Args:
+        names: of image files.
+        folders: where to look.
+        split: that the images belong to.
+        by_stem: whether an ending may differ.
+    """
+
+    def has(folder: Path) -> int:
+        there = {path.stem if by_stem else path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+        plain = [Path(name).stem if by_stem else name for name in names]
+        return sum(name in there or ("/" in name and (folder / name).is_file()) for name in plain)
+
+    counted = [(has(folder), split is not None and split_of([folder.name]) == split, -i) for i, folder in enumerate(folders)]
+    count, _, i = max(counted, default=(0, False, 0))
+    return folders[-i] if count else None
 
 
-def list_images_of(folder: Path, stem: str) -> list[Path]:
-    """Images of that name directly in a folder, whatever their ending."""
-    return [path for path in list_images(folder) if path.stem == stem]
+def _folders(root: Path, first: Path) -> list[Path]:
+    """``first``, and all folders from the root on."""
+    return list(dict.fromkeys([first, root, *sorted(path for path in root.rglob("*") if path.is_dir())]))
 
 
 def _from(root: Path, path: Path) -> str:

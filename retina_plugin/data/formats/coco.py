@@ -42,13 +42,15 @@ def read_coco(root: Path, split: dict, classes: list[str]) -> ReadResult:
     for number, image in enumerate(images):
         if record := _image_record(image, number, images_dir, file, records, result.problems):
             records[image["id"]] = record
+    listed = {image.get("id") for image in images}
     seen: Counter = Counter()
     per_image = defaultdict(list)
     for number, annotation in enumerate(annotations):
         image_id, name = annotation.get("image_id"), annotation.get("id", f"number {number}")
         seen[name] += 1
         if image_id not in records:
-            result.problems.append(Problem(file, "belongs to an image that is not listed or was left out", image_id, name))
+            if image_id not in listed:  # otherwise its image was reported, and takes it along
+                result.problems.append(Problem(file, "belongs to an image that is not listed", image_id, name))
         elif seen[name] > 1:
             result.problems.append(Problem(file, "annotation id is used twice", image_id, name))
         elif annotation.get("category_id") not in contiguous:
