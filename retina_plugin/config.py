@@ -88,6 +88,10 @@ def add_retina_config(cfg: CfgNode) -> None:
     # every case; "refuse" stops with the list.
     cfg.DATASETS.ON_PROBLEM = "drop"
 
+    # Look at the first and last bytes of every training image before training: what is missing, truncated or of
+    # another size than its annotations say is treated by DATASETS.ON_PROBLEM.
+    cfg.DATASETS.CHECK_IMAGES = True
+
     # Who reads and resizes images: "opencv" (several times faster), or "detectron2", whose pixels (read
     # and resized by Pillow) its checkpoints were trained with. load_predictor follows it; Detectron2's
     # DefaultPredictor by itself always resizes with Pillow.

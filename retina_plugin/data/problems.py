@@ -70,6 +70,8 @@ def checked_box(
     if not all(math.isfinite(v) for v in box):
         return None, Problem(file, f"box {box} has values that are not finite", image, annotation)
     x1, y1, x2, y2 = box
+    if 0 < max(box) <= 1 and min(width, height) > 2:
+        return None, problem("is in fractions of the image, where pixels are expected")
     if x2 < x1 or y2 < y1:
         return None, problem("has its corners swapped (expected x1 < x2 and y1 < y2)")
     if x2 == x1 or y2 == y1:

@@ -20,8 +20,9 @@ from detectron2.utils.logger import setup_logger
 
 import retina_plugin
 from retina_plugin.config import dump_config, load_config
-from retina_plugin.data.card import is_card, register_card
-from retina_plugin.data.detect import detect_dataset, write_card
+from retina_plugin.data.card import DatasetCard, register_card
+from retina_plugin.data.detect import write_card
+from retina_plugin.data.find import find_card
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import BEST
 from retina_plugin.engine.summary import SUMMARY, write_summary
@@ -52,8 +53,8 @@ def use_data(args: argparse.Namespace) -> None:
         SystemExit: it is no dataset, with the reason.
     """
     try:
-        path = Path(args.data)
-        file = path if path.suffix in (".yaml", ".yml") and is_card(path) else write_card(detect_dataset(path, format=args.data_format))
+        card = find_card(args.data, format=args.data_format)
+        file = card.file if card.file.exists() and DatasetCard.from_file(card.file) == card else write_card(card)
         card = register_card(file)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error

@@ -142,7 +142,7 @@ class RetinaTrainer(DefaultTrainer):
         """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(
             list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM,
-            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED,
+            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED, check_images=cfg.DATASETS.CHECK_IMAGES,
         )  # fmt: skip
         return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
 

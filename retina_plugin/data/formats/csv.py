@@ -97,9 +97,6 @@ def _add_row(record: dict, row: dict[str, str], number: int, classes: list[str],
     except ValueError:
         problems.append(Problem(file, f"box must be four numbers, got {[row[key] for key in ('x1', 'y1', 'x2', 'y2')]}", image, line))
         return
-    if 0 < max(box) <= 1:
-        problems.append(Problem(file, f"box {box} is in fractions of the image, where pixels are expected", image, line))
-        return
     usable, problem = checked_box(box, width=record["width"], height=record["height"], file=file, image=image, annotation=line)
     if problem:
         problems.append(problem)

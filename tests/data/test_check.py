@@ -1,0 +1,300 @@
+"""Broken data of every kind: the check names it, training drops or refuses it, --fix mends a copy, the originals stay."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from retina_plugin.data.card import DatasetCard, load_datasets, register_card
+from retina_plugin.data.check import ERRORS, GROUPS, MEND, check_card
+from retina_plugin.data.mend import mended, write_coco
+from retina_plugin.data.problems import DatasetProblems
+
+NAMES = iter(f"broken{i}" for i in range(1000))
+CLASSES = ["cat", "dog"]
+TRAIN = ["a.png", "b.jpg", "c.png"]
+
+
+def picture(file, seed, size=(64, 48), **options):
+    noise = np.random.RandomState(seed).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    Image.fromarray(noise).save(file, **options)
+
+
+class Data:
+    """A sound little dataset of one format, to be broken."""
+
+    def __init__(self, root, kind):
+        self.root, self.kind = root, kind
+        (root / "images").mkdir(parents=True)
+        for seed, name in enumerate([*TRAIN, "v.png"]):
+            picture(root / "images" / name, seed)
+        getattr(self, kind)()
+
+    def coco(self):
+        self.json = {}
+        for split, names in (("train", TRAIN), ("val", ["v.png"])):
+            images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, start=1)]
+            boxes = [{"id": 2 * i + k, "image_id": i, "category_id": k + 1, "bbox": [4, 4, 20 + k, 20], "iscrowd": 0} for i in range(1, len(names) + 1) for k in (0, 1)]
+            self.json[split] = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+        self.splits = {split: {"images": "images", "annotations": f"{split}.json"} for split in ("train", "val")}
+
+    def voc(self):
+        (self.root / "xml").mkdir()
+        boxes = "".join(f"<object><name>{name}</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>30</xmax><ymax>30</ymax></bndbox></object>" for name in CLASSES)
+        for name in [*TRAIN, "v.png"]:
+            text = f"<annotation><filename>{name}</filename><size><width>64</width><height>48</height></size>{boxes}</annotation>"
+            (self.root / "xml" / f"{name[0]}.xml").write_text(text)
+        (self.root / "train.txt").write_text("a\nb\nc\n")
+        (self.root / "val.txt").write_text("v\n")
+        self.splits = {split: {"images": "images", "annotations": "xml", "image_set": f"{split}.txt"} for split in ("train", "val")}
+
+    def yolo(self):
+        (self.root / "labels").mkdir()
+        for name in [*TRAIN, "v.png"]:
+            (self.root / "labels" / f"{name[0]}.txt").write_text("0 0.5 0.5 0.4 0.4\n1 0.4 0.4 0.3 0.3\n")
+        (self.root / "train.txt").write_text("".join(f"images/{name}\n" for name in TRAIN))
+        (self.root / "val.txt").write_text("images/v.png\n")
+        self.splits = {split: {"images": f"{split}.txt", "labels": "labels"} for split in ("train", "val")}
+
+    def csv(self):
+        for split, names in (("train", TRAIN), ("val", ["v.png"])):
+            rows = "".join(f"{name},{label},4,4,30,30\n" for name in names for label in CLASSES)
+            (self.root / f"{split}.csv").write_text("file,class,x1,y1,x2,y2\n" + rows)
+        self.splits = {split: {"images": "images", "annotations": f"{split}.csv"} for split in ("train", "val")}
+
+    def labelme(self):
+        for split, names in (("train", TRAIN), ("val", ["v.png"])):
+            (self.root / split).mkdir()
+            for name in names:
+                shapes = [{"label": label, "shape_type": "rectangle", "points": [[4, 4], [30, 30]]} for label in CLASSES]
+                (self.root / split / f"{name[0]}.json").write_text(json.dumps({"imagePath": f"../images/{name}", "shapes": shapes}))
+        self.splits = {split: {"annotations": split} for split in ("train", "val")}
+
+    def card(self):
+        if self.kind == "coco":
+            for split, data in self.json.items():
+                (self.root / f"{split}.json").write_text(data if isinstance(data, str) else json.dumps(data))
+        name = next(NAMES)
+        file = self.root / f"{name}.yaml"
+        card = {"name": name, "format": self.kind, "root": str(self.root), "classes": CLASSES, "splits": self.splits, "licence": "CC0", "source": "test"}
+        file.write_text(yaml.safe_dump(card))
+        return DatasetCard.from_file(file)
+
+
+def image(d, name="a.png"):
+    return d.root / "images" / name
+
+
+def cut(name):
+    def act(d):
+        data = image(d, name).read_bytes()
+        image(d, name).write_bytes(data[: len(data) // 2])
+
+    return act
+
+
+def replace(file, old, new):
+    def act(d):
+        path = d.root / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return act
+
+
+def box(values, index=0):
+    def act(d):
+        d.json["train"]["annotations"][index]["bbox"] = values
+
+    return act
+
+
+def entry(kind, index, **values):
+    def act(d):
+        d.json["train"][kind][index] |= values
+
+    return act
+
+
+def turned(d):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(image(d, "b.jpg"), 9, exif=exif)
+
+
+def turned_and_said(d):
+    turned(d)
+    d.json["train"]["images"][1] |= {"width": 48, "height": 64}
+
+
+def without_key(d):
+    del d.json["train"]["images"][0]["width"]
+
+
+def other_split_table(d):
+    d.json["val"]["categories"][1]["name"] = "wolf"
+
+
+def no_annotations(d):
+    d.json["train"]["annotations"] = [x for x in d.json["train"]["annotations"] if x["image_id"] != 1]
+
+
+def only_cats(d):
+    for x in d.json["train"]["annotations"]:
+        x["category_id"] = 1
+
+
+def extra_category(d):
+    d.json["train"]["categories"].append({"id": 3, "name": "bird"})
+    d.json["train"]["annotations"][0]["category_id"] = 3
+
+
+def small(size):
+    def act(d):
+        picture(image(d), 7, size=size)
+        d.json["train"]["images"][0] |= {"width": size[0], "height": size[1]}
+        for x in d.json["train"]["annotations"][:2]:
+            x["bbox"] = [1, 1, min(size) - 2, min(size) - 2]
+
+    return act
+
+
+def nothing_left(d):
+    for x in d.json["train"]["annotations"]:
+        x["bbox"] = [0, 0, 0, 0]
+
+
+def text(data):
+    def act(d):
+        d.json["train"] = data
+
+    return act
+
+
+BROKEN = [
+    ("coco", lambda d: image(d).unlink(), "image", "a.png does not exist"),
+    ("coco", cut("a.png"), "image", "truncated"),
+    ("coco", cut("b.jpg"), "image", "the JPEG has no end"),
+    ("coco", lambda d: image(d).write_bytes(b""), "image", "cannot be read"),
+    ("coco", lambda d: image(d).write_text("no image"), "image", "cannot be read"),
+    ("coco", entry("images", 0, width=60), "size", "is 64x48, but the annotations say 60x48"),
+    ("coco", entry("images", 0, width=48, height=64), "size", "turned, they would agree"),
+    ("coco", turned, "size", "is 48x64, but the annotations say 64x48; turned"),
+    ("coco", turned_and_said, "exif", "is shown as 48x64, turned"),
+    ("coco", box([70, 4, 10, 10]), "reading", "lies outside the image of 64x48"),
+    ("coco", box([50, 4, 20, 10]), "reading", "reaches beyond the image of 64x48 (clipped"),
+    ("coco", box([4, 4, 0, 10]), "reading", "zero size"),
+    ("coco", box([30, 30, -10, -10]), "reading", "corners swapped"),
+    ("coco", box([float("nan"), 4, 10, 10]), "reading", "not finite"),
+    ("coco", box([4, 4, 10]), "reading", "four numbers"),
+    ("coco", box(["4", "4", "10", "10"]), "reading", "four numbers"),
+    ("coco", box(None), "reading", "four numbers"),
+    ("coco", box([0.1, 0.1, 0.5, 0.5]), "reading", "in fractions of the image"),
+    ("coco", box([4, 4, 20, 20], index=1), None, ""),  # the same box as another class's: nothing wrong
+    ("coco", entry("annotations", 1, bbox=[4, 4, 20, 20], category_id=1), "duplicate", "is there twice"),
+    ("coco", entry("annotations", 1, id=2), "reading", "annotation id is used twice"),
+    ("coco", entry("images", 1, id=1), "reading", "image id is used twice"),
+    ("coco", entry("annotations", 0, category_id=9), "reading", "category id 9 is not in the categories"),
+    ("coco", extra_category, "reading", "category 'bird' is not a class of the card"),
+    ("coco", other_split_table, "reading", "the card's classes ['dog'] are not among them"),
+    ("coco", lambda d: shutil.copy(image(d), image(d, "v.png")), "split", "shows the same as"),
+    ("coco", lambda d: shutil.copy(image(d), image(d, "c.png")), "twice", "shows the same as"),
+    ("coco", no_annotations, "unlabelled", "no usable box"),
+    ("coco", only_cats, "unused", "no box has the class 'dog'"),
+    ("coco", small((200, 12)), "extreme", "is 200x12"),
+    ("coco", entry("annotations", 0, image_id=99), "reading", "an image that is not listed"),
+    ("coco", text('{"images": ['), "reading", "is not a COCO JSON"),
+    ("coco", text('{"images": []}'), "reading", "is not a COCO JSON"),
+    ("coco", without_key, "reading", "image lacks width"),
+    ("coco", box([4, 4, 1, 1]), "tiny", "is 1 x 1 pixels"),
+    ("coco", nothing_left, "empty", "not a single usable box"),
+    ("coco", lambda d: d.splits["train"].update(annotations="gone.json"), "image", "gone.json does not exist"),
+    ("coco", lambda d: d.splits["train"].pop("annotations"), "reading", "has no 'annotations'"),
+    ("voc", replace("xml/a.xml", "</annotation>", ""), "reading", "no element found"),
+    ("voc", replace("xml/a.xml", "<name>cat", "<name>Cat"), "reading", "class 'Cat' is not one of the card's"),
+    ("voc", replace("xml/a.xml", "<width>64", "<width>0"), "reading", "positive width and height"),
+    ("voc", replace("xml/a.xml", "<xmin>4", "<xmin>four"), "reading", "bndbox must have four numbers"),
+    ("voc", replace("train.txt", "a\n", "a\na\n"), "reading", "is listed twice"),
+    ("voc", replace("train.txt", "a\n", "x\n"), "image", "x.xml, image x: does not exist"),
+    ("yolo", replace("labels/a.txt", "0.5 0.5", "32 24"), "reading", "are pixels, where fractions"),
+    ("yolo", replace("labels/a.txt", "1 0.4", "7 0.4"), "reading", "class 7 is not one of 0..1"),
+    ("yolo", replace("labels/a.txt", "0 0.5", "cat 0.5"), "reading", "line must be numbers"),
+    ("yolo", replace("train.txt", "images/a.png", "images/x.png"), "image", "x.png"),
+    ("csv", replace("train.csv", "4,4,30,30", "0.1,0.1,0.5,0.5"), "reading", "in fractions of the image"),
+    ("csv", replace("train.csv", "4,4,30,30", "4,,30,30"), "reading", "box must be four numbers"),
+    ("csv", replace("train.csv", "x2,", "width,"), "reading", "none is the x2"),
+    ("csv", replace("train.csv", "a.png", "x.png"), "image", "x.png cannot be read"),
+    ("labelme", replace("train/a.json", "}", ""), "reading", "is no labelme file"),
+    ("labelme", replace("train/a.json", "rectangle", "point"), "reading", "a point has no box"),
+    ("labelme", replace("train/a.json", '"imagePath"', '"imageHeight": 9, "imageWidth": 9, "imagePath"'), "reading", "says 9x9, but"),
+]  # fmt: skip
+
+
+def digest(root):
+    return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv", "labelme"])
+def test_sound_data_has_no_findings(kind, tmp_path):
+    report = check_card(Data(tmp_path, kind).card(), progress=False)
+    assert report.findings == [] and not report.failed
+    assert (report.images, report.boxes) == ({"train": 3, "val": 1}, {"train": 6, "val": 2})
+
+
+def test_there_are_at_least_forty_kinds_and_every_group_is_among_them():
+    assert len([x for x in BROKEN if x[2]]) >= 40
+    assert {x[2] for x in BROKEN if x[2]} == set(GROUPS) == set(MEND)
+
+
+@pytest.mark.parametrize("kind, act, group, said", BROKEN, ids=[f"{i} {kind} {group}" for i, (kind, _, group, _) in enumerate(BROKEN)])
+def test_broken_data(kind, act, group, said, tmp_path):
+    data = Data(tmp_path / "data", kind)
+    act(data)
+    card = data.card()
+    before = digest(tmp_path / "data")
+
+    report = check_card(card, progress=False)
+    found = [finding for finding in report.findings if finding.group == group and said in str(finding.problem)]
+    assert bool(found) == bool(group), [str(f.problem) for f in report.findings]
+    assert report.failed == (group in ERRORS)
+    if group is None:
+        assert report.findings == []
+        return
+    assert said in report.text() and MEND[group] in report.text()
+
+    # Training drops it or, where nothing else is left, says so in one sentence.
+    register_card(card.file)
+    name = f"{card.name}_train"
+    try:
+        records = load_datasets([name], filter_empty=False, on_problem="drop", check_images=True)
+        assert records and all(np.asarray(Image.open(record["file_name"])).size for record in records)
+    except (ValueError, FileNotFoundError) as error:
+        assert name in str(error)
+    # Or refuses it, unless it is only odd, or wrong in what training does not read.
+    if group in ERRORS and group not in ("split", "twice") and found[0].split == "train":
+        with pytest.raises((DatasetProblems, ValueError, FileNotFoundError)):
+            load_datasets([name], filter_empty=False, on_problem="refuse", check_images=True)
+
+    # A clean copy has no errors left but those of a split that cannot be read at all.
+    records, changes = mended(report)
+    copy = write_coco(card, records, tmp_path / "clean", name=next(NAMES))
+    again = check_card(DatasetCard.from_file(copy), progress=False)
+    assert {finding.group for finding in again.findings} & set(ERRORS) <= {"empty"}, again.text()
+    assert changes or group not in ERRORS or again.failed
+    assert digest(tmp_path / "data") == before, "the originals are untouched"
+    for split in card.splits:
+        DatasetCatalog.pop(f"{card.name}_{split}")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    data = Data(tmp_path / "data", "coco")
+    card = data.card()
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        check_card(card, progress=False)
