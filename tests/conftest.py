@@ -1,6 +1,8 @@
 """What several tests share: seeds, small models, small data."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 # Tests run in two processes beside one another (pytest -n 2), and some start processes of their own.
@@ -12,6 +14,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "configs/Base-RetinaNet.yaml"
 SHARED_DATA = ROOT.parent / "shared/data"
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 os.environ.pop("DETECTRON2_DATASETS", None)
 
@@ -75,3 +79,10 @@ def make_inputs(sizes, boxes, classes, seed=0):
         image = torch.randint(0, 256, (3, *size), generator=generator).to(torch.uint8)
         inputs.append({"image": image, "instances": instances, "height": size[0], "width": size[1]})
     return inputs
+
+
+def screenshot(page, file, height=1200):
+    """A picture of a page in a headless browser."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    sizes = [f"--user-data-dir={page.parent / 'browser'}", f"--window-size=1150,{height}", f"--screenshot={file}"]
+    subprocess.run([CHROMIUM, *flags, *sizes, page.resolve().as_uri()], capture_output=True, timeout=120, check=True)

@@ -24,6 +24,7 @@ FORBIDDEN = {
     "engine": ["retina_plugin.inference", "retina_plugin.cli"],
     "evaluation": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.cli"],
     "inference": ["retina_plugin.cli"],
+    "report": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.ablation", "retina_plugin.bench", "retina_plugin.cli"],
     "ablation": ["retina_plugin.cli", "retina_plugin.bench", "retina_plugin.inference"],
     "bench": ["retina_plugin.cli", "retina_plugin.engine", "retina_plugin.inference"],
 }  # fmt: skip

@@ -8,6 +8,9 @@ from pathlib import Path
 ACTIONS = {
     "check": "report everything that is wrong with a dataset, and how to mend it",
     "convert": "write a dataset of any format as COCO JSON",
+    "stats": "one HTML page: images with boxes, classes, sizes and shapes at network resolution, positions",
+    "anchors": "show which boxes get an anchor, and search for anchors that suit them",
+    "preview": "a picture of training images after augmentation",
 }
 
 
@@ -21,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "check":
             action.add_argument("--fix", action="store_true", help="write a clean copy of the annotations and a list of what was changed")
             action.add_argument("--all", action="store_true", help="show every finding, not the first of each kind")
-        action.add_argument("--output", help="folder to write to (default: <name>_clean or <name>_coco here)")
+        if name in ("stats", "anchors", "preview"):
+            action.add_argument("--config-file", help="whose sizes, anchors and augmentations count (default: configs/finetune.yaml)")
+            action.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
+        if name == "preview":
+            action.add_argument("--count", type=int, default=12, help="pictures (default 12)")
+        outputs = {"check": "folder of the clean copy (default <name>_clean)", "convert": "folder (default <name>_coco)"}
+        action.add_argument("--output", help=outputs.get(name, "file to write (default <name>_<action>.html or .jpg)"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         card = find_card(args.data, format=args.data_format)
-        return {"check": _check, "convert": _convert}[args.action](card, args)
+        return {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}[args.action](card, args)
     except (FileNotFoundError, FileExistsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,4 +71,84 @@ def _convert(card, args: argparse.Namespace) -> int:
     for split, found in records.items():
         print(f"{split}: {len(found)} images, {sum(len(record['annotations']) for record in found)} boxes")
     print(written)
+    return 0
+
+
+def _config(card, args: argparse.Namespace):
+    """The config of --config-file for the dataset, whose splits are registered if they are not."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    from retina_plugin import load_config
+    from retina_plugin.engine.run import FINETUNE
+
+    split = "train" if "train" in card.splits else next(iter(card.splits))
+    name = f"{card.root_path()}: {split}"  # not that of a card in datasets/, which may be of other data
+    if name not in DatasetCatalog:
+        DatasetCatalog.register(name, lambda: card.load(split))
+        MetadataCatalog.get(name).set(thing_classes=card.classes)
+    return load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *args.set])
+
+
+def _stats(card, args: argparse.Namespace) -> int:
+    """Write the page."""
+    from retina_plugin.report.statistics import statistics_page
+
+    cfg = _config(card, args)
+    file = args.output or f"{card.name}_stats.html"
+    records = {split: card.load(split) for split in card.splits}
+    statistics_page(card.name, card.classes, records, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST).write(file)
+    print(file)
+    return 0
+
+
+def _anchors(card, args: argparse.Namespace) -> int:
+    """Print what is covered, search, print a config fragment, and write a picture of the worst images."""
+    import cv2
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin.evaluation.coverage import AnchorLayout, advised, coverage, coverage_table, fragment, ground_truth, search
+    from retina_plugin.report.anchors import worst_sheet
+
+    cfg = _config(card, args)
+    sides = {"shortest": cfg.INPUT.MIN_SIZE_TEST, "longest": cfg.INPUT.MAX_SIZE_TEST}
+    records = DatasetCatalog.get(cfg.DATASETS.TRAIN[0])
+    truth, layout = ground_truth(records, **sides), AnchorLayout.from_config(cfg)
+    if not len(truth.boxes):
+        raise ValueError(f"{card.name} has no boxes to look at")
+    best, now = layout.best_overlaps(truth), coverage(truth, layout)
+    print(f"{cfg.DATASETS.TRAIN[0]} at {sides['shortest']} px (longer side at most {sides['longest']}), anchors of {args.config_file or 'configs/finetune.yaml'}\n")
+    print(coverage_table(truth, best, card.classes))
+    found = search(truth, layout)
+    chosen = advised(now, found)
+    print("\n| anchors | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|")
+    kinds = {False: "other anchors", True: "with P2"}
+    for name, one in [("now", now), *((f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x) for x in found)]:
+        print(f"| {name} | {100 * one.matched:.1f} % | {one.mean:.3f} | {one.layout.locations / layout.locations:.2f} |")
+    if chosen is now:
+        print("\nNothing that was tried covers more.")
+    else:
+        print(f"\nTo cover {100 * chosen.matched:.1f} % instead of {100 * now.matched:.1f} %:\n\n{fragment(chosen.layout, **sides)}")
+    file = args.output or f"{card.name}_anchors.jpg"
+    cv2.imwrite(file, worst_sheet(records, truth, best))
+    print(f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not")
+    return 0
+
+
+def _preview(card, args: argparse.Namespace) -> int:
+    """Write the picture."""
+    import itertools
+
+    import cv2
+    from detectron2.utils.env import seed_all_rng
+
+    from retina_plugin.engine import RetinaTrainer
+    from retina_plugin.report.statistics import augmented_sheet
+
+    cfg = _config(card, args)
+    seed_all_rng(max(0, cfg.SEED))
+    loader = RetinaTrainer.build_train_loader(cfg)
+    samples = list(itertools.islice(itertools.chain.from_iterable(loader), args.count))
+    file = args.output or f"{card.name}_preview.jpg"
+    cv2.imwrite(file, augmented_sheet(samples, card.classes, image_format=cfg.INPUT.FORMAT))
+    print(file)
     return 0

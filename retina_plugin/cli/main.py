@@ -6,7 +6,7 @@ import importlib
 SUBCOMMANDS = {
     "ablate": "run a sweep of configs and make its table",
     "bench": "time and memory against Detectron2, torchvision and pycocotools",
-    "data": "look at a dataset: check, convert",
+    "data": "look at a dataset: check, convert, stats, anchors, preview",
     "doctor": "what is installed, and how to mend what is wrong",
     "explain-focal": "the focal loss in numbers and pictures (figures 1 and 4 of the paper)",
     "quickstart": "train, evaluate and predict on the bundled digits",

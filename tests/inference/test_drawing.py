@@ -6,7 +6,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from retina_plugin.inference.drawing import GAP, PALETTE, TITLE_HEIGHT, draw_boxes, draw_comparison
+from retina_plugin.inference.drawing import GAP, TITLE_HEIGHT, draw_comparison
+from retina_plugin.report.drawing import PALETTE, draw_boxes
 
 
 def test_a_box_is_drawn_in_the_colour_of_its_class_and_the_image_is_left_alone():
