@@ -109,6 +109,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     # Who computes COCO's figures: "hotcoco" (fast), or "detectron2", its COCOEvaluator on pycocotools.
     cfg.TEST.EVALUATOR = "hotcoco"
 
+    # Write OUTPUT_DIR/report.html, a page about the run, after every evaluation.
+    cfg.TEST.REPORT = True
     # What decides which checkpoint is model_best.pth, as "task/metric"; "": none is kept. Evaluated every TEST.EVAL_PERIOD.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Evaluations without a better metric after which training ends; 0: never.

@@ -10,6 +10,7 @@ SUBCOMMANDS = {
     "doctor": "what is installed, and how to mend what is wrong",
     "explain-focal": "the focal loss in numbers and pictures (figures 1 and 4 of the paper)",
     "quickstart": "train, evaluate and predict on the bundled digits",
+    "report": "write the page of a run anew, from its folder",
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``."""
 

@@ -121,6 +121,7 @@ class DatasetCard:
             result.records = part_of(result.records, *self.splits[split]["part"], seed=self.seed)
             others -= {record["image_id"] for record in result.records}
             result.problems = [problem for problem in result.problems if problem.image not in others]
+            result.metadata = {}  # the file holds other parts, too: what is evaluated has to be converted from the records
         self._set_metadata(split, **result.metadata)
         _PROBLEMS[name] = result.problems
         if result.problems:

@@ -5,10 +5,15 @@ import logging
 import torch
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, JSONWriter
 
 from retina_plugin.data.loader import SimilarSizeBatches
+from retina_plugin.engine.evaluating import Evaluation
+from retina_plugin.evaluation import write_results
+from retina_plugin.report.run import write_run_report
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +77,35 @@ class FreezeBackbone(HookBase):
         if self.trainer.iter < self.iterations:
             for parameter in self.bottom_up.parameters():
                 parameter.grad = None
+
+
+class RunPage(HookBase):
+    """Writes ``results.json`` and ``report.html`` after every evaluation. Stands last.
+
+    Args:
+        cfg: of the run.
+        evaluation: whose results are shown.
+        writers: those that log; the page reads what the one of ``metrics.json`` has written.
+    """
+
+    def __init__(self, cfg: CfgNode, evaluation: Evaluation, *, writers: list[EventWriter]) -> None:
+        self.cfg, self.evaluation, self.shown = cfg, evaluation, None
+        self.writers = [writer for writer in writers if isinstance(writer, JSONWriter)]
+
+    def after_step(self) -> None:
+        """Write if there is something new."""
+        results = self.evaluation.results
+        if results and "bbox" in results and results is not self.shown:
+            self.shown = results
+            for writer in self.writers:
+                writer.write()
+            write_results(results, self.cfg.OUTPUT_DIR, f"{', '.join(self.cfg.DATASETS.TEST)}, {self.cfg.OUTPUT_DIR}")
+            write_page(self.cfg.OUTPUT_DIR)
+
+
+def write_page(folder: str) -> None:
+    """Write ``report.html`` of a run; a page that cannot be written is logged and ends nothing."""
+    try:
+        logger.info("wrote %s", write_run_report(folder))
+    except Exception:
+        logger.exception("the page of the run could not be written")

@@ -25,6 +25,7 @@ from retina_plugin.data.detect import write_card
 from retina_plugin.data.find import find_card
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import BEST
+from retina_plugin.engine.hooks import write_page
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.evaluation import write_results
@@ -130,6 +131,8 @@ def main(args: argparse.Namespace) -> None:
         results = {**results, "final": _final_test(cfg, trainer.model)}
     if comm.is_main_process():
         write_summary(cfg, trainer.detector, results)
+        if cfg.TEST.REPORT:
+            write_page(cfg.OUTPUT_DIR)
 
 
 def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
-from retina_plugin.engine.hooks import ExactResume, FreezeBackbone
+from retina_plugin.engine.hooks import ExactResume, FreezeBackbone, RunPage
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation import validation_losses
@@ -84,7 +84,10 @@ class RetinaTrainer(DefaultTrainer):
             found.append(self.average)
         found += [self._evaluation, ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)]
         if comm.is_main_process():
-            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), hooks.PeriodicWriter(self.build_writers(), period=20)]
+            writers = self.build_writers()
+            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), hooks.PeriodicWriter(writers, period=20)]
+            if cfg.TEST.REPORT:
+                found.append(RunPage(cfg, self._evaluation, writers=writers))
         return found
 
     def save_beside(self, name: str) -> None:

@@ -21,6 +21,9 @@ from retina_plugin.evaluation.table import METRICS
 
 logger = logging.getLogger(__name__)
 
+PRECISION_RECALL = "precision_recall.json"
+"""Class -> precision at recall 0, 0.01, ..., 1 with IoU 0.5; -1 where there is no such box."""
+
 
 def coco_figures(coco_eval, class_names: list[str]) -> dict[str, float]:
     """COCO's twelve figures and the AP of every class, in percent; NaN where there is no such box.
@@ -54,7 +57,7 @@ def load_ground_truth(file: str | Path) -> tuple[hotcoco.COCO, dict[str, int]]:
 
 
 class HotCocoEvaluator(DatasetEvaluator):
-    """In the place of Detectron2's ``COCOEvaluator`` for boxes; also writes ``coco_instances_results.json``.
+    """In the place of Detectron2's ``COCOEvaluator`` for boxes; also writes ``coco_instances_results.json`` and ``precision_recall.json``.
 
     Gives AP 0, not NaN, to a model that detects nothing.
 
@@ -116,6 +119,8 @@ class HotCocoEvaluator(DatasetEvaluator):
         with contextlib.redirect_stdout(io.StringIO()):  # its table is printed in our own form
             coco_eval.summarize()
         in_order_of_ids = [self.class_names[i] for i in self.category_ids.argsort()]
+        curves = np.asarray(coco_eval.eval["precision"])[0, :, :, 0, -1]  # recall x class, at IoU 0.5, all areas, most detections
+        (self.output_dir / PRECISION_RECALL).write_text(json.dumps({name: curves[:, k].tolist() for k, name in enumerate(in_order_of_ids)}))
         return OrderedDict(bbox=coco_figures(coco_eval, in_order_of_ids))
 
     def _write(self, rows: np.ndarray) -> None:

@@ -69,7 +69,8 @@ def _distributions(truths: dict) -> plt.Figure:
             axes.xaxis.set_major_formatter("{x:g}")
     for size in (16, 32, 96):
         left.axvline(size, linestyle=":", color="grey", linewidth=0.8)
-    left.legend(fontsize=8, frameon=False)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -75,3 +75,19 @@ def test_images_named_by_text_get_numbers(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     ground_truth, image_ids = load_ground_truth(tmp_path / "truth.json")
     assert image_ids["image 3"] == 1 and sorted(image_ids.values()) == sorted(ground_truth.getImgIds())
+
+
+def test_a_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
+    """Boxes of the other part, in the same JSON, are not missed ones."""
+    card = detect_dataset(digits_root / "instances_train.json", name="digits_in_parts")
+    assert "part" in card.splits["val"]
+    card = register_card(write_card(card, tmp_path))
+    records = DatasetCatalog.get(f"{card.name}_val")
+    evaluator = HotCocoEvaluator(f"{card.name}_val", output_dir=str(tmp_path))
+    for record in records:
+        found = Instances((record["height"], record["width"]))
+        found.pred_boxes = Boxes(torch.tensor([x["bbox"] for x in record["annotations"]]))
+        found.pred_classes = torch.tensor([x["category_id"] for x in record["annotations"]])
+        found.scores = torch.ones(len(found))
+        evaluator.process([record], [{"instances": found}])
+    assert 0 < len(records) < 8 and evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
