@@ -101,6 +101,11 @@ def add_retina_config(cfg: CfgNode) -> None:
     # Flip training images upside down half of the time (INPUT.RANDOM_FLIP flips one way only).
     cfg.INPUT.RANDOM_FLIP_VERTICAL = False
 
+    # Turn training images by 0, 90, 180 or 270 degrees.
+    cfg.INPUT.ROTATE_90 = False
+    # Probability, 0 to 1, that a training image becomes one of four in a mosaic, and that it is blended with another.
+    cfg.INPUT.MOSAIC = 0.0
+    cfg.INPUT.MIXUP = 0.0
     # Share of the images without objects that are trained on, 0 to 1, if DATALOADER.FILTER_EMPTY_ANNOTATIONS is
     # off; which ones follows from SEED.
     cfg.DATALOADER.EMPTY_IMAGES = 1.0

@@ -177,8 +177,8 @@ def check_config(cfg: CfgNode) -> None:
         problems.append(f"SOLVER.EMA_DECAY must be at least 0 and below 1; got {cfg.SOLVER.EMA_DECAY}")
     if cfg.SOLVER.ACCUMULATE < 1 or cfg.SOLVER.IMS_PER_BATCH % max(1, cfg.SOLVER.ACCUMULATE):
         problems.append(f"SOLVER.ACCUMULATE must be at least 1 and divide SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}; got {cfg.SOLVER.ACCUMULATE}")
-    if not 0 <= cfg.DATALOADER.EMPTY_IMAGES <= 1:
-        problems.append(f"DATALOADER.EMPTY_IMAGES must be from 0 to 1; got {cfg.DATALOADER.EMPTY_IMAGES}")
+    shares = {key: get_key(cfg, key) for key in ("DATALOADER.EMPTY_IMAGES", "INPUT.MOSAIC", "INPUT.MIXUP")}
+    problems += [f"{key} must be from 0 to 1; got {value}" for key, value in shares.items() if not 0 <= value <= 1]
     if cfg.TEST.EARLY_STOP_PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD):
         problems.append("TEST.EARLY_STOP_PATIENCE needs TEST.BEST_METRIC and evaluations during training (TEST.EVAL_PERIOD, or SOLVER.EPOCHS)")
     if cfg.TEST.DETECTIONS_PER_IMAGE < 1:

@@ -11,6 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.utils import comm
 
+from retina_plugin.data.mixing import MixedSamples
+
 POOL_BATCHES = 4
 """Batches' worth of images that wait to be put together."""
 
@@ -142,6 +144,8 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     )
     stream = singles.dataset  # Detectron2's ToIterableDataset: a dataset and a sampler
     stream.sampler = PositionSampler(stream.sampler)
+    if cfg.INPUT.MOSAIC > 0 or cfg.INPUT.MIXUP > 0:
+        stream.dataset = MixedSamples(stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP)
     stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank())
     size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size

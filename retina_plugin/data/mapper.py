@@ -63,7 +63,7 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
     """Detectron2's augmentations of the config, then those of the plugin's keys.
 
     INPUT.COLOR_JITTER s > 0 scales brightness, contrast and saturation by factors from 1 - s .. 1 + s;
-    INPUT.RANDOM_FLIP_VERTICAL flips upside down half of the time, besides INPUT.RANDOM_FLIP.
+    INPUT.RANDOM_FLIP_VERTICAL flips upside down half of the time, besides INPUT.RANDOM_FLIP; INPUT.ROTATE_90 turns by 0, 90, 180 or 270 degrees.
     """
     augmentations = utils.build_augmentation(cfg, is_train=is_train)
     if cfg.INPUT.READER == "opencv":
@@ -75,6 +75,8 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
         augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     if cfg.INPUT.RANDOM_FLIP_VERTICAL:
         augmentations.append(T.RandomFlip(horizontal=False, vertical=True))
+    if cfg.INPUT.ROTATE_90:
+        augmentations.append(T.RandomRotation([0, 90, 180, 270], sample_style="choice"))
     if cfg.INPUT.COLOR_JITTER > 0:
         low, high = 1 - cfg.INPUT.COLOR_JITTER, 1 + cfg.INPUT.COLOR_JITTER
         augmentations += [T.RandomBrightness(low, high), T.RandomContrast(low, high), T.RandomSaturation(low, high)]

@@ -27,6 +27,7 @@ def test_each_key_adds_its_augmentation():
 
     assert kinds() == [CvResizeShortestEdge]
     assert kinds("INPUT.RANDOM_FLIP", "horizontal", "INPUT.RANDOM_FLIP_VERTICAL", True) == [CvResizeShortestEdge, T.RandomFlip, T.RandomFlip]
+    assert kinds("INPUT.ROTATE_90", True) == [CvResizeShortestEdge, T.RandomRotation]
     assert kinds("INPUT.CROP.ENABLED", True) == [T.RandomCrop, CvResizeShortestEdge]
     assert kinds("INPUT.COLOR_JITTER", 0.3)[1:] == [T.RandomBrightness, T.RandomContrast, T.RandomSaturation]
 
@@ -163,3 +164,16 @@ def test_crowds_become_regions_that_follow_the_image(tmp_path):
     assert out["ignore_boxes"].tolist() == [[120, 0, 200, 100]]  # mirrored in 200 px
     del annotations[1]
     assert "ignore_boxes" not in mapper(record)
+
+
+@pytest.mark.parametrize("angle, want", [(0, [10, 5, 40, 25]), (90, [5, 60, 25, 90]), (180, [60, 25, 90, 45]), (270, [25, 10, 45, 40])])
+def test_a_turned_box_is_where_its_pixels_are(tmp_path, angle, want):
+    pixels = np.zeros((50, 100, 3), dtype=np.uint8)
+    pixels[5:25, 10:40] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    record = {"file_name": str(tmp_path / "a.png"), "height": 50, "width": 100, "annotations": [{"bbox": [10, 5, 40, 25], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]}
+    out = RetinaMapper(augmentations=[T.RandomRotation([angle], sample_style="choice")], image_format="BGR", is_train=True)(record)
+    (box,) = out["instances"].gt_boxes.tensor
+    assert box.tolist() == pytest.approx(want, abs=1)
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    assert out["image"][0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 250 and (out["image"][0] > 128).sum() == pytest.approx(600, abs=60)

@@ -7,10 +7,15 @@ import json
 import hotcoco
 import numpy as np
 import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from retina_plugin.evaluation.hotcoco import coco_figures, load_ground_truth
+from retina_plugin.data.card import register_card
+from retina_plugin.data.detect import detect_dataset, write_card
+from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures, load_ground_truth
 
 
 def random_truth(rng, num_images=30, num_classes=4):
