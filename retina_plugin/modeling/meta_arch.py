@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detectron2.config import CfgNode, configurable
+from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone, detector_postprocess
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.utils.visualizer import Visualizer
 
-from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, ignore_inside, Assigner
+from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
@@ -28,6 +31,9 @@ COMPILE_OPTIONS = {"force_layout_optimization": True}
 
 NORMALIZER_START, NORMALIZER_MOMENTUM = 100.0, 0.9
 """The loss normaliser is a moving average of the foreground anchors of a batch, as in Detectron2."""
+
+VISUALIZED_DETECTIONS = 20
+"""Predictions in a picture of VIS_PERIOD."""
 
 
 @META_ARCH_REGISTRY.register()
@@ -65,6 +71,8 @@ class RetinaPluginNet(nn.Module):
         channels_last: bool,
         precision: str,
         compile_parts: Sequence[str] = (),
+        input_format: str = "BGR",
+        vis_period: int = 0,
     ) -> None:
         """
         Args:
@@ -82,6 +90,8 @@ class RetinaPluginNet(nn.Module):
             channels_last: keep images in that memory format, which spreads through the convolutions.
             precision: of the convolutions, see :func:`retina_plugin.modeling.precision.resolve_precision`.
             compile_parts: which of ``COMPILED_PARTS`` go through ``torch.compile``, for any image size.
+            input_format: INPUT.FORMAT, for pictures.
+            vis_period: iterations between pictures of a training image with its boxes and the predictions; 0: none.
         """
         super().__init__()
         self.backbone = backbone
@@ -98,6 +108,7 @@ class RetinaPluginNet(nn.Module):
         self.nms_thresh_test = nms_thresh_test
         self.max_detections = max_detections
         self.precision = precision
+        self.input_format, self.vis_period = input_format, vis_period
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -153,6 +164,8 @@ class RetinaPluginNet(nn.Module):
             "channels_last": cfg.MODEL.CHANNELS_LAST,
             "precision": cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "fp32",
             "compile_parts": cfg.MODEL.COMPILE,
+            "input_format": cfg.INPUT.FORMAT,
+            "vis_period": cfg.VIS_PERIOD,
         }
 
     @property
@@ -184,6 +197,8 @@ class RetinaPluginNet(nn.Module):
             without = [i for i, x in enumerate(batched_inputs) if "instances" not in x]
             if without:
                 raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
+            if self.vis_period > 0 and has_event_storage() and get_event_storage().iter % self.vis_period == 0:
+                self.visualize_training(anchors, logits, deltas, images, batched_inputs)
             return self.losses(anchors, logits, deltas, [x["instances"] for x in batched_inputs], [x.get("ignore_boxes") for x in batched_inputs])
         return self.inference(anchors, logits, deltas, images, batched_inputs)
 
@@ -259,6 +274,27 @@ class RetinaPluginNet(nn.Module):
             count /= comm.get_world_size()
         self.loss_normalizer.lerp_(count, 1 - NORMALIZER_MOMENTUM)
         return self.loss_normalizer.clone()
+
+    @torch.no_grad()
+    def visualize_training(
+        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], images: ImageList, batched_inputs: list[dict]
+    ) -> None:
+        """Give the event storage a picture of the first image: its boxes left, the most certain predictions right.
+
+        Args:
+            anchors: L ``Boxes`` of (Ri, 4).
+            pred_logits, pred_anchor_deltas: L x (N, Ri, K) and L x (N, Ri, 4).
+            images: the batch.
+            batched_inputs: N dicts with "image" and "instances".
+        """
+        first, inputs = ImageList(images.tensor[:1], images.image_sizes[:1]), batched_inputs[0]
+        own = {key: value for key, value in inputs.items() if key not in ("height", "width")}  # the boxes are those of the network input
+        (found,) = self.inference(anchors, [x[:1] for x in pred_logits], [x[:1] for x in pred_anchor_deltas], first, [own])
+        found = found["instances"].to("cpu")
+        best = found.scores.argsort(descending=True)[:VISUALIZED_DETECTIONS]
+        picture = convert_image_to_rgb(inputs["image"].permute(1, 2, 0), self.input_format)
+        drawn = [Visualizer(picture).overlay_instances(boxes=boxes.tensor.cpu().numpy()).get_image() for boxes in (inputs["instances"].gt_boxes, found.pred_boxes[best])]
+        get_event_storage().put_image("left: ground truth, right: predictions", torch.from_numpy(np.concatenate(drawn, axis=1)).permute(2, 0, 1).numpy())
 
     def inference(
         self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], images: ImageList, batched_inputs: list[dict]

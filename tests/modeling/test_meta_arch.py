@@ -210,3 +210,17 @@ def test_a_crowd_takes_background_out_of_the_loss():
     assert model(plain)["loss_cls"] > 0
     # Every anchor that lies at least half in the image is ignored; of large ones less than half does.
     assert 0 <= model(crowded)["loss_cls"] < model(plain)["loss_cls"]
+
+
+def test_pictures_of_training_by_their_period():
+    """Detectron2's RetinaNet never makes them, whatever VIS_PERIOD says."""
+    model = build_model(tiny_cfg("VIS_PERIOD", 2, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001)).train()
+    inputs = make_inputs([(64, 96), (64, 64)], [[[10, 10, 60, 50]], []], [[0], []])
+    with EventStorage() as storage:
+        found = []
+        for storage.iter in range(4):
+            model(inputs)
+            found.append([(name, image.shape) for name, image, _ in storage._vis_data])
+            storage.clear_images()
+    name = "left: ground truth, right: predictions"
+    assert found == [[(name, (3, 64, 192))], [], [(name, (3, 64, 192))], []]
