@@ -120,10 +120,11 @@ def _anchors(card, args: argparse.Namespace) -> int:
     print(coverage_table(truth, best, card.classes))
     found = search(truth, layout)
     chosen = advised(now, found)
-    print("\n| anchors | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|")
+    print("\n| anchors | SCALE | SCALES_PER_OCTAVE | ASPECT_RATIOS | LEVELS | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|---|---|---|---|")
     kinds = {False: "other anchors", True: "with P2"}
     for name, one in [("now", now), *((f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x) for x in found)]:
-        print(f"| {name} | {100 * one.matched:.1f} % | {one.mean:.3f} | {one.layout.locations / layout.locations:.2f} |")
+        of = one.layout
+        print(f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |")
     if chosen is now:
         print("\nNothing that was tried covers more.")
     else:

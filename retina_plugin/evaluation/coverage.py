@@ -17,6 +17,9 @@ LOOKED_FOR_INPUTS = (1.0, 1.5, 2.0)
 WORTH = 0.005
 """Share of the boxes by which more anchors, another level or a larger input have to cover more to be advised."""
 
+CHEAPER = 0.9
+"""Anchors, compared to those advised so far, with which a layout that covers as much is advised instead."""
+
 LOOSER = 0.04
 """Mean best IoU that fewer anchors may cost: boxes far from their anchor are learnt worse."""
 
@@ -183,10 +186,10 @@ def coverage(truth: GroundTruth, layout: AnchorLayout) -> Coverage:
 
 
 def advised(now: Coverage, found: list[Coverage]) -> Coverage:
-    """The one to take: the first that covers ``WORTH`` more than all before it; ``now`` if none does."""
+    """The one to take: the first that covers ``WORTH`` more than all before it, or as much with ``CHEAPER`` as many anchors; ``now`` if none does."""
     chosen = now
     for one in found:
-        if one.matched > chosen.matched + WORTH or (one.matched >= chosen.matched and one.layout.locations < chosen.layout.locations):
+        if one.matched > chosen.matched + WORTH or (one.matched >= chosen.matched and one.layout.locations < CHEAPER * chosen.layout.locations):
             chosen = one
     return chosen
 
