@@ -38,8 +38,8 @@ def test_every_config_that_is_named_exists(page):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_the_card_in_the_readme_is_one(tmp_path):
-    (tmp_path / "pets.yaml").write_text(re.search(r"```yaml\n(.*?)```", README, re.S)[1])
+def test_the_card_in_the_datasets_readme_is_one(tmp_path):
+    (tmp_path / "pets.yaml").write_text(re.search(r"```yaml\n(.*?)```", (ROOT / "datasets/README.md").read_text(), re.S)[1])
     assert DatasetCard.from_file(tmp_path / "pets.yaml").classes == ["cat", "dog"]
     assert yaml.safe_load((tmp_path / "pets.yaml").read_text())["name"] == "pets"
 

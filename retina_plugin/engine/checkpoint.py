@@ -143,7 +143,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
         classes = next(((theirs[0], ours[0]) for name, theirs, ours in incompatible.incorrect_shapes if name == "head.cls_score.bias"), None)
         if classes:
-            anchors = len(self.model.anchor_generator.cell_anchors[0])
+            anchors = self.model.anchor_generator.num_anchors[0]
             logger.info("the file has %d classes and this model %d: head.cls_score begins anew", *(n // anchors for n in classes))
         table = loading_table(names, missing, wrong, list(incompatible.unexpected_keys))
         logger.info("what was loaded:\n%s", table)

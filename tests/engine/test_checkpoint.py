@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import ROOT, SMALL, tiny_cfg
 from detectron2.modeling import build_model
 
@@ -103,3 +104,17 @@ def test_a_complete_file_leaves_nothing_to_say_but_that():
         "head         1 of 1     tensors loaded",
         "rest         1 of 1     tensors loaded",
     ]
+
+
+def test_a_detector_of_other_classes_gives_all_but_its_last_layer_and_one_line_says_so(tmp_path, caplog):
+    theirs = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+    torch.save(theirs.state_dict(), tmp_path / "retinanet.pth")
+    cfg = tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.FPN.OUT_CHANNELS", 256, "MODEL.RETINANET.NUM_CONVS", 4, "MODEL.FPN.TOP_BLOCK", "conv_p5")
+    model = build_model(cfg)
+    fresh = model.head.cls_score.weight.detach().clone()
+    with caplog.at_level("INFO"):
+        RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "retinanet.pth"))
+    assert "the file has 91 classes and this model 3: head.cls_score begins anew" in caplog.text
+    assert torch.equal(model.head.cls_score.weight, fresh)
+    assert torch.equal(model.head.bbox_pred.weight, theirs.head.regression_head.bbox_reg.weight)
+    assert torch.equal(model.backbone.bottom_up.res3[0].conv1.weight, theirs.backbone.body.layer2[0].conv1.weight)
