@@ -42,7 +42,7 @@ def run_sweep(sweep: Sweep, output: str | os.PathLike, *, executor: Executor | N
         RuntimeError: another process is at work in ``output``.
     """
     sweep.check()
-    output = Path(output)
+    output = Path(output).resolve()  # a cluster's other machines have other working directories
     output.mkdir(parents=True, exist_ok=True)
     with _only_one(output) as lock:
         folders = [output / run.name(tuple(sweep.axes)) for run in sweep.runs]
@@ -87,7 +87,7 @@ def on_ray(*, cpus_per_run: float, gpus_per_run: float, address: str | None = No
         threads = 0 if gpus_per_run else max(1, int(cpus_per_run))
         task = ray.remote(num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0)(start_worker)
         try:
-            folder_of = {task.remote(folder.resolve(), threads=threads): folder for folder in folders}
+            folder_of = {task.remote(folder, threads=threads): folder for folder in folders}
             waiting = list(folder_of)
             while waiting:
                 (done, *_), waiting = ray.wait(waiting)
@@ -107,7 +107,7 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
     for name in (RUNNING, FAILED):
         (folder / name).unlink(missing_ok=True)
     options = {**run.options, "OUTPUT_DIR": str(folder)}
-    plan = {"config_file": str(sweep.base), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair]}
+    plan = {"config_file": str(sweep.base.resolve()), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair]}
     (folder / PLAN).write_text(json.dumps(plan, indent=1))
 
 
@@ -117,7 +117,7 @@ def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
     if not file.exists():
         return None
     old, new = (_flat(yaml.safe_load(text)) for text in (file.read_text(), dump_config(sweep.config(run, folder))))
-    changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new} - {"OUTPUT_DIR"}) if old.get(key) != new.get(key)]
     return f"  {folder.name}: {', '.join(changed)}" if changed else None
 
 

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, print and write the table; 1 if a run failed, 2 for a mistake in the sweep."""
+    import torch
+
     from retina_plugin.ablation import collect, load_sweep, run_sweep
     from retina_plugin.ablation.plot import draw
     from retina_plugin.ablation.runner import on_ray
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
                 print(one.name(tuple(sweep.axes)), " ".join(f"{key} {value}" for key, value in one.options.items()))
             return 0
         parallel = args.ray or args.ray_address
-        executor = on_ray(cpus_per_run=args.cpus_per_run, gpus_per_run=args.num_gpus, address=args.ray_address) if parallel else None
+        gpus = args.num_gpus or int(torch.cuda.is_available())  # Ray hides the GPUs from a run that asks for none
+        executor = on_ray(cpus_per_run=args.cpus_per_run, gpus_per_run=gpus, address=args.ray_address) if parallel else None
         output = Path(args.output or f"output/ablations/{sweep.name}")
         folders = run_sweep(sweep, output, executor=executor, num_gpus=args.num_gpus)
     except (FileNotFoundError, ValueError, RuntimeError, ImportError) as error:

@@ -9,7 +9,7 @@ from detectron2.modeling import build_backbone, build_model
 from retina_plugin.modeling.backbone.torchvision import TorchvisionBackbone
 
 FEATURES = ["res3", "res4", "res5"]
-NAMES = ["vgg11_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "swin_t", "shufflenet_v2_x0_5", "regnet_y_400mf"]
+NAMES = ["vgg16_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "swin_t", "shufflenet_v2_x0_5", "regnet_y_400mf"]
 
 
 @pytest.mark.parametrize("name", NAMES)
