@@ -193,7 +193,7 @@ def progress_line(name: str, folders: list[Path], *, begin: float, done_before: 
     made = done - done_before + len(failed) + sum(shares)
     left = len(folders) - done - len(failed) - sum(shares)
     if running and made > 0:
-        minutes = (time.time() - begin) / made * left / 60
+        minutes = (time.time() - begin) / made * max(0, left) / 60
         line += f"; ETA {minutes:.0f} min"
     return line
 

@@ -109,7 +109,7 @@ class SweepTable:
         if (difference := self.difference(row, metric)) is None:
             return ""
         value, certain = difference
-        return f"{value:+.1f}" + {True: "", False: ", within the spread", None: ", one seed"}[certain]
+        return f"{round(value, 1) + 0.0:+.1f}" + {True: "", False: ", within the spread", None: ", one seed"}[certain]
 
     def _notes(self) -> list[str]:
         """What has to be known to read the table."""
