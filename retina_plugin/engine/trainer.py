@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable
 
 import torch
+from fvcore.nn.precise_bn import get_bn_modules
 from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.config import CfgNode
@@ -70,22 +71,28 @@ class RetinaTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's, and the plugin's: what a checkpoint has to hold comes before the checkpoint.
 
-        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log.
+        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log, page.
         """
         cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
         self._evaluation = Evaluation(
             period=cfg.TEST.EVAL_PERIOD, evaluate=lambda: trainer.evaluate_now(), save=lambda name: trainer.save_beside(name),
-            metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST else "", patience=cfg.TEST.EARLY_STOP_PATIENCE,
+            metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0 else "", patience=cfg.TEST.EARLY_STOP_PATIENCE,
         )  # fmt: skip
         found = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.SOLVER.FREEZE_ITERS > 0:
             found.append(FreezeBackbone(self.detector.backbone.bottom_up, iterations=cfg.SOLVER.FREEZE_ITERS))
         if self.average:
             found.append(self.average)
+        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
+            plain = cfg.clone()
+            plain.defrost()
+            plain.DATALOADER.NUM_WORKERS = 0
+            found.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER))
         found += [self._evaluation, ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)]
         if comm.is_main_process():
             writers = self.build_writers()
-            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), hooks.PeriodicWriter(writers, period=20)]
+            kept = cfg.SOLVER.CHECKPOINTS_KEPT or None
+            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=kept), hooks.PeriodicWriter(writers, period=20)]
             if cfg.TEST.REPORT:
                 found.append(RunPage(cfg, self._evaluation, writers=writers))
         return found
