@@ -77,7 +77,7 @@ def complete_splits(splits: dict[str, dict]) -> dict[str, dict]:
         ['train', 'val', 'test']
     """
     rest = dict(splits)
-    whole = rest.pop("train", None) or rest.pop("all", None) or rest.pop(next(iter(rest)))
+    whole = rest.pop(next(name for name in ("train", "all", *rest) if name in rest))
     if "val" in rest:
         return {"train": whole, "val": rest.pop("val"), **rest}
     train, val = ({**whole, "part": [begin, end]} for begin, end in ((0.0, 1 - VAL_SHARE), (1 - VAL_SHARE, 1.0)))
