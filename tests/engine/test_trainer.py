@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import ROOT, SMALL
+from detectron2.engine import hooks
 
 from retina_plugin import load_config
 from retina_plugin.data.problems import DatasetProblems
@@ -75,3 +76,18 @@ def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatc
     RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "drop"))
     with pytest.raises(DatasetProblems, match="is wrong"):
         RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "refuse"))
+
+
+def test_so_many_checkpoints_are_kept_and_precise_bn_runs_if_asked_for(small_digits, tmp_path):
+    cfg = cfg_for(
+        tmp_path, "SOLVER.MAX_ITER", 6, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.CHECKPOINTS_KEPT", 1, "DATASETS.TEST", (),
+        "TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2, "TEST.EVAL_PERIOD", 3,
+    )  # fmt: skip
+    trainer = RetinaTrainer(cfg)
+    assert sum(isinstance(hook, hooks.PreciseBN) for hook in trainer._hooks) == 1
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000005.pth", "model_final.pth"]
+    again = RetinaTrainer(cfg)
+    again.resume_or_load(resume=True)
+    assert again.start_iter == 6
