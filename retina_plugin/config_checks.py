@@ -137,7 +137,7 @@ def resolve_epochs(cfg: CfgNode) -> None:
     solver, epochs = cfg.SOLVER, cfg.SOLVER.EPOCHS
     if epochs <= 0:
         return
-    records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
+    records = [record for name in cfg.DATASETS.TRAIN if name in DatasetCatalog for record in DatasetCatalog.get(name)]
     with_objects = sum(any(not x.get("iscrowd", 0) for x in record.get("annotations", [])) for record in records)
     images = with_objects + (0 if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else round((len(records) - with_objects) * cfg.DATALOADER.EMPTY_IMAGES))
     one = images / solver.IMS_PER_BATCH

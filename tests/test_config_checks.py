@@ -106,3 +106,8 @@ def test_epochs_become_iterations_of_the_images_there_are(small_digits, caplog):
 def test_schedules_that_cannot_be_are_refused(opts, said):
     with pytest.raises(ValueError, match=said):
         load_config(DIGITS, [*CPU, *opts])
+
+
+def test_epochs_of_a_dataset_that_is_not_there_end_with_its_name():
+    with pytest.raises(ValueError, match=r"none of DATASETS \['nowhere'\]"):
+        load_config(ROOT / "configs/finetune.yaml", [*CPU, "DATASETS.TRAIN", ("nowhere",)])

@@ -60,7 +60,7 @@ def use_data(args: argparse.Namespace) -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"{args.data}: {card.format}, {len(card.classes)} classes ({', '.join(card.classes[:8])}{', ...' if len(card.classes) > 8 else ''}), splits {', '.join(card.splits)}; card {file}")
-    args.config_file = args.config_file or str(FINETUNE)
+    args.config_file, args.card_file = args.config_file or str(FINETUNE), str(file)
     names = {split: f"{card.name}_{split}" for split in card.splits}
     trained = names.get("train") or next(iter(names.values()))
     chosen = ["DATASETS.TRAIN", str((trained,)), "DATASETS.TEST", str((names.get("val") or names.get("test") or trained,)), "OUTPUT_DIR", f"output/{card.name}"]
@@ -110,6 +110,8 @@ def main(args: argparse.Namespace) -> None:
     for name, short in LOGGERS.items():
         setup_logger(distributed_rank=comm.get_rank(), name=name, abbrev_name=short)
     try:
+        if card_file := getattr(args, "card_file", None):
+            register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
         cfg = load_config(args.config_file, args.opts)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
