@@ -116,7 +116,7 @@ def add_retina_config(cfg: CfgNode) -> None:
 
     # Write OUTPUT_DIR/report.html, a page about the run, after every evaluation.
     cfg.TEST.REPORT = True
-    # What decides which checkpoint is model_best.pth, as "task/metric"; "": none is kept. Needs TEST.EVAL_PERIOD.
+    # What decides which checkpoint is model_best.pth, as "task/metric", on the first of DATASETS.TEST; "": none is kept. Needs TEST.EVAL_PERIOD.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Evaluations without a better metric after which training ends; 0: never.
     cfg.TEST.EARLY_STOP_PATIENCE = 0

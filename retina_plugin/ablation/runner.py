@@ -13,9 +13,12 @@ from typing import TextIO
 
 import yaml
 
+from detectron2.config import CfgNode
+
 from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED, PLAN, RUNNING, start_worker
 from retina_plugin.config import dump_config
+from retina_plugin.config_checks import all_keys, get_key
 from retina_plugin.engine.summary import SUMMARY
 
 Executor = Callable[[list[Path]], None]
@@ -116,16 +119,9 @@ def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
     file = folder / "config.yaml"
     if not file.exists():
         return None
-    old, new = (_flat(yaml.safe_load(text)) for text in (file.read_text(), dump_config(sweep.config(run, folder))))
+    old, new = ({key: get_key(cfg, key) for key in all_keys(cfg)} for cfg in (CfgNode(yaml.safe_load(text)) for text in (file.read_text(), dump_config(sweep.config(run, folder)))))
     changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new} - {"OUTPUT_DIR"}) if old.get(key) != new.get(key)]
     return f"  {folder.name}: {', '.join(changed)}" if changed else None
-
-
-def _flat(node: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in node.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
         options = {key: yaml.safe_load(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
         sweep = load_sweep(args.sweep, args.size, options)
-        sweep.check()
         if args.list:
+            sweep.check()
             for one in sweep.runs:
                 print(one.name(tuple(sweep.axes)), " ".join(f"{key} {value}" for key, value in one.options.items()))
             return 0

@@ -97,7 +97,8 @@ class SimilarSizeBatches:
         height, width = pool[0]["image"].shape[-2:]
         # Sorting is stable: of images that fit equally well the older one is taken. The first grows nothing.
         chosen = sorted(range(len(pool)), key=lambda i: _growth(pool[i], height, width))[: self.batch_size]
-        self._pool = [x for i, x in enumerate(pool) if i not in set(chosen)]
+        taken = set(chosen)
+        self._pool = [x for i, x in enumerate(pool) if i not in taken]
         # The sampler may be far ahead, in the processes that load; what came here is what counts.
         self.sampler.position = max(self.sampler.position, 1 + max(x[POSITION] for x in pool))
         return [pool[i] for i in chosen]

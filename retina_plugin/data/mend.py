@@ -3,7 +3,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -13,7 +13,7 @@ from retina_plugin.data.check import CheckReport
 from retina_plugin.data.image_files import size_of
 
 
-def mended(report: CheckReport, *, size: Callable[[str], tuple[int, int]] = size_of) -> tuple[dict[str, list[dict]], list[str]]:
+def mended(report: CheckReport) -> tuple[dict[str, list[dict]], list[str]]:
     """The records without errors, and a line for everything that was changed.
 
     What cannot be read is left out, what is there twice stays once, an image in two splits stays in the first; an image of another size
@@ -21,7 +21,6 @@ def mended(report: CheckReport, *, size: Callable[[str], tuple[int, int]] = size
 
     Args:
         report: of :func:`check_card`.
-        size: reads (height, width) of an image.
     """
     drop, changes = defaultdict(set), [f"{finding.split}: {finding.problem}" for finding in report.findings if finding.group == "reading"]
     wrong_size = set()
@@ -39,7 +38,7 @@ def mended(report: CheckReport, *, size: Callable[[str], tuple[int, int]] = size
                 continue
             record = {**record, "annotations": _without_duplicates(record, split, changes)}
             if record["file_name"] in wrong_size:
-                record["height"], record["width"] = size(record["file_name"])
+                record["height"], record["width"] = size_of(record["file_name"])
                 if any(box[2] > record["width"] + 1 or box[3] > record["height"] + 1 for box in (x["bbox"] for x in record["annotations"])):
                     changes.append(f"{split}: {record['file_name']}: boxes do not fit into its {record['width']}x{record['height']}: image left out")
                     continue

@@ -28,7 +28,7 @@ class Evaluation(HookBase):
         period: TEST.EVAL_PERIOD, iterations; 0: only after the last.
         evaluate: returns nested results, such as {"bbox": {"AP": 50.0}}; called by all processes.
         save: writes a checkpoint of the given name; called by the main process.
-        metric: TEST.BEST_METRIC, "task/name"; "" keeps no best.
+        metric: TEST.BEST_METRIC, "task/name", of the first of several datasets; "" keeps no best.
         patience: TEST.EARLY_STOP_PATIENCE, evaluations without a better one after which ``finished`` is set; 0: never.
     """
 
@@ -59,13 +59,14 @@ class Evaluation(HookBase):
         self.trainer.storage.put_scalars(**values, smoothing_hint=False)
         if self.metric:
             # Only the main process has results.
-            self._judge(comm.all_gather(values.get(self.metric, math.nan))[0], values)
+            found = [value for key, value in values.items() if key == self.metric or key.endswith(f"/{self.metric}")]
+            if values and not found:
+                raise ValueError(f"TEST.BEST_METRIC is {self.metric!r}; the evaluation has {', '.join(values)}")
+            self._judge(comm.all_gather(found[0] if found else math.nan)[0])
         comm.synchronize()
 
-    def _judge(self, value: float, values: dict[str, float]) -> None:
+    def _judge(self, value: float) -> None:
         if math.isnan(value):
-            if comm.is_main_process() and values and self.metric not in values:
-                raise ValueError(f"TEST.BEST_METRIC is {self.metric!r}; the evaluation has {', '.join(values)}")
             logger.warning("%s is not a number at iteration %d: it counts as no better", self.metric, self.trainer.iter + 1)
         if not math.isnan(value) and (self.best is None or value > self.best):
             self.best, self.best_iteration, self.waited = value, self.trainer.iter, 0

@@ -117,14 +117,14 @@ def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_timm(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Name the weights of a whole classifier after a timm network without its last layers.
+    """Name the weights of a whole classifier after a network of timm or torchvision without its last layers.
 
-    Names are taken as they are where they are timm's; otherwise tensors are matched in order, which
+    Names are taken as they are where they are the network's; otherwise tensors are matched in order, which
     holds for the EfficientNet-Lite files that carry other names for the same network.
 
     Args:
         state: of the classifier, tensors of any shape, such as (C, Cin, 3, 3), by name.
-        net: timm's ``features_only`` network, the target.
+        net: of ``TimmBackbone`` or ``TorchvisionBackbone``, the target.
 
     Raises:
         ValueError: the tensors do not fit.

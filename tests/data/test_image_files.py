@@ -1,10 +1,9 @@
 """Which files are images, and their sizes."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from retina_plugin.data.image_files import EXIF_ORIENTATION, list_images, size_of
+from retina_plugin.data.image_files import list_images, size_of
 
 
 def test_size_of_a_turned_image(tmp_path):

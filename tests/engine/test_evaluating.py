@@ -42,6 +42,12 @@ def test_training_ends_after_so_many_evaluations_without_a_better_one():
     assert run.step().hook.finished
 
 
+def test_of_several_datasets_the_first_decides():
+    run = Run([])
+    run.hook.evaluate = lambda: {"val": {"bbox": {"AP": 3.0}}, "other": {"bbox": {"AP": 9.0}}}
+    assert run.step().hook.best == 3.0 and run.saved == ["model_best"]
+
+
 def test_it_evaluates_by_its_period_and_at_the_end():
     run = Run([1.0, 2.0, 3.0], period=4, max_iter=10).step(10)
     assert [next(run.values, None), run.hook.best_iteration] == [None, 9]
