@@ -86,3 +86,11 @@ def screenshot(page, file, height=1200):
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     sizes = [f"--user-data-dir={page.parent / 'browser'}", f"--window-size=1150,{height}", f"--screenshot={file}"]
     subprocess.run([CHROMIUM, *flags, *sizes, page.resolve().as_uri()], capture_output=True, timeout=120, check=True)
+
+
+def read_source(kind, root, source, classes, *, look=False):
+    """One source of a card, read: a LoadResult; without ``look`` no image file is opened that need not be."""
+    from retina_plugin.data.card import DatasetCard
+    from retina_plugin.data.load import load_split
+
+    return load_split(DatasetCard("t", kind, classes, {"all": source}, str(root), "CC0", "test"), "all", look=look)

@@ -20,7 +20,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from retina_plugin import load_config
-from retina_plugin.data.card import load_datasets
+from retina_plugin.data.catalog import load_datasets
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine import RetinaTrainer
 from retina_plugin.modeling.anchors import anchor_sizes

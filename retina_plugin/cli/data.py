@@ -7,7 +7,7 @@ from pathlib import Path
 
 ACTIONS = {
     "check": "report everything that is wrong with a dataset, and how to mend it",
-    "convert": "write a dataset of any format as COCO JSON",
+    "convert": "write a dataset of any format as COCO JSON, YOLO, VOC or CSV",
     "stats": "one HTML page: images with boxes, classes, sizes and shapes at network resolution, positions",
     "anchors": "show which boxes get an anchor, and search for anchors that suit them",
     "preview": "a picture of training images after augmentation",
@@ -20,22 +20,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("data", help="a folder, a file of annotations, a dataset card, or the name of a card in datasets/")
-        action.add_argument("--data-format", help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised")
+        action.add_argument("--data-format", help="coco, voc, yolo, csv, labelme, via or cvat, if the folder has several or it is not recognised")
+        if name == "convert":
+            action.add_argument("--to", default="coco", help="coco (default), yolo, voc or csv")
         if name == "check":
             action.add_argument("--fix", action="store_true", help="write a clean copy of the annotations and a list of what was changed")
             action.add_argument("--all", action="store_true", help="show every finding, not the first of each kind")
-        if name in ("stats", "anchors", "preview"):
+        if name in ("check", "stats", "anchors", "preview"):
             action.add_argument("--config-file", help="whose sizes, anchors and augmentations count (default: configs/finetune.yaml)")
             action.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
         if name == "preview":
             action.add_argument("--count", type=int, default=12, help="pictures (default 12)")
-        outputs = {"check": "folder of the clean copy (default <name>_clean)", "convert": "folder (default <name>_coco)"}
+        outputs = {"check": "folder of the clean copy (default <name>_clean)", "convert": "folder (default <name>_<format>)"}
         action.add_argument("--output", help=outputs.get(name, "file to write (default <name>_<action>.html or .jpg)"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the action; 2 where there is no dataset."""
-    from retina_plugin.data.find import find_card
+    from retina_plugin.data.discover import find_card
 
     try:
         card = find_card(args.data, format=args.data_format)
@@ -46,30 +48,44 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(card, args: argparse.Namespace) -> int:
-    """Report; 1 if there are errors."""
+    """Report, and with --fix write a clean copy; 1 if there are errors, in the copy where there is one."""
+    from retina_plugin import load_config
+    from retina_plugin.data.card import DatasetCard
     from retina_plugin.data.check import check_card
-    from retina_plugin.data.mend import mended, write_coco
+    from retina_plugin.data.export import write_dataset
+    from retina_plugin.data.fix import fixed, remains
+    from retina_plugin.engine.run import FINETUNE
 
-    logging.getLogger("retina_plugin.data.card").setLevel(logging.ERROR)  # the report says it all
-    report = check_card(card, progress=sys.stderr.isatty())
+    logging.getLogger("retina_plugin.data").setLevel(logging.ERROR)  # the report says it all
+    cfg = load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set])
+    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST)
     print(report.text(most=0 if args.all else 20))
-    if args.fix:
-        records, changes = mended(report)
-        folder = Path(args.output or f"{card.name}_clean")
-        written = write_coco(card, records, folder, name=f"{card.name}_clean")
-        (folder / "changes.txt").write_text("".join(f"{change}\n" for change in changes))
-        print(f"\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}")
-    return int(report.failed)
+    if not args.fix:
+        return int(report.failed)
+    records, changes = fixed(report)
+    folder = Path(args.output or f"{card.name}_clean")
+    written = write_dataset(card, records, folder, name=f"{card.name}_clean")
+    (folder / "changes.txt").write_text("".join(f"{change}\n" for change in changes), encoding="utf-8")
+    copy = check_card(DatasetCard.from_file(written), progress=False)
+    print(f"\n{remains(report, records)}\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}")
+    if copy.failed:
+        print(copy.text())
+    print(f"train on it: python train_net.py --data {folder}")
+    return int(copy.failed)
 
 
 def _convert(card, args: argparse.Namespace) -> int:
-    """Write COCO JSON; what cannot be used is named and left out."""
-    from retina_plugin.data.mend import write_coco
+    """Write another format; what cannot be used is named and left out."""
+    from retina_plugin.data.account import account_of
+    from retina_plugin.data.export import write_dataset
+    from retina_plugin.data.load import load_split
+    from retina_plugin.data.problems import describe
 
-    records = {split: card.load(split) for split in card.splits}
-    written = write_coco(card, records, args.output or f"{card.name}_coco", name=f"{card.name}_coco")
-    for split, found in records.items():
-        print(f"{split}: {len(found)} images, {sum(len(record['annotations']) for record in found)} boxes")
+    results = {split: load_split(card, split) for split in card.splits}
+    written = write_dataset(card, {split: result.records for split, result in results.items()}, args.output or f"{card.name}_{args.to}", name=f"{card.name}_{args.to}", format=args.to)
+    print(account_of(card, results).text())
+    for split, result in results.items():
+        print(f"{split}: {len(result.records)} images, {result.boxes_used} boxes" + (f"; {describe(result.problems)}" if result.problems else ""))
     print(written)
     return 0
 

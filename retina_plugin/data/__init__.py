@@ -1,8 +1,9 @@
 """Datasets as cards; importing this registers every card that is found, without reading any data."""
 
-from .card import DatasetCard, register_card, register_cards
-from .problems import DatasetProblems, Problem
+from .card import DatasetCard
+from .catalog import register_card, register_cards
+from .problems import DatasetProblems, Kind, Problem
 
-__all__ = ["DatasetCard", "DatasetProblems", "Problem", "register_card", "register_cards"]
+__all__ = ["DatasetCard", "DatasetProblems", "Kind", "Problem", "register_card", "register_cards"]
 
 register_cards()

@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+import sys
+import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,56 +15,27 @@ import numpy as np
 from detectron2.structures import BoxMode
 from tqdm import tqdm
 
-from retina_plugin.data.card import DatasetCard, dataset_problems
-from retina_plugin.data.image_files import defect_of, size_of
-from retina_plugin.data.problems import Problem
+from retina_plugin.data.account import Account, account_of
+from retina_plugin.data.card import DatasetCard, classes_alike
+from retina_plugin.data.image_files import read_header
+from retina_plugin.data.load import LoadResult, load_split
+from retina_plugin.data.problems import Kind, Problem
+from retina_plugin.text import read_bytes
 
 LARGEST_SIDE, SMALLEST_SIDE, MOST_STRETCHED = 10_000, 16, 10
 """Images beyond these (pixels; longer side / shorter side) are reported."""
 
-ERRORS = {
-    "reading": "annotations that cannot be used as they are",
-    "image": "images that cannot be read",
-    "size": "images of another size than their annotations say",
-    "split": "images that are in two splits",
-    "twice": "images that are twice in a split",
-    "empty": "splits without anything to train on",
-}
-WARNINGS = {
-    "exif": "images that their EXIF data turns",
-    "duplicate": "boxes that are there twice",
-    "unused": "classes without a box",
-    "unlabelled": "images without objects",
-    "extreme": "images of extreme size or shape",
-    "tiny": "boxes of which an image at network resolution shows next to nothing",
-}
-GROUPS = {**ERRORS, **WARNINGS}
-"""Kinds of findings; those of ``ERRORS`` make the check fail."""
-
-MEND = {
-    "reading": "mend the annotations, or let --fix leave out what each line says",
-    "image": "copy the images again, or take them out of the annotations (--fix does)",
-    "size": "give the annotations the size of the image as it is shown (--fix does, where the boxes fit), or resize the image back",
-    "split": "leave each image in one split only: the score on images that were trained on means nothing (--fix takes them out of the later split)",
-    "twice": "leave one of them (--fix does)",
-    "empty": "see what was left out above",
-    "exif": "nothing, if the boxes were drawn on the image as it is shown; the plugin turns it as its EXIF data says",
-    "duplicate": "leave one of them (--fix does)",
-    "unused": "take the class out of the card, or see that its name is spelled alike everywhere",
-    "unlabelled": "nothing, if they show no object: DATALOADER.FILTER_EMPTY_ANNOTATIONS and EMPTY_IMAGES say whether they are trained on",
-    "extreme": "nothing, if they are meant so; MAX_SIZE_TRAIN and MIN_SIZE_TRAIN say what becomes of them",
-    "tiny": "`retina data anchors` shows whether the network can find them",
-}
-
 TINY = 2.0
-"""Pixels of the original image; a box with a shorter side is reported."""
+"""Pixels; a box with a shorter side is reported."""
+
+EVERY_SECONDS = 10
+"""Between two lines about progress where there is no terminal to draw a bar on."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd: its group in ``GROUPS``, the split it is in, and the problem."""
+    """One thing that is wrong or odd, and the split it is in."""
 
-    group: str
     split: str
     problem: Problem
 
@@ -72,44 +46,54 @@ class CheckReport:
 
     Attributes:
         card: of the dataset.
-        images, boxes: by split, those that can be used.
+        results: by split, what is used of it.
         findings: all of them.
-        records: by split, Detectron2's dataset dicts without what was left out while reading.
+        account: of the whole dataset.
     """
 
     card: DatasetCard
-    images: dict[str, int] = field(default_factory=dict)
-    boxes: dict[str, int] = field(default_factory=dict)
+    results: dict[str, LoadResult] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    records: dict[str, list[dict]] = field(default_factory=dict)
+    account: Account | None = None
+
+    @property
+    def records(self) -> dict[str, list[dict]]:
+        """By split, Detectron2's dataset dicts without what was left out."""
+        return {split: result.records for split, result in self.results.items()}
 
     @property
     def failed(self) -> bool:
         """Whether there is an error among the findings."""
-        return any(finding.group in ERRORS for finding in self.findings)
+        return any(finding.problem.kind.is_error for finding in self.findings)
+
+    def add(self, split: str, *problem, **more) -> None:
+        """Add a finding; the arguments are those of :class:`Problem`."""
+        self.findings.append(Finding(split, Problem(*problem, **more)))
 
     def text(self, *, most: int = 20) -> str:
-        """By group: how many, how to mend them, and the first ``most`` with file and id (0: all)."""
-        lines = [f"{self.card.name} ({self.card.format}, {self.card.root_path()}): " + ", ".join(f"{split} {self.images[split]} images with {self.boxes[split]} boxes" for split in self.images)]
-        for group, title in GROUPS.items():
-            found = [finding for finding in self.findings if finding.group == group]
+        """The account, then by kind: how many, how to mend them, and the first ``most`` with file and id (0: all)."""
+        lines = [f"{self.card.name} ({self.card.format}, {self.card.root_path()})", self.account.text() if self.account else ""]
+        for kind in Kind:
+            found = [finding for finding in self.findings if finding.problem.kind is kind]
             if not found:
                 continue
-            lines += ["", f"{'ERROR' if group in ERRORS else 'warning'}: {len(found)} {title}", f"  to mend: {MEND[group]}"]
+            lines += ["", f"{'ERROR' if kind.is_error else 'warning'}: {len(found)} {kind.title}", f"  to mend: {kind.fix}"]
             lines += [f"  {finding.split}: {finding.problem}" for finding in found[: most or None]]
             if most and len(found) > most:
                 lines.append(f"  and {len(found) - most} more (--all shows them)")
-        errors = sum(finding.group in ERRORS for finding in self.findings)
+        errors = sum(finding.problem.kind.is_error for finding in self.findings)
         return "\n".join([*lines, "", f"{errors} errors, {len(self.findings) - errors} warnings"])
 
 
-def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None = None) -> CheckReport:
+def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None) -> CheckReport:
     """Read all annotations and decode all images of a dataset, and report everything that is wrong or odd.
 
     Args:
         card: need not be registered.
-        progress: show a bar.
+        progress: show a bar, or a line now and then where there is no terminal.
         workers: threads that decode; None: as many as there are processors.
+        most_objects: TEST.DETECTIONS_PER_IMAGE.
+        shortest: side of the network's input, pixels, at which boxes are measured; None: as they are.
 
     Raises:
         FileNotFoundError: the data is not there.
@@ -117,90 +101,109 @@ def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None 
     report = CheckReport(card)
     for split in card.splits:
         try:
-            report.records[split] = card.load(split)
-            problems = dataset_problems(f"{card.name}_{split}")
+            report.results[split] = load_split(card, split)
         except (ValueError, FileNotFoundError) as error:
             if not card.root_path().exists():
                 raise
-            report.records[split], problems = [], [Problem(str(card.file), str(error), done="nothing of this split can be used")]
-        report.findings += [Finding(_group_of(problem), split, problem) for problem in problems]
-    looks = _look_at_images(report.records, progress=progress, workers=workers)
+            report.results[split] = LoadResult(f"{card.name}_{split}", problems=[Problem(Kind.FILE, str(card.file), str(error), done="nothing of this split can be used")])
+        report.findings += [Finding(split, problem) for problem in report.results[split].problems]
+    looks = _decode_all(report.records, progress=progress, workers=workers)
     for split, records in report.records.items():
         _check_images(report, split, records, looks)
-        _check_boxes(report, split, records)
+        _check_boxes(report, split, records, most_objects=most_objects, shortest=shortest)
+        if not any(not x["iscrowd"] for record in records for x in record["annotations"]):
+            crowd = " that is no crowd" if any(record["annotations"] for record in records) else ""
+            report.add(split, Kind.EMPTY, str(card.file), f"{len(records)} images and not a single usable box{crowd}")
     _check_contents(report, looks)
     _check_classes(report)
-    for split, records in report.records.items():
-        report.images[split] = len(records)
-        report.boxes[split] = sum(len(record["annotations"]) for record in records)
-        if not report.boxes[split]:
-            report.findings.append(Finding("empty", split, Problem(str(card.file), f"{len(records)} images and not a single usable box")))
+    report.account = account_of(card, report.results)
+    for file, why in report.account.unused.items():
+        report.add("all", Kind.UNUSED_FILE, file, why, done="not used")
     return report
-
-
-def _group_of(problem: Problem) -> str:
-    """The group of a problem that a reader found: an image that is missing or broken is no annotation."""
-    return "image" if "does not exist" in problem.what or "cannot be read" in problem.what else "reading"
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What an image file is: (height, width) as shown, hash of its pixels, whether EXIF turns it, or why it cannot be read."""
+    """What an image file is: (height, width) as shown, hash of its pixels, whether EXIF turns it, bands and bits, or why it cannot be read."""
 
     size: tuple[int, int] | None = None
     digest: str = ""
     turned: bool = False
+    channels: int = 3
+    bits: int = 8
     error: str = ""
 
 
-def _look(file: str) -> _Look:
-    if defect := defect_of(file):
-        return _Look(error=defect)
-    shown, plain = size_of(file), cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if plain is None:
-        return _Look(error="cannot be decoded")
+def _decode(file: str) -> _Look:
+    try:
+        header = read_header(file)
+        data = np.frombuffer(read_bytes(file), dtype=np.uint8)
+        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if plain is None:  # OpenCV has no GIF, say
+            from retina_plugin.data.mapper import read_image
+
+            plain = read_image(file, "BGR")
+    except (OSError, ValueError, cv2.error) as error:
+        return _Look(error=f"cannot be decoded: {error}")
     digest = hashlib.sha256(np.ascontiguousarray(plain).tobytes() + str(plain.shape).encode()).hexdigest()
-    return _Look(size=shown, digest=digest, turned=tuple(plain.shape[:2]) != shown)
+    return _Look((header.height, header.width), digest, header.orientation > 1, header.channels, header.bits)
 
 
-def _look_at_images(records: dict[str, list[dict]], *, progress: bool, workers: int | None) -> dict[str, _Look]:
+def _decode_all(records: dict[str, list[dict]], *, progress: bool, workers: int | None) -> dict[str, _Look]:
     files = list(dict.fromkeys(record["file_name"] for split in records.values() for record in split))
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV decodes outside of Python's lock
-        return dict(zip(files, tqdm(pool.map(_look, files), total=len(files), desc="images", disable=not progress), strict=True))
+        looks = pool.map(_decode, files)
+        return dict(zip(files, shown_progress(looks, total=len(files), what="images") if progress else looks, strict=True))
+
+
+def shown_progress(items: Iterable, *, total: int, what: str) -> Iterator:
+    """The items, with a bar on a terminal, and a line every ``EVERY_SECONDS`` seconds where the output goes elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=what)
+        return
+    begin = said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said > EVERY_SECONDS or (number == total and said > begin):
+            said = now
+            print(f"{what}: {number} of {total}, {number / (now - begin):.0f} per second", file=sys.stderr, flush=True)
 
 
 def _check_images(report: CheckReport, split: str, records: list[dict], looks: dict[str, _Look]) -> None:
-    def add(group: str, record: dict, what: str, done: str = "kept") -> None:
-        report.findings.append(Finding(group, split, Problem(record["file_name"], what, record["image_id"], done=done)))
-
     for record in records:
-        look, said = looks[record["file_name"]], (record["height"], record["width"])
+        look, file = looks[record["file_name"]], record["file_name"]
         if look.error:
-            add("image", record, look.error, "training would stop at it")
+            report.add(split, Kind.IMAGE, file, look.error, record["image_id"], done="left out of training as soon as it fails")
             continue
         h, w = look.size
-        if look.size != said:
-            turned = "; turned, they would agree" if (w, h) == said else ""
-            add("size", record, f"is {w}x{h}, but the annotations say {said[1]}x{said[0]}{turned}", "training would stop at it")
-        elif look.turned:
-            add("exif", record, f"is shown as {w}x{h}, turned")
+        if look.turned:
+            report.add(split, Kind.EXIF, file, f"is shown as {w}x{h}, turned", record["image_id"], done="kept")
+        if look.channels > 4 or look.bits > 8:
+            what = (f"has {look.channels} bands, of which the first three are taken" if look.channels > 4 else "") + (f"has {look.bits} bits, which are scaled to 8" if look.bits > 8 else "")
+            report.add(split, Kind.PIXELS, file, what, record["image_id"], done="kept")
         if max(h, w) > LARGEST_SIDE or min(h, w) < SMALLEST_SIDE or max(h, w) > MOST_STRETCHED * min(h, w):
-            add("extreme", record, f"is {w}x{h}")
+            report.add(split, Kind.EXTREME, file, f"is {w}x{h}", record["image_id"], done="kept")
         if not record["annotations"]:
-            add("unlabelled", record, "has no usable box")
+            report.add(split, Kind.UNLABELLED, file, "has no usable box", record["image_id"], done="kept")
 
 
-def _check_boxes(report: CheckReport, split: str, records: list[dict]) -> None:
+def _check_boxes(report: CheckReport, split: str, records: list[dict], *, most_objects: int, shortest: int | None) -> None:
     for record in records:
         seen: Counter = Counter()
+        scale = shortest / min(record["height"], record["width"]) if shortest else 1.0
+        if len(record["annotations"]) > most_objects:
+            report.add(split, Kind.CROWDED, record["file_name"], f"has {len(record['annotations'])} boxes; TEST.DETECTIONS_PER_IMAGE is {most_objects}", record["image_id"], done="kept")
         for number, annotation in enumerate(record["annotations"], start=1):
             box = tuple(round(v, 2) for v in BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS))
             seen[box, annotation["category_id"]] += 1
             name = report.card.classes[annotation["category_id"]]
             if seen[box, annotation["category_id"]] == 2:
-                report.findings.append(Finding("duplicate", split, Problem(record["file_name"], f"box {list(box)} of {name!r} is there twice", record["image_id"], number, "kept")))
-            if min(box[2] - box[0], box[3] - box[1]) < TINY:
-                report.findings.append(Finding("tiny", split, Problem(record["file_name"], f"box {list(box)} of {name!r} is {box[2] - box[0]:g} x {box[3] - box[1]:g} pixels", record["image_id"], number, "kept")))
+                report.add(split, Kind.DUPLICATE, record["file_name"], f"box {list(box)} of {name!r} is there twice", record["image_id"], number, "kept")
+            w, h = box[2] - box[0], box[3] - box[1]
+            if min(w, h) * scale < TINY:
+                at = f", {w * scale:.2g} x {h * scale:.2g} at {shortest} px" if shortest else ""
+                report.add(split, Kind.TINY, record["file_name"], f"box {list(box)} of {name!r} is {w:g} x {h:g} pixels{at}", record["image_id"], number, "kept")
 
 
 def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
@@ -214,13 +217,16 @@ def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
         first_split, first = same[0]
         for split, record in same[1:]:
             what = f"shows the same as {first['file_name']}" + (f" of {first_split}" if split != first_split else "")
-            report.findings.append(Finding("twice" if split == first_split else "split", split, Problem(record["file_name"], what, record["image_id"], done="kept")))
+            report.add(split, Kind.TWICE if split == first_split else Kind.SPLIT, record["file_name"], what, record["image_id"], done="kept")
 
 
 def _check_classes(report: CheckReport) -> None:
-    """Classes that no box of a split has."""
+    """Classes that no box of a split has, and classes that are spelled almost alike."""
     for split, records in report.records.items():
         used = {annotation["category_id"] for record in records for annotation in record["annotations"]}
         unused = [name for label, name in enumerate(report.card.classes) if label not in used]
         if used and unused:
-            report.findings.append(Finding("unused", split, Problem(str(report.card.file), f"no box has the class {', '.join(map(repr, unused))}", done="kept")))
+            report.add(split, Kind.UNUSED_CLASS, str(report.card.file), f"no box has the class {', '.join(map(repr, unused))}", done="kept")
+    for line in classes_alike(report.card.classes):
+        report.add("all", Kind.SPELLING, str(report.card.file), line, done="kept apart")
+

@@ -20,9 +20,10 @@ from detectron2.utils.logger import setup_logger
 
 import retina_plugin
 from retina_plugin.config import dump_config, load_config
-from retina_plugin.data.card import DatasetCard, register_card
-from retina_plugin.data.detect import write_card
-from retina_plugin.data.find import find_card
+from retina_plugin.data.account import account_of
+from retina_plugin.data.catalog import FOUND, has_object, register_card
+from retina_plugin.data.discover import find_card, write_card
+from retina_plugin.data.load import load_split
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import BEST
 from retina_plugin.engine.hooks import write_page
@@ -48,18 +49,34 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def use_data(args: argparse.Namespace) -> None:
-    """Find out what ``args.data`` is, write its card to ``datasets/``, and let ``args`` train on it, in place.
+    """Find out what ``args.data`` is, say what is used of it, and let ``args`` train on it, in place.
+
+    What has no card gets one in ``datasets/found/``, written anew each time.
 
     Raises:
-        SystemExit: it is no dataset, with the reason.
+        SystemExit: it is no dataset, or there is nothing to train on or to validate on, with the reason.
     """
     try:
-        card = find_card(args.data, format=args.data_format)
-        file = card.file if card.file.exists() and DatasetCard.from_file(card.file) == card else write_card(card)
+        card, changes = find_card(args.data, format=args.data_format), []
+        if not card.file.exists() or card.file.parent.name == FOUND:
+            file, changes = write_card(card, Path("datasets") / FOUND)
+        else:
+            file = card.file
         card = register_card(file)
+        results = {split: load_split(card, split, look=False) for split in card.splits}
+        for split in ("train", "val"):
+            if split in results and not any(has_object(record) for record in results[split].records):
+                raise ValueError(f"{args.data}: nothing of {split} can be used: {len(results[split].records)} images, none with a box that is no crowd; `retina data check {args.data}` says why")
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"{args.data}: {card.format}, {len(card.classes)} classes ({', '.join(card.classes[:8])}{', ...' if len(card.classes) > 8 else ''}), splits {', '.join(card.splits)}; card {file}")
+    except OSError as error:
+        raise SystemExit(f"error: the card of {args.data} cannot be written: {error}") from error
+    print(f"{args.data}: {card.format}, card {file}\n{account_of(card, results).text()}")
+    for change in changes:
+        print(f"changed since {file} was written: {change}")
+    problems = sum(len(result.problems) for result in results.values())
+    if problems:
+        print(f"{problems} problems; `retina data check {args.data}` lists them")
     args.config_file, args.card_file = args.config_file or str(FINETUNE), str(file)
     names = {split: f"{card.name}_{split}" for split in card.splits}
     trained = names.get("train") or next(iter(names.values()))
@@ -147,6 +164,8 @@ def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
         if not args.eval_only:
             (folder / SUMMARY).unlink(missing_ok=True)
         (folder / "config.yaml").write_text(dump_config(cfg))
+        if card_file := getattr(args, "card_file", None):
+            (folder / "dataset.yaml").write_bytes(Path(card_file).read_bytes())
         (folder / "environment.txt").write_text(collect_env_info())
     for name, short in LOGGERS.items():
         setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short, configure_stdout=False)

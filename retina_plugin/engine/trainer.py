@@ -4,6 +4,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from fvcore.nn.precise_bn import get_bn_modules
@@ -17,7 +18,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 
-from retina_plugin.data.card import load_datasets
+from retina_plugin.data.catalog import load_datasets, result_of
 from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
@@ -158,15 +159,17 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """Detectron2's loader with the mapper of INPUT.READER."""
-        return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+        """Detectron2's loader with the mapper of INPUT.READER, of the records that are scored."""
+        return build_detection_test_loader(dataset=result_of(dataset_name).records, mapper=build_mapper(cfg, is_train=False), num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
         """All of DATASETS.TEST at the size of the test, with its boxes."""
-        return build_detection_test_loader(cfg, list(cfg.DATASETS.TEST), mapper=build_mapper(cfg, is_train=False, with_boxes=True))
+        records = [record for name in cfg.DATASETS.TEST for record in result_of(name).records]
+        return build_detection_test_loader(dataset=records, mapper=build_mapper(cfg, is_train=False, with_boxes=True), num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """COCO's box AP, whatever the format of the annotations, by the evaluator of TEST.EVALUATOR."""
-        return EVALUATORS[cfg.TEST.EVALUATOR](dataset_name, output_dir=cfg.OUTPUT_DIR)
+        folder = Path(cfg.OUTPUT_DIR) / (dataset_name if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
+        return EVALUATORS[cfg.TEST.EVALUATOR](dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)

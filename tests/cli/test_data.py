@@ -24,11 +24,13 @@ def test_check_and_fix(folder, capsys):
     data["annotations"][0]["bbox"][2] = 0
     file.write_text(json.dumps(data))
     before = file.read_bytes()
-    assert main(["data", "check", "numbers", "--fix"]) == 1
+    assert main(["data", "check", "numbers"]) == 1
+    capsys.readouterr()
+    assert main(["data", "check", "numbers", "--fix"]) == 0, "the copy is clean"
     said = capsys.readouterr().out
-    assert "ERROR: 1 annotations that cannot be used" in said and "has zero size (left out)" in said and "1 changes" in said
+    assert "ERROR: 1 annotations that cannot be used" in said and "has zero size (left out)" in said and "1 changes" in said and "python train_net.py --data numbers_clean" in said
     assert file.read_bytes() == before and "zero size" in (folder / "numbers_clean/changes.txt").read_text()
-    assert main(["data", "check", "numbers_clean/numbers_clean.yaml"]) == 0
+    assert main(["data", "check", "numbers_clean"]) == 0
 
 
 def test_convert_stats_anchors_and_preview(folder, capsys):

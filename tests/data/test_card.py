@@ -6,8 +6,10 @@ import logging
 import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
-from retina_plugin.data.card import DatasetCard, dataset_problems, load_datasets, register_card
+from retina_plugin.data.card import DatasetCard
+from retina_plugin.data.catalog import load_datasets, register_card, result_of
 from retina_plugin.data.problems import DatasetProblems
 
 CARD = {
@@ -24,7 +26,7 @@ def make_card(tmp_path):
     def make(annotations=([1, 1, 10, 10], [5, 5, 0, 3]), **changes):
         name = next(NAMES)
         (tmp_path / "pets/images").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pets/images/a.jpg").touch()
+        Image.new("RGB", (64, 64)).save(tmp_path / "pets/images/a.jpg")
         data = {
             "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 64}] if annotations is not None else [],
             "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(annotations or [])],
@@ -52,9 +54,9 @@ def test_loading_drops_what_is_broken_and_says_so(make_card, caplog):
     with caplog.at_level(logging.WARNING):
         (record,) = DatasetCatalog.get(f"{name}_train")
     assert [a["bbox"] for a in record["annotations"]] == [[1, 1, 11, 11]]
-    assert len(dataset_problems(f"{name}_train")) == 1
+    assert len(result_of(f"{name}_train").problems) == 1
     assert "1 problem" in caplog.text and "zero size" in caplog.text
-    assert MetadataCatalog.get(f"{name}_train").json_file.endswith("a.json")
+    assert MetadataCatalog.get(f"{name}_train").thing_dataset_id_to_contiguous_id == {1: 0, 2: 1}
 
 
 def test_refusing_stops_with_the_whole_list_and_dropping_goes_on(make_card):
@@ -74,10 +76,14 @@ def test_nothing_to_train_on_is_said(make_card, annotations):
         load_datasets([f"{name}_train"], filter_empty=True, on_problem="drop")
 
 
-def test_images_without_boxes_can_be_kept(make_card):
-    name, file = make_card([])
+def test_images_without_boxes_can_be_kept(make_card, tmp_path):
+    name, file = make_card([[1, 1, 9, 9]])
+    Image.new("RGB", (64, 64)).save(tmp_path / "pets/images/b.jpg")
+    data = json.loads((tmp_path / "pets/a.json").read_text())
+    data["images"].append({"id": 2, "file_name": "b.jpg", "width": 64, "height": 64})
+    (tmp_path / "pets/a.json").write_text(json.dumps(data))
     register_card(file)
-    assert len(load_datasets([f"{name}_train"], filter_empty=False, on_problem="drop")) == 1
+    assert [len(load_datasets([f"{name}_train"], filter_empty=empty, on_problem="drop")) for empty in (False, True)] == [2, 1]
 
 
 def test_the_root_comes_from_the_card_or_the_environment(make_card, monkeypatch, tmp_path):
@@ -101,7 +107,7 @@ def test_data_that_cannot_be_read_names_dataset_and_card(make_card, tmp_path):
     name, file = make_card()
     (tmp_path / "pets/a.json").write_text("{")
     register_card(file)
-    with pytest.raises(ValueError, match=rf"dataset {name}_train \(card .*{name}.yaml\).*is not a COCO JSON"):
+    with pytest.raises(ValueError, match=rf"dataset {name}_train \(card .*{name}.yaml\).*is no JSON"):
         DatasetCatalog.get(f"{name}_train")
 
 
@@ -120,9 +126,16 @@ def test_a_missing_annotation_file_is_named(make_card, tmp_path):
         ({"classes": []}, "classes must be a list of names"),
         ({"classes": [0, 1]}, "quote numbers"),
         ({"classes": ["cat", "cat"]}, "a name twice"),
-        ({"splits": {"train": "a.json"}}, "splits must map names"),
+        ({"splits": {"train": "a.json"}}, "must map paths"),
         ({"generator": "magic"}, "generator is 'magic'"),
         ({"licens": "MIT"}, "unknown key 'licens'"),
+        ({"name": "../../evil"}, "name may have letters"),
+        ({"format": ["coco"]}, "format is"),
+        ({"splits": {"train": []}}, "must map paths"),
+        ({"splits": {"a/b": {"images": "x"}}}, "name of a split"),
+        ({"splits": {"train": {"images": "x", "part": [0.5, 0.2]}}}, "part of the split"),
+        ({"value_range": [3, 1]}, "value_range must be"),
+        ({"root": 5}, "root must be text"),
     ],
 )
 def test_a_wrong_card_is_refused_with_the_reason(make_card, changes, said):
@@ -154,9 +167,10 @@ def test_a_name_that_is_taken_is_refused(make_card):
 
 
 def test_images_without_objects_are_kept_dropped_or_sampled(tmp_path):
-    from retina_plugin.data.card import part_of
+    from retina_plugin.data.load import part_of
 
-    records = [{"image_id": i, "annotations": [{}] if i % 2 else []} for i in range(100)]
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    records = [{"file_name": str(tmp_path / "a.png"), "image_id": i, "annotations": [{}] if i % 2 else []} for i in range(100)]
     name = next(NAMES)
     DatasetCatalog.register(name, lambda: [dict(record) for record in records])
     MetadataCatalog.get(name).thing_classes = ["cat"]

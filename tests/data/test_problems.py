@@ -1,47 +1,27 @@
-"""Boxes that cannot be used, one by one."""
+"""Problems and how they are said."""
 
-import math
-
-import pytest
-
-from retina_plugin.data.problems import DatasetProblems, Problem, checked_box, describe
-
-WHERE = {"width": 100, "height": 50, "file": "a.json", "image": 7, "annotation": 3}
+from retina_plugin.data.problems import DatasetProblems, Kind, Problem, describe, shown
 
 
-@pytest.mark.parametrize(
-    "box, said",
-    [
-        ([10.0, 10.0, 10.0, 20.0], "zero size"),
-        ([10.0, 20.0, 30.0, 20.0], "zero size"),
-        ([30.0, 10.0, 20.0, 40.0], "corners swapped"),
-        ([100.0, 0.0, 120.0, 20.0], "lies outside the image of 100x50"),
-        ([-20.0, 0.0, 0.0, 20.0], "lies outside"),
-        ([math.nan, 0.0, 5.0, 5.0], "not finite"),
-        ([0.0, 0.0, math.inf, 5.0], "not finite"),
-    ],
-)
-def test_unusable_boxes_are_left_out_with_a_reason(box, said):
-    usable, problem = checked_box(box, **WHERE)
-    assert usable is None
-    assert said in str(problem) and str(problem).startswith("a.json, image 7, annotation 3:") and problem.done == "left out"
+def test_every_kind_has_a_title_and_a_way_out_of_its_own():
+    assert all(kind.severity in ("error", "warning") and kind.title and kind.fix for kind in Kind)
+    assert len({kind.title for kind in Kind}) == len(Kind)
 
 
-def test_a_box_beyond_the_border_is_clipped_and_said_so():
-    usable, problem = checked_box([-5.0, 10.0, 120.0, 60.0], **WHERE)
-    assert usable == [0.0, 10.0, 100.0, 50.0]
-    assert "reaches beyond" in str(problem) and problem.done == "clipped to it"
-
-
-def test_a_pixel_of_tolerance_at_the_border_is_no_problem():
-    assert checked_box([-0.5, 0.0, 100.9, 50.0], **WHERE) == ([0.0, 0.0, 100.0, 50.0], None)
+def test_a_problem_names_file_image_and_annotation_on_one_line():
+    assert str(Problem(Kind.ANNOTATION, "a.json", "is wrong", 7, 3)) == "a.json, image 7, annotation 3: is wrong (left out)"
+    assert "\x1b" not in str(Problem(Kind.FILE, "a\x1b[31m.json", "x\ny")) and len(str(Problem(Kind.FILE, "f", "x" * 10_000))) < 1000
 
 
 def test_many_problems_are_counted_and_cut():
-    text = describe([Problem("f", f"wrong {i}") for i in range(60)])
+    text = describe([Problem(Kind.FILE, "f", f"wrong {i}") for i in range(60)])
     assert text.startswith("60 problems") and "wrong 49" in text and "wrong 50" not in text and "and 10 more (10 left out)" in text
 
 
 def test_the_error_carries_all_problems():
-    error = DatasetProblems("cells", [Problem("f", "wrong")])
+    error = DatasetProblems("cells", [Problem(Kind.FILE, "f", "wrong")])
     assert len(error.problems) == 1 and "dataset cells: 1 problem" in str(error) and "ON_PROBLEM" in str(error)
+
+
+def test_surrogates_are_shown():
+    assert shown("a\ud800b").encode()

@@ -62,17 +62,17 @@ def test_four_images_are_learnt_by_heart(small_digits, tmp_path):
 
 
 def test_data_with_problems_is_refused_by_key(small_digits, tmp_path, monkeypatch):
-    from retina_plugin.data import card
-    from retina_plugin.data.problems import Problem
+    from retina_plugin.data import catalog
+    from retina_plugin.data.problems import Kind, Problem
 
-    load = card.DatasetCard.load
+    load = catalog.load_split
 
-    def load_with_problem(self, split):
-        records = load(self, split)
-        card._PROBLEMS[f"{self.name}_{split}"] = [Problem("f.json", "is wrong")]
-        return records
+    def load_with_problem(*args, **options):
+        result = load(*args, **options)
+        result.problems.append(Problem(Kind.FILE, "f.json", "is wrong"))
+        return result
 
-    monkeypatch.setattr(card.DatasetCard, "load", load_with_problem)
+    monkeypatch.setattr(catalog, "load_split", load_with_problem)
     RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "drop"))
     with pytest.raises(DatasetProblems, match="is wrong"):
         RetinaTrainer.build_train_loader(cfg_for(tmp_path, "DATASETS.ON_PROBLEM", "refuse"))

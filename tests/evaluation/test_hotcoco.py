@@ -13,9 +13,10 @@ from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from retina_plugin.data.card import register_card
-from retina_plugin.data.detect import detect_dataset, write_card
-from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures, load_ground_truth
+from retina_plugin.data.catalog import register_card
+from retina_plugin.data.discover import discover, write_card
+from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures
+from retina_plugin.evaluation.table import METRICS
 
 
 def random_truth(rng, num_images=30, num_classes=4):
@@ -52,7 +53,9 @@ def figures(coco, coco_eval_class, truth, rows):
     coco_eval.evaluate()
     coco_eval.accumulate()
     coco_eval.summarize()
-    return coco_figures(coco_eval, [c["name"] for c in truth["categories"]])
+    figures = coco_figures(coco_eval, [c["name"] for c in truth["categories"]])
+    assert [figures[name] for name in METRICS] == pytest.approx([100 * v if v >= 0 else np.nan for v in coco_eval.stats], abs=1e-9, nan_ok=True)
+    return figures
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,30 +66,18 @@ def test_all_figures_equal_those_of_pycocotools(tmp_path, seed):
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     with contextlib.redirect_stdout(io.StringIO()):
         want = figures(COCO(tmp_path / "truth.json"), COCOeval, truth, rows)
-        ground_truth, _ = load_ground_truth(tmp_path / "truth.json")
+        ground_truth = hotcoco.COCO(str(tmp_path / "truth.json"))
         got = figures(ground_truth, hotcoco.COCOeval, truth, rows)
     assert len(got) == 12 + 4 and np.isnan(got["AP-class3"]), "the class without boxes has no AP"
     assert got == pytest.approx(want, abs=1e-9, nan_ok=True)
     assert 0.1 < got["AP"] < 99
 
 
-def test_images_named_by_text_get_numbers(tmp_path):
-    truth = random_truth(np.random.default_rng(0))
-    numbers = {image["id"]: f"image {image['id']}" for image in truth["images"]}
-    for image in truth["images"]:
-        image["id"] = numbers[image["id"]]
-    for annotation in truth["annotations"]:
-        annotation["image_id"] = numbers[annotation["image_id"]]
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    ground_truth, image_ids = load_ground_truth(tmp_path / "truth.json")
-    assert image_ids["image 3"] == 1 and sorted(image_ids.values()) == sorted(ground_truth.getImgIds())
-
-
 def test_a_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
     """Boxes of the other part, in the same JSON, are not missed ones."""
-    card = detect_dataset(digits_root / "instances_train.json", name="digits_in_parts")
+    card = discover(digits_root / "instances_train.json", name="digits_in_parts")
     assert "part" in card.splits["val"]
-    card = register_card(write_card(card, tmp_path))
+    card = register_card(write_card(card, tmp_path)[0])
     records = DatasetCatalog.get(f"{card.name}_val")
     evaluator = HotCocoEvaluator(f"{card.name}_val", output_dir=str(tmp_path))
     for record in records:

@@ -1,93 +1,181 @@
-"""Pascal VOC: one XML a picture, lists of names in ImageSets (Everingham et al. 2010)."""
+"""Pascal VOC: one XML an image, lists of names in ImageSets (Everingham et al. 2010)."""
 
-from pathlib import Path
+import os
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from detectron2.structures import BoxMode
+from retina_plugin.data.files import SPLIT_WORDS, Listing, split_of
+from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source, with_unique_stems
+from retina_plugin.data.image_files import SUFFIXES
+from retina_plugin.data.problems import Kind, shown
+from retina_plugin.data.values import as_flag, as_name, as_number, as_size
+from retina_plugin.text import read_text, read_xml
 
-from retina_plugin.data.formats.base import FORMAT_REGISTRY, ReadResult, split_path
-from retina_plugin.data.problems import Problem, checked_box
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+LISTS = {**SPLIT_WORDS, "trainval": "train"}
+"""Names of lists in ImageSets/Main, and the splits they are."""
 
 
 @FORMAT_REGISTRY.register("voc")
-def read_voc(root: Path, split: dict, classes: list[str]) -> ReadResult:
-    """Read the XML files in ``split["annotations"]``, those that the list ``split["image_set"]`` names or, without one, all.
-
-    Images lie in ``split["images"]``. ``split["box_origin"]`` is 0 (default: xmin counts from 0, as
-    annotation tools write it) or 1 (the original VOC: pixels count from 1 and xmax is inside the
-    box, so that xmin and ymin are lowered by one). Objects marked difficult are kept as crowd:
-    detectron2's mapper leaves them out of the targets.
+class VocFormat(AnnotationFormat):
+    """A folder of XML files. A source has "annotations" (the folder), and may have "images" (a folder), "image_set" (a list of names) and
+    "box_origin": 0 (default: xmin counts from 0, as annotation tools write it) or 1 (the original VOC: pixels count from 1 and xmax is
+    inside the box, so that xmin and ymin are lowered by one).
     """
-    annotations_dir = split_path(root, split, "annotations")
-    images_dir = split_path(root, split, "images")
-    if "image_set" in split:
-        names = [line.split()[0] for line in split_path(root, split, "image_set").read_text().splitlines() if line.strip()]
-    else:
-        names = sorted(path.stem for path in annotations_dir.glob("*.xml"))
-    origin = split.get("box_origin", 0)
-    if origin not in (0, 1):
-        raise ValueError(f"box_origin must be 0 or 1, got {origin!r}")
-    result = ReadResult()
-    seen: set[str] = set()
-    for name in names:
-        file = annotations_dir / f"{name}.xml"
-        if name in seen:
-            result.problems.append(Problem(str(root / split["image_set"]), "is listed twice", name))
-            continue
-        seen.add(name)
-        if not file.is_file():
-            result.problems.append(Problem(str(file), "does not exist", name))
-            continue
+
+    name, title = "voc", "VOC XML"
+
+    def recognise(self, listing: Listing) -> Found:
+        """Folders with XML files of which the root is <annotation>; ImageSets/Main beside them splits them."""
+        found, folders, classes = Found(), defaultdict(list), defaultdict(set)
+        for file in listing.with_suffix(".xml"):
+            folder = os.path.dirname(file)
+            try:
+                tree, _ = read_xml(listing.path(file))
+            except (FileNotFoundError, ValueError) as error:
+                found.refused.append(Refused(file, str(error), split_of([folder])))
+                continue
+            if tree.tag == "annotation":
+                folders[folder].append(file)
+                classes[folder] |= {as_name(node.findtext("name")) for node in tree.iter("object")} - {None}
+        found.refused = [refused for refused in found.refused if os.path.dirname(refused.file) not in folders]  # reading names them
+        for folder, files in folders.items():
+            lists = _lists_of(listing, folder, files, only=len(folders) == 1)
+            if not lists:
+                found.add(split_of([folder]), {"annotations": folder or "."}, files)
+            if "train" in lists.values() and any(PurePosixPath(file).stem == "train" for file in lists):
+                lists = {file: split for file, split in lists.items() if PurePosixPath(file).stem != "trainval"}
+            for file, split in lists.items():
+                found.add(split, {"annotations": folder or ".", "image_set": file}, [*files, file])
+        found.classes = sorted(set().union(*classes.values()))
+        return found
+
+    def read(self, source: Source, reading: Reading) -> None:
+        """Read the XML files, those that the list names or, without one, all.
+
+        Objects marked difficult are kept as crowd: they are no targets, and no false positives.
+        """
+        folder = reading.path("annotations")
+        reading.path("images", default=".")
+        origin = source.get("box_origin", 0)
+        if origin not in (0, 1):
+            raise ValueError(f"box_origin must be 0 or 1, got {origin!r}")
+        files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() == ".xml"}
+        names = list(files)
+        if "image_set" in source:
+            list_file = reading.path("image_set")
+            reading.files.add(str(list_file))
+            names = _names_in(list_file, files, reading)
+        for name in names:
+            if name not in files:
+                reading.problem(Kind.MISSING, folder / f"{name}.xml", "does not exist", name, images=1)
+            else:
+                self._read_file(files[name], name, origin, reading)
+
+    def _read_file(self, file: Path, name: str, origin: int, reading: Reading) -> None:
         try:
-            tree = ElementTree.parse(file).getroot()
-            record = _image_record(tree, name, images_dir)
-        except (ElementTree.ParseError, ValueError, TypeError) as error:
-            result.problems.append(Problem(str(file), str(error), name))
+            tree, guessed = read_xml(file)
+        except (FileNotFoundError, ValueError) as error:
+            reading.problem(Kind.FILE, file, str(error), name, images=1)
+            return
+        if tree.tag != "annotation":
+            return  # another kind of XML
+        reading.files.add(str(file))
+        if guessed:
+            reading.problem(Kind.ENCODING, file, f"is read as {guessed}", name, done="used")
+        objects = list(tree.iter("object"))
+        height, width = (as_size(tree.findtext(f"size/{key}")) for key in ("height", "width"))
+        image = self._image(tree, name, file, (height, width) if height and width else (None, None), len(objects), reading)
+        if image is None:
+            return
+        image_id = reading.records[image]["image_id"]
+        for number, node in enumerate(objects, start=1):
+            label = reading.label_of(node.findtext("name"), file=str(file))
+            if label is None:
+                continue
+            texts = [node.findtext(f"bndbox/{side}") for side in SIDES]
+            box = [as_number(text) for text in texts]
+            if None in box:
+                what = "has a rotated box (robndbox), which is not read" if node.find("robndbox") is not None else f"bndbox must have four numbers, got {texts}"
+                reading.problem(Kind.ANNOTATION, file, what, image_id, number, boxes=1)
+                continue
+            reading.box(image, label, [box[0] - origin, box[1] - origin, box[2], box[3]], item=number, crowd=as_flag(node.findtext("difficult")))
+
+    @staticmethod
+    def _image(tree: ElementTree.Element, name: str, file: Path, size: tuple, boxes: int, reading: Reading) -> int | None:
+        """The image: that which <filename> names, or that which has the name of the file; the second where both are there."""
+        said = (tree.findtext("filename") or "").strip()
+        stem = PurePosixPath(said.replace("\\", "/")).stem
+        for candidate in ([said] if said and stem == name else []) + [name] + ([said] if said else []):
+            try:
+                path, _ = reading.finder.find(candidate if PurePosixPath(candidate).suffix.lower() in SUFFIXES else f"{candidate}.jpg", near=file.parent)
+            except LookupError:
+                continue
+            return reading.add_image(path, file=str(file), image_id=name, size=size)
+        return reading.image(said or f"{name}.jpg", file=str(file), image_id=name, boxes=boxes)
+
+    def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
+        """Write Annotations/*.xml and ImageSets/Main/<split>.txt; boxes keep hundredths of a pixel."""
+        (folder / "Annotations").mkdir()
+        (folder / "ImageSets/Main").mkdir(parents=True)
+        splits: dict[str, list[Source]] = {}
+        names = with_unique_stems([record for found in records.values() for record in found])
+        for split, found in records.items():
+            for record in found:
+                tree = _xml_of(record, classes, folder)
+                tree.write(folder / "Annotations" / f"{names[id(record)]}.xml", encoding="utf-8", xml_declaration=True)
+            (folder / f"ImageSets/Main/{split}.txt").write_text("".join(f"{names[id(record)]}\n" for record in found), encoding="utf-8")
+            splits[split] = [{"annotations": "Annotations", "image_set": f"ImageSets/Main/{split}.txt"}]
+        return splits
+
+
+def _xml_of(record: dict, classes: list[str], folder: Path) -> ElementTree.ElementTree:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = os.path.relpath(record["file_name"], folder / "Annotations").replace(os.sep, "/")
+    size = ElementTree.SubElement(root, "size")
+    for key in ("width", "height"):
+        ElementTree.SubElement(size, key).text = str(record[key])
+    ElementTree.SubElement(size, "depth").text = "3"
+    for x in record["annotations"]:
+        node = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(node, "name").text = classes[x["category_id"]]
+        ElementTree.SubElement(node, "difficult").text = str(x["iscrowd"])
+        box = ElementTree.SubElement(node, "bndbox")
+        for side, value in zip(SIDES, x["bbox"], strict=True):
+            ElementTree.SubElement(box, side).text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return ElementTree.ElementTree(root)
+
+
+def _lists_of(listing: Listing, folder: str, files: list[str], *, only: bool) -> dict[str, str]:
+    """Lists of names that split a folder of XML files: in ImageSets/Main of the same data set; file -> split."""
+    parent = os.path.dirname(folder)
+    found = {}
+    for file in listing.with_suffix(".txt"):
+        path = PurePosixPath(file)
+        if "ImageSets" not in path.parts or path.stem.lower() not in LISTS:
             continue
-        for number, node in enumerate(tree.iter("object"), start=1):
-            _add_object(record, node, number, classes, origin, str(file), result.problems)
-        result.records.append(record)
-    return result
+        base = "/".join(path.parts[: path.parts.index("ImageSets")])
+        if (base == parent or (only and len(path.parts) > 1)) and path.parent.name in ("Main", "ImageSets"):
+            found[file] = LISTS[path.stem.lower()]
+    return found
 
 
-def _image_record(tree: ElementTree.Element, name: str, images_dir: Path) -> dict:
-    """The record of one picture.
-
-    Raises:
-        ValueError: it has no size, or its image is missing.
-    """
-    width, height = (tree.findtext(f"size/{key}") for key in ("width", "height"))
-    if not (width or "").strip().isdigit() or not (height or "").strip().isdigit() or int(width) == 0 or int(height) == 0:
-        raise ValueError(f"size must have a positive width and height, got {width} x {height}")
-    path = images_dir / (tree.findtext("filename") or f"{name}.jpg")
-    if not path.is_file():
-        by_name = sorted(images_dir.glob(f"{name}.*"))
-        if not by_name:
-            raise ValueError(f"image {path} does not exist")
-        path = by_name[0]
-    return {"file_name": str(path), "height": int(height), "width": int(width), "image_id": name, "annotations": []}
-
-
-def _add_object(
-    record: dict, node: ElementTree.Element, number: int, classes: list[str], origin: int, file: str, problems: list[Problem]
-) -> None:
-    """Append the object to the record of its picture, if its class and box can be used."""
-    name, image = (node.findtext("name") or "").strip(), record["image_id"]
-    if name not in classes:
-        problems.append(Problem(file, f"class {name!r} is not one of the card's: {', '.join(classes)}", image, number))
-        return
-    texts = [node.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        box = [float(text) for text in texts]
-    except (TypeError, ValueError):
-        problems.append(Problem(file, f"bndbox must have four numbers, got {texts}", image, number))
-        return
-    box = [box[0] - origin, box[1] - origin, box[2], box[3]]
-    usable, problem = checked_box(box, width=record["width"], height=record["height"], file=file, image=image, annotation=number)
-    if problem:
-        problems.append(problem)
-    if usable:
-        record["annotations"].append({
-            "bbox": usable, "bbox_mode": BoxMode.XYXY_ABS, "category_id": classes.index(name),
-            "iscrowd": int((node.findtext("difficult") or "0").strip() == "1"),
-        })
+def _names_in(file: Path, known: dict, reading: Reading) -> list[str]:
+    """Names of a list, each once: the whole line, or its first word where VOC writes a flag after it."""
+    text, _ = read_text(file)
+    names: dict[str, None] = {}
+    for line in text.splitlines():
+        line = line.strip()
+        if not line:
+            continue
+        whole = PurePosixPath(line.replace("\\", "/"))
+        forms = [line, whole.name, whole.stem if whole.suffix.lower() in (*SUFFIXES, ".xml") else whole.name]
+        words = line.rsplit(None, 1)
+        if len(words) == 2 and words[1] in ("-1", "0", "1"):
+            forms.append(words[0].strip())
+        name = next((form for form in forms if form in known), forms[-1])
+        if name in names:
+            reading.problem(Kind.MERGED, file, "is listed twice", shown(name), done="used once")
+        names[name] = None
+    return list(names)

@@ -1,11 +1,8 @@
 """YOLO's text files, sound and broken."""
 
 import pytest
-from conftest import SHARED_DATA
+from conftest import SHARED_DATA, read_source
 from PIL import Image
-
-from retina_plugin.data.formats.coco import read_coco
-from retina_plugin.data.formats.yolo import read_yolo
 
 
 @pytest.fixture()
@@ -17,7 +14,7 @@ def write(tmp_path):
     def write(text, **split):
         if text is not None:
             (tmp_path / "labels/train/a.txt").write_text(text)
-        return read_yolo(tmp_path, {"images": "images/train", **split}, ["cat", "dog"])
+        return read_source("yolo", tmp_path, {"images": "images/train", **split}, ["cat", "dog"])
 
     return write
 
@@ -62,11 +59,11 @@ def test_a_wrong_line_is_named(write, line, said):
 def test_a_broken_image_and_missing_folders(write, tmp_path):
     (tmp_path / "images/train/a.png").write_text("no image")
     result = write("0 0.5 0.5 0.1 0.1")
-    assert result.records == [] and "cannot be read as an image" in str(result.problems[0])
+    assert result.records == [] and "cannot be read" in str(result.problems[0])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write(None, images="nowhere")
     with pytest.raises(ValueError, match="no 'images'"):
-        read_yolo(tmp_path, {}, ["cat"])
+        read_source("yolo", tmp_path, {}, ["cat"])
 
 
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs coco_mini of the shared data")
@@ -77,8 +74,8 @@ def test_coco_mini_is_the_same_from_text_and_from_json():
     names = yaml.safe_load(next(root.rglob("*.yaml")).read_text())["names"]
     classes = [names[i] for i in range(80)]
     for part in ("train", "val"):
-        text = read_yolo(root, {"images": "images", "labels": f"original/labels/{part}2017", "only_labelled": True}, classes)
-        table = read_coco(root, {"images": "images", "annotations": f"instances_{part}.json"}, classes)
+        text = read_source("yolo", root, {"images": "images", "labels": f"original/labels/{part}2017", "only_labelled": True}, classes)
+        table = read_source("coco", root, {"images": "images", "annotations": f"instances_{part}.json"}, classes)
         assert text.problems == table.problems == []
         want = {r["file_name"]: [a for a in r["annotations"] if not a["iscrowd"]] for r in table.records}
         crowds = [a for r in table.records for a in r["annotations"] if a["iscrowd"]]

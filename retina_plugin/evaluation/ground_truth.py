@@ -1,0 +1,68 @@
+"""What a dataset is scored against: the records that training would see, with numbers of their own."""
+
+from dataclasses import dataclass
+
+from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
+
+from retina_plugin.data.catalog import result_of
+
+
+@dataclass
+class GroundTruth:
+    """Cleaned records as COCO's ``pycocotools`` takes them.
+
+    Attributes:
+        coco: images numbered from 1, categories label + 1, boxes x, y, width, height.
+        numbers: number of an image by its id and by its file.
+        original_ids: of the images, by number.
+        original_categories: ids of the classes in the annotations, by label; label + 1 where they are not known.
+        labelled: whether there are annotations at all; a test set may come without.
+        class_names: K names.
+    """
+
+    coco: dict
+    numbers: dict
+    original_ids: dict
+    original_categories: list[int]
+    labelled: bool
+    class_names: list[str]
+
+    @classmethod
+    def of(cls, dataset_name: str) -> "GroundTruth":
+        """Read a registered dataset, its problems left out as training leaves them out.
+
+        Raises:
+            KeyError: it is not registered.
+            ValueError: there is not one image in it; a label is none of its classes.
+        """
+        records = result_of(dataset_name).records
+        if not records:
+            raise ValueError(f"dataset {dataset_name} has not one image that can be evaluated")
+        metadata = MetadataCatalog.get(dataset_name)
+        labels = {x["category_id"] for record in records for x in record.get("annotations") or ()}
+        names = list(metadata.get("thing_classes") or [str(i) for i in range(max(labels, default=0) + 1)])
+        if wrong := sorted(label for label in labels if not 0 <= label < len(names)):
+            raise ValueError(f"dataset {dataset_name} has the label {wrong[0]}, but {len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): labels are 0..{len(names) - 1}")
+        images, annotations, numbers = [], [], {}
+        for number, record in enumerate(records, start=1):
+            numbers[record["file_name"]] = numbers[record["image_id"]] = number
+            images.append({"id": number, "file_name": record["file_name"], "height": record["height"], "width": record["width"]})
+            for x in record.get("annotations") or ():
+                box = [float(v) for v in BoxMode.convert(list(x["bbox"]), x["bbox_mode"], BoxMode.XYWH_ABS)]
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": number, "category_id": x["category_id"] + 1, "bbox": box,
+                    "area": float(x.get("area", box[2] * box[3])), "iscrowd": int(x.get("iscrowd", 0)),
+                })  # fmt: skip
+        known = {label: original for original, label in (metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
+        return cls(
+            coco={"info": {}, "images": images, "annotations": annotations, "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)]},
+            numbers=numbers, original_ids={numbers[record["image_id"]]: record["image_id"] for record in records},
+            original_categories=[known.get(label, label + 1) for label in range(len(names))],
+            labelled=any("annotations" in record for record in records), class_names=names,
+        )  # fmt: skip
+
+    def number_of(self, record: dict) -> int | None:
+        """The number of the image that a dict of a loader is about; None if it is none of the dataset's."""
+        number = self.numbers.get(record.get("image_id"))
+        return self.numbers.get(record.get("file_name")) if number is None else number

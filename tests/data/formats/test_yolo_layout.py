@@ -1,0 +1,91 @@
+"""How people lay out YOLO's files."""
+
+import pytest
+from PIL import Image
+
+from retina_plugin.data.files import Listing
+from retina_plugin.data.formats.yolo_layout import layout_of
+
+
+@pytest.fixture()
+def pets(tmp_path):
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (64, 48)).save(tmp_path / f"images/{split}/{split}{i}.png")
+            (tmp_path / f"labels/{split}/{split}{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    return tmp_path
+
+
+def layout(root, text=None):
+    if text is not None:
+        (root / "data.yaml").write_text(text)
+    return layout_of(Listing(root))
+
+
+PLACES = "train: images/train\nval: images/val\n"
+
+
+@pytest.mark.parametrize(
+    "names, classes, ids",
+    [
+        ("[cat, dog]", ["cat", "dog"], None),
+        ("{0: cat, 1: dog}", ["cat", "dog"], None),
+        ("{1: cat, 2: dog}", ["cat", "dog"], [1, 2]),
+        ("{'3': cat, '0': dog}", ["dog", "cat"], [0, 3]),
+        ("[yes, no, 007]", ["yes", "no", "007"], None),
+        ("\"['cat', 'dog']\"", ["cat", "dog"], None),
+    ],
+)
+def test_names_mean_what_the_file_says(pets, names, classes, ids):
+    found = layout(pets, f"{PLACES}names: {names}\n")
+    assert found.classes == classes and {split: sources[0].get("ids") for split, sources in found.splits.items()} == {"train": ids, "val": ids}
+
+
+@pytest.mark.parametrize("names, said", [("5", "list or a mapping"), ("[a, a]", "twice"), ("{x: a}", "whole numbers"), ("[[a]]", "texts"), ("[]", "texts"), ("{-1: a}", "whole numbers")])
+def test_names_that_are_none_are_refused(pets, names, said):
+    found = layout(pets, f"{PLACES}names: {names}\n")
+    assert found.splits == {} and said in found.refused[0].reason and found.refused[0].file == "data.yaml"
+
+
+@pytest.mark.parametrize(
+    "text, splits",
+    [
+        ("train: [images/train]\nval: images/val\nnames: [cat]", {"train", "val"}),
+        ("path: ../datasets/pets\ntrain: images/train\nvalid: images/val\nnames: [cat]", {"train", "val"}),
+        ("train: D:\\x\\images\\train\\\nval: D:\\x\\images\\val\\\nnames: [cat]", {"train", "val"}),
+        ("train: images\nval: images\nnames: [cat]", {"all"}),
+        ("train: images/train\nval: images/val\ntest: # none\nnames: [cat]", {"train", "val"}),
+        ("train: images/train\nval: gone/val2\nnames: [cat]", {"train"}),
+    ],
+)
+def test_places(pets, text, splits):
+    found = layout(pets, text)
+    assert set(found.splits) == splits, found
+    assert bool(found.refused) == ("gone" in text)
+
+
+def test_no_place_is_replaced_by_another(pets):
+    found = layout(pets, "train: gone/train\nval: images/val\nnames: [cat]")
+    assert found.splits == {} and "gone/train" in found.refused[0].reason
+    found = layout(pets, "train: a/images\nval: b/images\nnames: [cat]")
+    assert found.splits == {} and "only one is there" in found.refused[0].reason
+
+
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_guessed(pets):
+    found = layout(pets, f"{PLACES}names: [cat\n")
+    assert found.splits == {} and "looks like YOLO's data.yaml" in found.refused[0].reason
+
+
+def test_without_a_file_the_folders_say(pets):
+    found = layout(pets)
+    assert {split: [s["images"] for s in sources] for split, sources in found.splits.items()} == {"train": ["images/train"], "val": ["images/val"]} and found.classes == ["0"]
+    (pets / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    assert layout(pets).classes == ["cat", "dog"]
+
+
+def test_text_that_is_no_label_is_no_dataset(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("This is a description of a picture, nothing more.\n")
+    assert layout(tmp_path).splits == {}

@@ -1,0 +1,52 @@
+"""What a split is after loading."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from retina_plugin.data.card import DatasetCard
+from retina_plugin.data.load import load_split
+from retina_plugin.data.problems import Kind
+
+
+@pytest.fixture()
+def card(tmp_path):
+    def make(*files, **more):
+        for i in range(4):
+            Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        for name, (ids, boxes) in dict(files).items():
+            images = [{"id": i, "file_name": f"{image}.png", "width": 64, "height": 48} for i, image in ids]
+            annotations = [{"id": 1, "image_id": i, "category_id": 1, "bbox": box} for i, box in boxes]
+            (tmp_path / name).write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}))
+        sources = [{"images": ".", "annotations": name} for name, _ in files]
+        return DatasetCard("pets", "coco", ["cat"], {"train": sources, **more}, str(tmp_path), "", "")
+
+    return make
+
+
+def test_sources_are_united_with_an_id_for_each_image(card):
+    result = load_split(card(("a.json", ([(1, 0), (2, 1)], [(1, [1, 1, 9, 9])])), ("b.json", ([(1, 2)], [(1, [2, 2, 9, 9])]))), "train")
+    assert sorted(record["image_id"] for record in result.records) == ["0.png", "1.png", "2.png"] and result.boxes_used == 2 == result.boxes
+
+
+def test_an_image_in_two_files_gets_the_boxes_of_both_once(card):
+    both = load_split(card(("a.json", ([(1, 0)], [(1, [1, 1, 9, 9])])), ("b.json", ([(5, 0)], [(5, [1, 1, 9, 9]), (5, [20, 20, 9, 9])]))), "train")
+    assert len(both.records) == 1 and both.boxes_used == 2 and both.boxes == 3
+    assert [(p.kind, p.boxes, p.images) for p in both.problems] == [(Kind.MERGED, 1, 1)]
+
+
+def test_parts_share_nothing_and_add_up(card, tmp_path):
+    whole = card(("a.json", ([(i, i) for i in range(4)], [(i, [1, 1, 9, 9]) for i in range(4)] + [(0, [0, 0, 0, 0])])))
+    parts = DatasetCard("pets", "coco", ["cat"], {s: {"images": ".", "annotations": "a.json", "part": p} for s, p in (("train", [0.0, 0.5]), ("val", [0.5, 1.0]))}, str(tmp_path), "", "")
+    results = [load_split(parts, split) for split in ("train", "val")]
+    assert sum(r.boxes for r in results) == load_split(whole, "train").boxes == 5 and sum(len(r.records) for r in results) == 4
+    assert all(r.boxes == r.boxes_used + sum(p.boxes for p in r.problems) for r in results)
+
+
+def test_a_file_that_changed_is_looked_at_again(card, tmp_path):
+    pets = card(("a.json", ([(1, 0)], [(1, [1, 1, 9, 9])])))
+    assert load_split(pets, "train").problems == []
+    Image.new("RGB", (30, 70)).save(tmp_path / "0.png")
+    assert [p.kind for p in load_split(pets, "train").problems] == [Kind.SIZE]
+    assert load_split(pets, "train", look=False).problems == []
