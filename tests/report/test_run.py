@@ -27,7 +27,7 @@ def run_folder(small_digits, tmp_path):
 
 def test_training_writes_it_and_it_has_every_part(run_folder):
     text = (run_folder / "report.html").read_text()
-    for part in ("iteration 6 of 6", "<h2>Result</h2>", "<h2>How it went</h2>", "<h2>Precision and recall", "the worst first", "<h2>Speed and memory</h2>", "MODEL.BOTTOM_UP.NAME"):
+    for part in ("iteration 6 of 6", "<h2>Result</h2>", "<h2>Training curves</h2>", "<h2>Precision and recall", "the worst first", "<h2>Speed and memory</h2>", "MODEL.BOTTOM_UP.NAME"):
         assert part in text, part
     lines = [json.loads(line) for line in (run_folder / "metrics.json").read_text().splitlines()]
     assert sum("validation/total_loss" in line for line in lines) >= 1 and any("bbox/AP" in line for line in lines)
@@ -39,7 +39,7 @@ def test_the_same_from_the_folder_alone_and_with_files_missing(run_folder):
     with open(run_folder / "metrics.json", "a") as stream:
         stream.write('{"iteration": 99, "total_lo')  # killed here
     text = write_run_report(run_folder).read_text()
-    assert "How it went" in text and "<h2>Result</h2>" not in text
+    assert "Training curves" in text and "<h2>Result</h2>" not in text
 
 
 def test_what_differs_is_what_the_config_says():
