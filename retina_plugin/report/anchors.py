@@ -4,14 +4,14 @@ import numpy as np
 
 from retina_plugin.data.mapper import read_image
 from retina_plugin.evaluation.coverage import GroundTruth
-from retina_plugin.report.drawing import captioned, draw_boxes, fitting_scale, legend, sheet
+from retina_plugin.report.drawing import captioned, draw_boxes, fitting_scale, flow, legend
 
 MATCHED, MISSED = 0, 1
 COLOURS = np.array([[136, 153, 0], [17, 51, 204]], dtype=np.uint8)
 """Green for an anchor at IoU >= 0.5, red for none (BGR); a green and a red that colour-blind people tell apart."""
 
-MOST_WIDTH = 2600
-"""Pixels of a sheet: where boxes are small pictures are large, and fewer stand in a row."""
+IN_A_ROW = 3
+"""Pictures of the ordinary width; where boxes are small pictures are larger, and fewer stand in a row."""
 
 
 def worst_sheet(records: list[dict], truth: GroundTruth, best: np.ndarray, *, count: int = 6, width: int = 420) -> np.ndarray:
@@ -39,7 +39,6 @@ def worst_sheet(records: list[dict], truth: GroundTruth, best: np.ndarray, *, co
         scale = fitting_scale(image.shape[:2], boxes, width=width)
         picture = draw_boxes(image, boxes, [f"{v:.2f}" for v in best[mine]], kinds, scale=scale, colours=COLOURS)
         drawn.append(captioned(picture, f"{missed[i]} of {mine.sum()} boxes without an anchor"))
-    columns = max(1, min(3, len(drawn), MOST_WIDTH // max(picture.shape[1] for picture in drawn)))
-    pictures = sheet(drawn, columns=columns)
+    pictures = flow(drawn, width=IN_A_ROW * (width + 6))
     explained = legend([("an anchor at IoU >= 0.5", COLOURS[MATCHED]), ("none; the numbers are the best IoU", COLOURS[MISSED])], pictures.shape[1])
     return np.vstack([pictures, explained])

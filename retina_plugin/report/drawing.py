@@ -18,11 +18,13 @@ FONT, WHITE, GREY = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255), (60, 60, 60)
 TEXT_SIZES = (0.42, 0.34)
 """Of labels: the second where the first finds no place, and in pictures with more than ``MANY`` boxes."""
 
-MANY = 15
+MANY, CROWD = 15, 40
+"""Boxes of a picture: with more than ``CROWD`` the commonest classes have no labels, only their colour."""
+
 LEAST_SIDE = 3
 """Pixels of the picture that a box is drawn with at least, so that one of a pixel is seen."""
 
-READABLE_SIDE = 16
+READABLE_SIDE = 20
 """Pixels that the shorter side of the median box of a picture gets, where ``MOST_WIDTH`` allows it."""
 
 MOST_WIDTH = 1060
@@ -40,8 +42,8 @@ def fitting_scale(size: tuple[int, int], boxes: np.ndarray, *, width: int) -> fl
     Example:
         >>> fitting_scale((100, 100), np.array([[0, 0, 50, 50]]), width=200)
         2.0
-        >>> fitting_scale((100, 100), np.array([[0, 0, 4, 50]]), width=200)  # 4 px become 16
-        4.0
+        >>> fitting_scale((100, 100), np.array([[0, 0, 4, 50]]), width=200)  # 4 px become 20
+        5.0
         >>> fitting_scale((10000, 100), np.zeros((0, 4)), width=200)  # not 20000 px high
         0.106
     """
@@ -75,7 +77,7 @@ def draw_boxes(
     corners = _drawn_corners(np.asarray(boxes, dtype=float).reshape(-1, 4) * np.tile((width / image.shape[1], height / image.shape[0]), 2), width, height)
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     for i in np.argsort(-areas, kind="stable"):  # small ones last, over the large
-        _draw_box(canvas, corners[i], _colour(colours, classes[i]), many=len(corners) > MANY, dashed=classes[i] in dashed)
+        _draw_box(canvas, corners[i], _colour(colours, classes[i]), dashed=classes[i] in dashed)
     _draw_labels(canvas, corners, [one_line(label) for label in labels], list(classes), colours, areas)
     return canvas
 
@@ -90,10 +92,10 @@ def _drawn_corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.concatenate([low, high], axis=1).astype(int)
 
 
-def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int], *, many: bool, dashed: bool) -> None:
+def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int], *, dashed: bool) -> None:
     x1, y1, x2, y2 = (int(v) for v in corners)
     side = min(x2 - x1, y2 - y1)
-    thick = 1 if many or side < 24 else 2  # drawn inwards
+    thick = 1 if side < 24 else 2  # drawn inwards
     edges = [(slice(y1, y1 + thick), slice(x1, x2)), (slice(y2 - thick, y2), slice(x1, x2)), (slice(y1, y2), slice(x1, x1 + thick)), (slice(y1, y2), slice(x2 - thick, x2))]
     for rows, columns in edges:
         edge = canvas[rows, columns]
@@ -105,10 +107,12 @@ def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, i
 
 
 def _draw_labels(canvas: np.ndarray, corners: np.ndarray, labels: list[str], classes: list[int], colours: np.ndarray, areas: np.ndarray) -> None:
-    """The rarest classes and the largest boxes choose their places first."""
+    """The rarest classes and the largest boxes choose their places first; in a crowd the common classes have none."""
     height, width = canvas.shape[:2]
     counts = np.array([classes.count(k) for k in classes])
     waiting, taken = np.lexsort((-areas, counts)), np.zeros((0, 4))
+    if len(labels) > CROWD:
+        waiting = waiting[counts[waiting] <= CROWD // 4]
     for text_size in TEXT_SIZES if len(labels) <= MANY else TEXT_SIZES[1:]:
         pad = 3 if text_size == TEXT_SIZES[0] else 2
         texts = [cv2.getTextSize(label, FONT, text_size, 1)[0] for label in labels]
@@ -142,7 +146,7 @@ def legend(entries: Sequence[tuple[str, Sequence[int]]], width: int) -> np.ndarr
     """
     line, square, places, left, top = 22, 12, [], 6, 0
     for text, _ in entries:
-        needed = square + 18 + cv2.getTextSize(one_line(text), FONT, TEXT_SIZES[0], 1)[0][0]
+        needed = square + 18 + cv2.getTextSize(one_line(text, 60), FONT, TEXT_SIZES[0], 1)[0][0]
         if left > 6 and left + needed > width:
             left, top = 6, top + line
         places.append((left, top))
@@ -150,7 +154,7 @@ def legend(entries: Sequence[tuple[str, Sequence[int]]], width: int) -> np.ndarr
     strip = np.full((top + line, width, 3), 255, np.uint8)
     for (text, colour), (x, y) in zip(entries, places, strict=True):
         strip[y + 5 : y + 5 + square, x : x + square] = colour
-        cv2.putText(strip, one_line(text), (x + square + 5, y + 16), FONT, TEXT_SIZES[0], GREY, 1, cv2.LINE_AA)
+        cv2.putText(strip, one_line(text, 60), (x + square + 5, y + 16), FONT, TEXT_SIZES[0], GREY, 1, cv2.LINE_AA)
     return strip
 
 
@@ -169,11 +173,30 @@ def sheet(images: list[np.ndarray], *, columns: int, gap: int = 6) -> np.ndarray
         columns: in a row.
         gap: pixels of white between them.
     """
-    width, rows = max(image.shape[1] for image in images), []
-    for i in range(0, len(images), columns):
-        row = images[i : i + columns]
-        height = max(image.shape[0] for image in row)
-        cells = [cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, width - x.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for x in row]
-        cells += [np.full_like(cells[0], 255)] * (columns - len(row))
-        rows.append(np.hstack(cells))
-    return np.vstack(rows)
+    width = max(image.shape[1] for image in images)
+    cells = [cv2.copyMakeBorder(x, 0, 0, 0, width - x.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for x in images]
+    cells += [np.full((1, width, 3), 255, np.uint8)] * (-len(images) % columns)
+    return np.vstack([_row(cells[i : i + columns], gap) for i in range(0, len(cells), columns)])
+
+
+def flow(images: list[np.ndarray], *, width: int, gap: int = 6) -> np.ndarray:
+    """Images of different widths in rows that are as full as they get.
+
+    Args:
+        images: (H, W, 3) uint8 of any size; at least one.
+        width: pixels of a row; a wider image has a row for itself.
+        gap: pixels of white between them.
+    """
+    rows: list[list[np.ndarray]] = [[]]
+    for image in images:
+        if rows[-1] and sum(x.shape[1] + gap for x in rows[-1]) + image.shape[1] + gap > width:
+            rows.append([])
+        rows[-1].append(image)
+    drawn = [_row(row, gap) for row in rows]
+    widest = max(row.shape[1] for row in drawn)
+    return np.vstack([cv2.copyMakeBorder(row, 0, 0, 0, widest - row.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for row in drawn])
+
+
+def _row(images: list[np.ndarray], gap: int) -> np.ndarray:
+    height = max(image.shape[0] for image in images)
+    return np.hstack([cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, 0, cv2.BORDER_CONSTANT, value=WHITE) for x in images])

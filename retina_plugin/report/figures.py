@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.font_manager import fontManager
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind people (Okabe and Ito 2008, Color Universal Design)."""
 
 LINES = ("-", "--", ":", "-.")
 """The second way to tell curves apart."""
+
+FONTS = ["DejaVu Sans", *sorted({font.name for font in fontManager.ttflist if any(part in font.name for part in ("Sans CJK", "WenQuanYi", "YaHei", "Hiragino"))})]
+"""For names of classes: matplotlib's own, then what the machine has for Chinese, Japanese and Korean."""
 
 MOST_CHARACTERS = 32
 
@@ -43,10 +47,11 @@ def finish(axes: plt.Axes, *, title: str, x: str, y: str) -> None:
 
 
 def log_numbers(axis) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade of a logarithmic axis, so that one that spans less than a decade has some too."""
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
+    """Plain numbers on a logarithmic axis: at 1, 2 and 5 of each decade, or evenly spaced where it spans less than one."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12) if high >= 10 * low else MaxNLocator(5))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_beside(figure: plt.Figure, lines: Sequence, names: Sequence[str]) -> None:
@@ -55,6 +60,7 @@ def legend_beside(figure: plt.Figure, lines: Sequence, names: Sequence[str]) -> 
         box = figure.legend(lines, [str(i) for i in range(len(lines))], loc="outside right upper", fontsize=8, frameon=False)
         for text, name in zip(box.get_texts(), names, strict=True):
             text.set_text(plain(name))
+            text.set_fontfamily(FONTS)
 
 
 def say(axes: plt.Axes, text: str) -> None:

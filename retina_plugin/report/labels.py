@@ -5,14 +5,14 @@ import numpy as np
 SMALL_SIDE = 28
 """Pixels of the picture: no label may cover any of a box with a side below this, its own included."""
 
-MOST_COVERED = 0.12
-"""Share of a larger box that one label may cover."""
+MOST_COVERED, MOST_OF_ITS_OWN = 0.12, 0.2
+"""Shares of a larger box that the label of another box and its own may cover."""
 
 MOST_CHARACTERS = 26
 """Of a label; a longer one loses its middle."""
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a label as one short line; the end stays because a score stands there.
 
     Example:
@@ -22,7 +22,7 @@ def one_line(text: str) -> str:
         'aaaaaaaaaaaaaaaaa...a 0.93'
     """
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return plain if len(plain) <= MOST_CHARACTERS else f"{plain[: MOST_CHARACTERS - 9]}...{plain[-6:]}"
+    return plain if len(plain) <= most else f"{plain[: most - 9]}...{plain[-6:]}"
 
 
 def place_labels(
@@ -51,7 +51,9 @@ def place_labels(
             continue
         covered = _shared(rects, boxes)  # (candidates, D)
         shares = covered / areas
-        free = ~(covered[:, small] > 0).any(axis=1) & (shares.max(axis=1) <= MOST_COVERED)
+        limits = np.full(len(boxes), MOST_COVERED)
+        limits[i] = MOST_OF_ITS_OWN
+        free = ~(covered[:, small] > 0).any(axis=1) & (shares <= limits).all(axis=1)
         if labels:
             free &= ~(_shared(rects, np.array(labels)) > 0).any(axis=1)
         if free.any():

@@ -146,6 +146,8 @@ def _curves(page: Page, lines: list[dict]) -> None:
     finish(right, title="learning rate", x="iteration", y="learning rate")
     if not any(_series(lines, key)[0] for key in aps):
         say(middle, "no evaluation yet")
+    for axes in (left, middle, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     page.plot(figure, "A validation loss that rises while the training loss falls means overfitting.")
 
 
@@ -201,7 +203,7 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     judged.sort(key=lambda item: -item[-1].count)
     wrong = sum(item[-1].count > 0 for item in judged)
     page.heading("What it finds, the worst first")
-    page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. A label that would hide a small box is left out.")
+    page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out.")
     page.legend([("right", COLOURS[RIGHT]), ("wrong: the class, the place, or found twice", COLOURS[WRONG]), ("missed, with dashes", COLOURS[MISSED])])
     for record, boxes, classes, scores, errors in judged[: EXAMPLES - 2] + judged[max(EXAMPLES - 2, len(judged) - 2) :]:
         page.picture(_draw(record, boxes, classes, scores, errors, metadata.thing_classes), f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right")

@@ -9,7 +9,7 @@ import numpy as np
 from retina_plugin.data.mapper import read_image
 from retina_plugin.evaluation.coverage import ground_truth
 from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
-from retina_plugin.report.figures import finish, legend_beside, say, style
+from retina_plugin.report.figures import finish, legend_beside, plain, say, style
 from retina_plugin.report.page import Page
 
 IMAGES_SHOWN = 12
@@ -44,7 +44,7 @@ def statistics_page(name: str, classes: list[str], records: dict[str, list[dict]
     page.heading("Examples")
     shown = [(split, record) for split, found in records.items() for record in _spread_out(found, IMAGES_SHOWN // len(records) or 1)]
     page.legend(_entries(classes, (x["category_id"] for _, record in shown for x in record["annotations"])))
-    page.text("A label that would hide a small box is left out; the colour still says the class.")
+    page.text("Labels that would hide a small box, or repeat in a crowd, are left out; the colour still says the class.")
     for split, record in shown:
         page.picture(_drawn(record, classes), f"{split}: {record['image_id']}, {record['width']}x{record['height']}, {len(record['annotations'])} boxes")
     return page
@@ -73,7 +73,7 @@ def _distributions(truths: dict) -> plt.Figure:
     _shares(middle, aspects, _powers(aspects, 1 / 4, 4))
     most = max((int(count.max()) for count in counts.values()), default=0)
     _shares(right, counts, np.arange(0, most + 2, max(1, -(-(most + 1) // 40))) - 0.5)
-    finish(left, title="size", x="square root of width x height, px of the network input", y="boxes, %")
+    finish(left, title="size", x="√(width · height), px of the network input", y="boxes, %")
     finish(middle, title="shape", x="height / width", y="boxes, %")
     finish(right, title="boxes per image", x="boxes", y="images, %")
     for axes in (left, middle):
@@ -113,7 +113,7 @@ def _heat(truth, split: str) -> plt.Figure:
     figure, axes = plt.subplots(figsize=(3.9, 3.2), layout="constrained")
     picture = axes.imshow(heat / len(truth.sizes), cmap="cividis", vmin=0, extent=(0, 100, 100, 0))
     figure.colorbar(picture, ax=axes, shrink=0.9).ax.tick_params(labelsize=8)
-    finish(axes, title=f"{split}: boxes over a place, per image", x="% of the width", y="% of the height")
+    finish(axes, title=f"{plain(split)}: boxes over a place, per image", x="% of the width", y="% of the height")
     axes.grid(False)
     return figure
 
