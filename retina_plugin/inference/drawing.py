@@ -39,7 +39,7 @@ def draw_comparison(
     pictures = sheet([pair for pair, _ in drawn], columns=columns, gap=GAP)
     names = predictor.metadata.thing_classes
     entries = [(names[k], PALETTE[k % len(PALETTE)]) for k in shown]
-    return np.vstack([_title(f"left: ground truth; right: predictions, score over {min_score:g}", pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
+    return np.vstack([_title(f"pairs: ground truth left, predictions with a score over {min_score:g} right", pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
 
 
 def _title(text: str, width: int) -> np.ndarray:

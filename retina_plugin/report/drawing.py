@@ -24,6 +24,9 @@ MANY, CROWD = 15, 40
 LEAST_SIDE = 3
 """Pixels of the picture that a box is drawn with at least, so that one of a pixel is seen."""
 
+LINED_SIDE = 24
+"""Pixels from which on a box has a thicker line, and a thin white or black one around it: dark colours are seen on dark images too."""
+
 READABLE_SIDE = 20
 """Pixels that the shorter side of the median box of a picture gets, where ``MOST_WIDTH`` allows it."""
 
@@ -95,7 +98,9 @@ def _drawn_corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int], *, dashed: bool) -> None:
     x1, y1, x2, y2 = (int(v) for v in corners)
     side = min(x2 - x1, y2 - y1)
-    thick = 1 if side < 24 else 2  # drawn inwards
+    thick = 1 if side < LINED_SIDE else 2  # drawn inwards
+    if side >= LINED_SIDE:
+        cv2.rectangle(canvas, (x1 - 1, y1 - 1), (x2, y2), _text_colour(colour), 1)
     edges = [(slice(y1, y1 + thick), slice(x1, x2)), (slice(y2 - thick, y2), slice(x1, x2)), (slice(y1, y2), slice(x1, x1 + thick)), (slice(y1, y2), slice(x2 - thick, x2))]
     for rows, columns in edges:
         edge = canvas[rows, columns]

@@ -36,6 +36,15 @@ def test_small_boxes_are_whole_under_the_labels_of_the_others():
         assert (with_labels[y1:y2, x1:x2] == without[y1:y2, x1:x2]).all()
 
 
+@pytest.mark.parametrize("k", range(len(PALETTE)))
+def test_every_colour_is_seen_on_its_own_colour_and_on_black_and_white(k):
+    for background in (PALETTE[k], (0, 0, 0), (255, 255, 255)):
+        image = np.full((80, 80, 3), background, np.uint8)
+        row = draw_boxes(image, np.array([[10.0, 10, 60, 60]]), [""], [k])[30].astype(int)
+        luma = row @ [0.114, 0.587, 0.299]
+        assert np.ptp(luma[5:15]) > 60, "the line or the one around it"
+
+
 def test_a_small_box_is_drawn_over_a_large_one():
     boxes = np.array([[20.0, 20, 24, 24], [10, 22, 60, 60]])
     assert coloured(draw_boxes(np.zeros((80, 80, 3), np.uint8), boxes, ["", ""], [0, 1]), 0)[22:24, 20:24].any()
