@@ -20,6 +20,15 @@ WORTH = 0.005
 CHEAPER = 0.9
 """Anchors, compared to those advised so far, with which a layout that covers as much is advised instead."""
 
+ENOUGH, ENOUGH_OF_A_CLASS = 0.99, 0.9
+"""Shares of all boxes, and of those of the class that is covered least, from which on nothing is looked for."""
+
+LAG = 0.1
+"""Share by which a class is covered less than all boxes before it counts for more than its number."""
+
+FEW = 20
+"""Boxes below which a class says nothing about anchors."""
+
 LOOSER = 0.04
 """Mean best IoU that fewer anchors may cost: boxes far from their anchor are learnt worse."""
 
@@ -84,7 +93,7 @@ class AnchorLayout:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "AnchorLayout":
-        """Of a config.
+        """Build from a config.
 
         Raises:
             ValueError: it lists sizes of its own (MODEL.ANCHOR_GENERATOR.SIZES).
@@ -145,25 +154,52 @@ def fitted_ratios(truth: GroundTruth, count: int) -> tuple[float, ...]:
 
 
 class Coverage(NamedTuple):
-    """What a layout gives: share of the boxes with an anchor at IoU >= 0.5, and the mean over boxes of the best IoU."""
+    """What a layout gives.
+
+    Attributes:
+        layout: the layout.
+        matched: share of the boxes with an anchor at IoU >= 0.5.
+        mean: over boxes of the best IoU.
+        least: ``matched`` of the class with ``FEW`` boxes or more that is covered least; of all boxes if there is none.
+    """
 
     layout: AnchorLayout
     matched: float
     mean: float
+    least: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many boxes have an anchor that other layouts are not worth a look."""
+        return self.matched >= ENOUGH and self.least >= ENOUGH_OF_A_CLASS
+
+    @property
+    def lacks_a_class(self) -> bool:
+        """Whether a class is covered much less than the rest."""
+        return self.least < min(ENOUGH_OF_A_CLASS, self.matched - LAG)
 
 
 def search(truth: GroundTruth, now: AnchorLayout) -> list[Coverage]:
-    """Layouts that cover more, cheapest change first: other anchors on the same levels, then with P2, then on a larger input.
+    """Find layouts that cover more, cheapest change first: other anchors on the same levels, then with levels up to P7
+    where boxes are larger than all anchors, then with P2, then on a larger input.
 
-    Of each kind the one with the fewest anchors among those within ``WORTH`` of the best coverage and ``LOOSER`` of the best mean IoU.
+    Of each kind the one with the fewest anchors among those within ``WORTH`` of the best coverage and ``LOOSER`` of the best mean IoU;
+    where a class is covered too little, it counts for half of the coverage.
 
     Args:
         truth: of the training data.
         now: the layout to improve on.
+
+    Returns:
+        The best of each kind; nothing where ``now`` covers enough.
     """
+    covered = coverage(truth, now)
+    if not len(truth.boxes) or covered.enough:
+        return []
     ratios = {now.ratios, fitted_ratios(truth, 1), fitted_ratios(truth, 3)}
     with_p2 = tuple(range(2, now.levels[-1] + 1))
-    kinds = [[(now.levels, 1.0)], [(with_p2, 1.0)] if now.levels[0] > 2 else [], [(now.levels, factor) for factor in LOOKED_FOR_INPUTS[1:]]]
+    up_to_p7 = tuple(range(now.levels[0], 8))
+    kinds = [[(now.levels, 1.0)], [(up_to_p7, 1.0)] if now.levels[-1] < 7 and _too_large(truth, now) else [], [(with_p2, 1.0)] if now.levels[0] > 2 else [], [(now.levels, factor) for factor in LOOKED_FOR_INPUTS[1:]]]
     found = []
     for kind in kinds:
         tried = [
@@ -171,27 +207,71 @@ def search(truth: GroundTruth, now: AnchorLayout) -> list[Coverage]:
             for levels, factor in kind for scale in LOOKED_FOR_SCALES for octave in LOOKED_FOR_OCTAVES for ratio in sorted(ratios)
         ]  # fmt: skip
         if tried:
-            best = max(one.matched for one in tried)
-            good = [one for one in tried if one.matched >= best - WORTH]
+            reach = [(one.matched + one.least) / 2 if covered.lacks_a_class else one.matched for one in tried]
+            good = [one for one, share in zip(tried, reach, strict=True) if share >= max(reach) - WORTH]
             closest = max(one.mean for one in good)
             good = [one for one in good if one.mean >= closest - LOOSER]
             found.append(min(good, key=lambda one: (round(one.layout.locations, 6), -one.mean)))
     return found
 
 
+def _too_large(truth: GroundTruth, layout: AnchorLayout) -> bool:
+    """Whether boxes of more than twice the area of the largest anchor, whose IoU is below 0.5, are ``WORTH`` a level."""
+    largest = layout.shapes()[:, 1:].prod(axis=1).max()
+    return bool(((truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(axis=1) > 2 * largest).mean() > WORTH)
+
+
 def coverage(truth: GroundTruth, layout: AnchorLayout) -> Coverage:
-    """Of one layout; (0, 0) without boxes."""
+    """Compute the coverage of one layout; all 0 if there are no boxes."""
     best = layout.best_overlaps(truth)
-    return Coverage(layout, float((best >= 0.5).mean()) if len(best) else 0.0, float(best.mean()) if len(best) else 0.0)
+    if not len(best):
+        return Coverage(layout, 0.0, 0.0, 0.0)
+    matched = best >= 0.5
+    classes = [matched[truth.classes == k] for k in np.unique(truth.classes)]
+    least = min((float(of.mean()) for of in classes if len(of) >= FEW), default=float(matched.mean()))
+    return Coverage(layout, float(matched.mean()), float(best.mean()), least)
 
 
 def advised(now: Coverage, found: list[Coverage]) -> Coverage:
-    """The one to take: the first that covers ``WORTH`` more than all before it, or as much with ``CHEAPER`` as many anchors; ``now`` if none does."""
+    """Return the layout to take: ``now`` if it covers enough or none is better, else the first that covers enough, else the best.
+
+    Better is to cover ``WORTH`` more boxes than all before, or of the least covered class ten times that and no fewer in all, or
+    as much with ``CHEAPER`` as many anchors where no class lacks any.
+    """
     chosen = now
     for one in found:
-        if one.matched > chosen.matched + WORTH or (one.matched >= chosen.matched and one.layout.locations < CHEAPER * chosen.layout.locations):
+        if chosen.enough:
+            break
+        more = one.matched > chosen.matched + WORTH
+        helps_a_class = chosen.lacks_a_class and one.least > chosen.least + 10 * WORTH and one.matched >= chosen.matched - WORTH
+        as_good = one.matched >= chosen.matched and one.mean >= chosen.mean - LOOSER and not chosen.lacks_a_class
+        if more or helps_a_class or (as_good and one.layout.locations < CHEAPER * chosen.layout.locations):
             chosen = one
     return chosen
+
+
+def advice(now: Coverage, found: list[Coverage], *, shortest: int, longest: int) -> str:
+    """Say in words which layout to take, with its config keys, or why none.
+
+    Args:
+        now: what the config gives.
+        found: of :func:`search`.
+        shortest, longest: sides of the network input now.
+    """
+    of_a_class = f" ({100 * now.least:.1f} % of the class covered least)" if now.least < now.matched - WORTH else ""
+    covered = f"{100 * now.matched:.1f} % of the boxes{of_a_class} have an anchor at IoU >= 0.5"
+    if now.enough:
+        return f"{covered}: there is nothing to change."
+    chosen = advised(now, found)
+    if chosen is now:
+        return f"{covered}, and nothing that was tried covers enough more to be worth it."
+    if of_a_class:
+        of_a_class = f" ({100 * chosen.least:.1f} % instead of {100 * now.least:.1f} % of the class covered least)"
+    cost = chosen.layout.locations / now.layout.locations
+    text = f"To cover {100 * chosen.matched:.1f} % instead of {100 * now.matched:.1f} %{of_a_class}, with {cost:.2f} times the anchors:"
+    if chosen.matched < 0.5:
+        text = f"Most boxes stay without an anchor whatever is tried; only larger images, or parts of the images, would change that. {text}"
+    return f"{text}\n\n{fragment(chosen.layout, shortest=shortest, longest=longest)}"
 
 
 SIZES = {"below 16²": (0, 16**2), "16²-32²": (16**2, 32**2), "32²-96²": (32**2, 96**2), "above 96²": (96**2, np.inf)}

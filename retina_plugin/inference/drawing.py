@@ -7,23 +7,23 @@ from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
-from retina_plugin.report.drawing import draw_boxes
+from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
 
 GAP, TITLE_HEIGHT = 6, 30
-"""Pixels between pictures, and of the line above them."""
+"""Pixels between pictures, and of the title's line."""
 
 
 def draw_comparison(
     predictor: DefaultPredictor, records: list[dict], *, min_score: float = 0.5, columns: int = 2, width: int = 384
 ) -> np.ndarray:
-    """Ground truth beside the predictions of each image, on one sheet.
+    """Draw ground truth beside the predictions of each image, on one sheet with a legend.
 
     Args:
         predictor: called with each image; its metadata names the classes.
         records: Detectron2's dataset dicts with XYXY_ABS boxes.
         min_score: least score that is drawn.
-        columns: pairs beside one another.
-        width: of each picture, pixels.
+        columns: pairs side by side, at most.
+        width: of each picture, pixels; more where boxes are small.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -33,34 +33,36 @@ def draw_comparison(
     """
     if not records:
         raise ValueError("there are no images to draw")
-    pairs = [_draw_pair(predictor, predictor.metadata, record, min_score, width) for record in records]
-    tallest = max(pair.shape[0] for pair in pairs)
-    pairs = [cv2.copyMakeBorder(p, 0, tallest - p.shape[0] + GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255)) for p in pairs]
-    pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns)
-    rows = [np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)]
-    title = np.full((TITLE_HEIGHT, rows[0].shape[1], 3), 255, np.uint8)
-    for column in range(columns):
-        for side, text in enumerate(("ground truth", f"predictions, score over {min_score:g}")):
-            left = column * pairs[0].shape[1] + GAP + side * (width + GAP)
-            cv2.putText(title, text, (left, 21), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (60, 60, 60), 1, cv2.LINE_AA)
-    return np.vstack([title, *rows])
+    drawn = [_draw_pair(predictor, predictor.metadata, record, min_score, width) for record in records]
+    shown = sorted(set().union(*(classes for _, classes in drawn)))
+    columns = max(1, min(columns, len(drawn)))
+    pictures = sheet([pair for pair, _ in drawn], columns=columns, gap=GAP)
+    names = predictor.metadata.thing_classes
+    entries = [(names[k], PALETTE[k % len(PALETTE)]) for k in shown]
+    return np.vstack([_title(f"pairs: ground truth left, predictions with a score over {min_score:g} right", pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
 
 
-def _draw_pair(predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int) -> np.ndarray:
-    """Ground truth left, predictions right."""
+def _title(text: str, width: int) -> np.ndarray:
+    """A white strip with a line of text, smaller where the strip is narrow."""
+    strip, size = np.full((TITLE_HEIGHT, width, 3), 255, np.uint8), 0.55
+    size *= min(1.0, (width - 2 * GAP) / cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+    cv2.putText(strip, text, (GAP, 21), cv2.FONT_HERSHEY_SIMPLEX, size, (60, 60, 60), 1, cv2.LINE_AA)
+    return strip
+
+
+def _draw_pair(predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int) -> tuple[np.ndarray, set[int]]:
+    """Ground truth left, predictions right, at the same scale; and the classes that are shown."""
     image = cv2.imread(record["file_name"])
     if image is None:
         raise ValueError(f"{record['file_name']} cannot be read as an image")
-    names, scale = metadata.thing_classes, width / image.shape[1]
+    names = metadata.thing_classes
     truth = [a for a in record["annotations"] if not a.get("iscrowd")]
-    left = draw_boxes(
-        image, np.array([a["bbox"] for a in truth]).reshape(-1, 4), [names[a["category_id"]] for a in truth],
-        [a["category_id"] for a in truth], scale=scale,
-    )
+    boxes, classes = np.array([a["bbox"] for a in truth], dtype=float).reshape(-1, 4), [a["category_id"] for a in truth]
+    scale = fitting_scale(image.shape[:2], boxes, width=width)
+    left = draw_boxes(image, boxes, [names[k] for k in classes], classes, scale=scale)
     found: Instances = predictor(image)["instances"].to("cpu")
     found = found[found.scores >= min_score]
-    right = draw_boxes(
-        image, found.pred_boxes.tensor.numpy(), [f"{names[k]} {s:.2f}" for k, s in zip(found.pred_classes.tolist(), found.scores.tolist())],
-        found.pred_classes.tolist(), scale=scale,
-    )
-    return np.hstack([left, np.full((left.shape[0], GAP, 3), 255, np.uint8), right])
+    kinds = found.pred_classes.tolist()
+    labels = [f"{names[k]} {score:.2f}" for k, score in zip(kinds, found.scores.tolist(), strict=True)]
+    right = draw_boxes(image, found.pred_boxes.tensor.numpy(), labels, kinds, scale=scale)
+    return np.hstack([left, np.full((left.shape[0], GAP, 3), 255, np.uint8), right]), {*classes, *kinds}

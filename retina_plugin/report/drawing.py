@@ -1,17 +1,67 @@
 """Boxes on images."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-PALETTE = np.array(
-    [[75, 25, 230], [75, 180, 60], [200, 130, 0], [49, 130, 245], [180, 30, 145], [170, 160, 30],
-     [230, 50, 240], [40, 110, 170], [128, 60, 40], [0, 128, 128]], dtype=np.uint8
-)
-"""Colours of the classes (BGR), repeated for more than ten."""
+from retina_plugin.report.labels import one_line, place_labels
+
+_SAFE = [[0, 94, 213], [178, 114, 0], [115, 158, 0], [0, 159, 230], [233, 180, 86], [167, 121, 204], [66, 228, 240]]
+PALETTE = np.array(_SAFE + [[int(0.6 * c) for c in colour] for colour in _SAFE], dtype=np.uint8)
+"""Colours of the classes (BGR), repeated for more than 14.
+
+The seven that colour-blind people tell apart (Okabe and Ito 2008, Color Universal Design), then the same, darker.
+"""
+
+FONT, WHITE, GREY = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255), (60, 60, 60)
+TEXT_SIZES = (0.42, 0.34)
+"""Of labels: the second where the first finds no place, and in pictures with more than ``MANY`` boxes."""
+
+MANY, CROWD = 15, 40
+"""Boxes of a picture: with more than ``CROWD`` the commonest classes have no labels, only their colour."""
+
+LEAST_SIDE = 3
+"""Pixels of the picture that a box is drawn with at least, so that one of a pixel is seen."""
+
+LINED_SIDE = 24
+"""Pixels from which on a box has a thicker line, and a thin white or black one around it: dark colours are seen on dark images too."""
+
+READABLE_SIDE = 20
+"""Pixels that the shorter side of the median box of a picture gets, where ``MOST_WIDTH`` allows it."""
+
+MOST_WIDTH = 1060
+"""Pixels of a picture's longer side that ``fitting_scale`` chooses at most; as wide as a page."""
 
 
-def draw_boxes(image: np.ndarray, boxes: np.ndarray, labels: list[str], classes: list[int], *, scale: float = 1.0, colours: np.ndarray = PALETTE) -> np.ndarray:
-    """Draw labelled boxes on an enlarged copy of an image.
+def fitting_scale(size: tuple[int, int], boxes: np.ndarray, *, width: int) -> float:
+    """Scale at which an image with its boxes is shown: ``width`` wide, larger where boxes are small, smaller where it is very high.
+
+    Args:
+        size: (height, width) of the image.
+        boxes: (D, 4) XYXY pixels of the image.
+        width: pixels of an ordinary picture.
+
+    Example:
+        >>> fitting_scale((100, 100), np.array([[0, 0, 50, 50]]), width=200)
+        2.0
+        >>> fitting_scale((100, 100), np.array([[0, 0, 4, 50]]), width=200)  # 4 px become 20
+        5.0
+        >>> fitting_scale((10000, 100), np.zeros((0, 4)), width=200)  # not 20000 px high
+        0.106
+    """
+    scale, most = width / size[1], max(MOST_WIDTH, width) / max(size)
+    if len(boxes):
+        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0).min(axis=1)
+        scale = max(scale, READABLE_SIDE / float(np.median(sides)))
+    return min(scale, most)
+
+
+def draw_boxes(
+    image: np.ndarray, boxes: np.ndarray, labels: Sequence[str], classes: Sequence[int], *,
+    scale: float = 1.0, colours: np.ndarray = PALETTE, dashed: Sequence[int] = (),
+) -> np.ndarray:  # fmt: skip
+    """Draw labelled boxes on an enlarged copy of an image; a label that would hide a small box is left out.
 
     Args:
         image: (H, W, 3) uint8, BGR.
@@ -20,34 +70,138 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, labels: list[str], classes:
         classes: D indices into the colours, counted round.
         scale: of the result to the image.
         colours: (n, 3) uint8, BGR.
+        dashed: the classes that are drawn with dashes.
 
     Returns:
-        (H·scale, W·scale, 3) uint8, BGR.
+        (H·scale, W·scale, 3) uint8, BGR, no side below a pixel.
     """
-    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    height, width = canvas.shape[:2]
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-    for box, label, k in zip(boxes, labels, classes, strict=True):
-        colour = tuple(int(c) for c in colours[k % len(colours)])
-        x1, y1, x2, y2 = (int(round(v)) for v in np.asarray(box, dtype=float) * scale)
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
-        (w, h), _ = cv2.getTextSize(label, font, size, 1)
-        left = min(max(x1 - 1, 0), max(width - w - 6, 0))
-        top = y1 - h - 7 if y1 >= h + 7 else min(y1 + 1, height - h - 7)  # above the box, else inside it
-        cv2.rectangle(canvas, (left, top), (left + w + 6, top + h + 7), colour, -1)
-        cv2.putText(canvas, label, (left + 3, top + h + 3), font, size, (255, 255, 255), 1, cv2.LINE_AA)
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    corners = _drawn_corners(np.asarray(boxes, dtype=float).reshape(-1, 4) * np.tile((width / image.shape[1], height / image.shape[0]), 2), width, height)
+    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+    for i in np.argsort(-areas, kind="stable"):  # small ones last, over the large
+        _draw_box(canvas, corners[i], _colour(colours, classes[i]), dashed=classes[i] in dashed)
+    _draw_labels(canvas, corners, [one_line(label) for label in labels], list(classes), colours, areas)
     return canvas
 
 
+def _drawn_corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(D, 4) first and past-the-last pixel of each box, inside the picture, no side below ``LEAST_SIDE`` where it fits."""
+    ends = np.array([width, height])
+    low, high = np.round(boxes[:, :2]), np.round(boxes[:, 2:])
+    grow = np.maximum(LEAST_SIDE - (high - low), 0)
+    low = np.clip(low - grow // 2, 0, np.maximum(ends - LEAST_SIDE, 0))
+    high = np.minimum(np.maximum(np.clip(high, 0, ends), low + LEAST_SIDE), ends)
+    return np.concatenate([low, high], axis=1).astype(int)
+
+
+def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int], *, dashed: bool) -> None:
+    x1, y1, x2, y2 = (int(v) for v in corners)
+    side = min(x2 - x1, y2 - y1)
+    thick = 1 if side < LINED_SIDE else 2  # drawn inwards
+    if side >= LINED_SIDE:
+        cv2.rectangle(canvas, (x1 - 1, y1 - 1), (x2, y2), _text_colour(colour), 1)
+    edges = [(slice(y1, y1 + thick), slice(x1, x2)), (slice(y2 - thick, y2), slice(x1, x2)), (slice(y1, y2), slice(x1, x1 + thick)), (slice(y1, y2), slice(x2 - thick, x2))]
+    for rows, columns in edges:
+        edge = canvas[rows, columns]
+        if dashed and side >= 12:
+            along = np.arange(max(edge.shape[:2])) % 8 < 5
+            edge[(slice(None), along) if edge.shape[1] > edge.shape[0] else along] = colour
+        else:
+            edge[:] = colour
+
+
+def _draw_labels(canvas: np.ndarray, corners: np.ndarray, labels: list[str], classes: list[int], colours: np.ndarray, areas: np.ndarray) -> None:
+    """The rarest classes and the largest boxes choose their places first; in a crowd the common classes have none."""
+    height, width = canvas.shape[:2]
+    counts = np.array([classes.count(k) for k in classes])
+    waiting, taken = np.lexsort((-areas, counts)), np.zeros((0, 4))
+    if len(labels) > CROWD:
+        waiting = waiting[counts[waiting] <= CROWD // 4]
+    for text_size in TEXT_SIZES if len(labels) <= MANY else TEXT_SIZES[1:]:
+        pad = 3 if text_size == TEXT_SIZES[0] else 2
+        texts = [cv2.getTextSize(label, FONT, text_size, 1)[0] for label in labels]
+        sizes = np.array([(w + 2 * pad, h + 2 * pad) for w, h in texts]).reshape(-1, 2)
+        places = place_labels(corners, sizes, width=width, height=height, order=waiting, taken=taken)
+        for i in waiting:
+            if labels[i] and places[i]:
+                (left, top), (w, h), colour = places[i], sizes[i].tolist(), _colour(colours, classes[i])
+                canvas[top : top + h, left : left + w] = colour
+                cv2.putText(canvas, labels[i], (left + pad, top + h - pad), FONT, text_size, _text_colour(colour), 1, cv2.LINE_AA)
+                taken = np.vstack([taken, [left, top, left + w, top + h]])
+        waiting = np.array([i for i in waiting if not places[i]], dtype=int)
+
+
+def _colour(colours: np.ndarray, k: int) -> tuple[int, int, int]:
+    return tuple(int(c) for c in colours[k % len(colours)])
+
+
+def _text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
+    """White on dark, black on light (luma of BT.601)."""
+    b, g, r = background
+    return WHITE if 0.114 * b + 0.587 * g + 0.299 * r < 150 else (0, 0, 0)
+
+
+def legend(entries: Sequence[tuple[str, Sequence[int]]], width: int) -> np.ndarray:
+    """A white strip with a coloured square and a text for each entry, in as many lines as they need.
+
+    Args:
+        entries: texts and colours (BGR).
+        width: pixels of the strip.
+    """
+    line, square, places, left, top = 22, 12, [], 6, 0
+    for text, _ in entries:
+        needed = square + 18 + cv2.getTextSize(one_line(text, 60), FONT, TEXT_SIZES[0], 1)[0][0]
+        if left > 6 and left + needed > width:
+            left, top = 6, top + line
+        places.append((left, top))
+        left += needed
+    strip = np.full((top + line, width, 3), 255, np.uint8)
+    for (text, colour), (x, y) in zip(entries, places, strict=True):
+        strip[y + 5 : y + 5 + square, x : x + square] = colour
+        cv2.putText(strip, one_line(text, 60), (x + square + 5, y + 16), FONT, TEXT_SIZES[0], GREY, 1, cv2.LINE_AA)
+    return strip
+
+
+def captioned(image: np.ndarray, text: str) -> np.ndarray:
+    """An image with a line of text below it."""
+    strip = np.full((20, image.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, text, (1, 14), FONT, TEXT_SIZES[0], GREY, 1, cv2.LINE_AA)
+    return np.vstack([image, strip])
+
+
 def sheet(images: list[np.ndarray], *, columns: int, gap: int = 6) -> np.ndarray:
-    """Images in rows, each in a cell as large as the largest.
+    """Images in rows, each in a cell as wide as the widest and as high as the highest of its row.
 
     Args:
         images: (H, W, 3) uint8 of any size; at least one.
         columns: in a row.
         gap: pixels of white between them.
     """
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    cells = [cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, width - x.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)) for x in images]
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+    width = max(image.shape[1] for image in images)
+    cells = [cv2.copyMakeBorder(x, 0, 0, 0, width - x.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for x in images]
+    cells += [np.full((1, width, 3), 255, np.uint8)] * (-len(images) % columns)
+    return np.vstack([_row(cells[i : i + columns], gap) for i in range(0, len(cells), columns)])
+
+
+def flow(images: list[np.ndarray], *, width: int, gap: int = 6) -> np.ndarray:
+    """Images of different widths in rows that are as full as they get.
+
+    Args:
+        images: (H, W, 3) uint8 of any size; at least one.
+        width: pixels of a row; a wider image has a row for itself.
+        gap: pixels of white between them.
+    """
+    rows: list[list[np.ndarray]] = [[]]
+    for image in images:
+        if rows[-1] and sum(x.shape[1] + gap for x in rows[-1]) + image.shape[1] + gap > width:
+            rows.append([])
+        rows[-1].append(image)
+    drawn = [_row(row, gap) for row in rows]
+    widest = max(row.shape[1] for row in drawn)
+    return np.vstack([cv2.copyMakeBorder(row, 0, 0, 0, widest - row.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for row in drawn])
+
+
+def _row(images: list[np.ndarray], gap: int) -> np.ndarray:
+    height = max(image.shape[0] for image in images)
+    return np.hstack([cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, 0, cv2.BORDER_CONSTANT, value=WHITE) for x in images])

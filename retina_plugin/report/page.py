@@ -16,8 +16,11 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin: 
 p { margin: .4rem 0; max-width: 75ch } .note { color: #666 }
 table { border-collapse: collapse; margin: .5rem 0 } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th { background: #f5f5f5 } th:first-child, td:first-child { text-align: left }
+h1, h2, p, th, td { overflow-wrap: anywhere } th, td { max-width: 28rem; unicode-bidi: isolate }
 img { max-width: 100%; height: auto } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto }
-figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top } figcaption { color: #666; font-size: .85rem; max-width: 420px }
+figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top; max-width: 100% }
+figcaption { color: #666; font-size: .85rem; width: 0; min-width: max(100%, 11rem); overflow-wrap: anywhere }
+.legend span { display: inline-block; margin-right: 1rem } .legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .35rem; vertical-align: -.1rem; border: 1px solid #666 }
 """
 
 
@@ -40,6 +43,11 @@ class Page:
     def text(self, text: str) -> None:
         """A paragraph of plain text."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def legend(self, entries: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Coloured squares with texts; colours are BGR, as those of pictures."""
+        squares = "".join(f'<span><i style="background: rgb({int(r)}, {int(g)}, {int(b)})"></i>{html.escape(text)}</span>' for text, (b, g, r) in entries)
+        self._parts.append(f'<p class="legend">{squares}</p>')
 
     def code(self, text: str) -> None:
         """Text as it is, such as YAML."""
@@ -71,6 +79,6 @@ class Page:
         body = "\n".join(self._parts)
         text = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
         unfinished = f"{os.fspath(file)}.unfinished"
-        with open(unfinished, "w", encoding="utf-8") as stream:
+        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace") as stream:  # names of files need not be UTF-8
             stream.write(text)
         os.replace(unfinished, file)

@@ -19,7 +19,8 @@ from retina_plugin.data.mapper import read_image
 from retina_plugin.evaluation.errors import ImageErrors, image_errors
 from retina_plugin.evaluation.hotcoco import PRECISION_RECALL
 from retina_plugin.evaluation.table import METRICS
-from retina_plugin.report.drawing import draw_boxes
+from retina_plugin.report.drawing import draw_boxes, fitting_scale
+from retina_plugin.report.figures import finish, legend_beside, log_numbers, plain, say, style
 from retina_plugin.report.page import Page
 
 METHOD = Path(__file__).resolve().parents[2] / "configs/Base-RetinaNet.yaml"
@@ -28,8 +29,11 @@ PICTURE_WIDTH = 480
 SHOWN_SCORE = 0.5
 
 RIGHT, WRONG, MISSED = 0, 1, 2
-COLOURS = np.array([[60, 160, 40], [40, 40, 220], [0, 150, 250]], dtype=np.uint8)
-"""Green: right; red: wrong; orange: missed (BGR)."""
+COLOURS = np.array([[136, 153, 0], [17, 51, 204], [230, 150, 0]], dtype=np.uint8)
+"""Green: right; red: wrong; blue, with dashes: missed (BGR). Colour-blind people tell these apart."""
+
+MOST_CURVES = 8
+"""Classes with a precision-recall curve of their own; of more the best and the worst have one."""
 
 REPORT = "report.html"
 
@@ -63,7 +67,7 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     _cost(page, cfg, _load(folder / "summary.json"), lines)
     page.heading("What differs from the method")
     page.text("Config keys that differ from Base-RetinaNet.yaml, the paper's method with Detectron2's refinements:")
-    page.table(["key", "there", "here"], differences(settings))
+    page.table(["key", "method", "this run"], differences(settings))
     page.write(folder / REPORT)
     return folder / REPORT
 
@@ -94,7 +98,8 @@ def _json_lines(file: Path) -> list[dict]:
                 values = json.loads(line)
             except ValueError:  # killed while it wrote
                 continue
-            by_iteration[values.get("iteration", -1)].update(values)
+            if isinstance(values, dict):
+                by_iteration[values.get("iteration", -1)].update(values)
     return [by_iteration[i] for i in sorted(by_iteration)]
 
 
@@ -115,41 +120,70 @@ def _percent(value: float) -> str:
     return "no such box" if math.isnan(value) else f"{value:.1f}"
 
 
-def _curves(page: Page, lines: list[dict]) -> None:
-    def series(key: str) -> tuple[list, list]:
-        points = [(x["iteration"] + 1, x[key]) for x in lines if key in x and not math.isnan(x[key])]
-        return [i for i, _ in points], [v for _, v in points]
+def _series(lines: list[dict], key: str) -> tuple[list, list]:
+    """Iterations, and the finite values that a key has there."""
+    points = [(x["iteration"] + 1, x[key]) for x in lines if isinstance(x.get(key), (int, float)) and math.isfinite(x[key]) and "iteration" in x]
+    return [i for i, _ in points], [v for _, v in points]
 
-    if not series("total_loss")[0]:
+
+def _curves(page: Page, lines: list[dict]) -> None:
+    if not _series(lines, "total_loss")[0]:
         return
-    page.heading("How it went")
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.1), layout="constrained")
-    for key, label, style in (("total_loss", "training", "-"), ("loss_cls", "of it classes", ":"), ("loss_box_reg", "of it boxes", "--"), ("validation/total_loss", "validation", "o-")):
-        if series(key)[0]:
-            left.plot(*series(key), style, label=label, markersize=4, linewidth=1.2)
-    left.set_yscale("log")
-    for key in ("bbox/AP", "bbox/AP50"):
-        if series(key)[0]:
-            middle.plot(*series(key), "o-", label=key.removeprefix("bbox/"), markersize=4)
-    right.plot(*series("lr"), label="learning rate")
-    for axes, title in ((left, "loss"), (middle, "AP on the validation data"), (right, "learning rate")):
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("iteration", fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False)
-    page.plot(figure, "A validation loss that rises while the training loss falls: the images are being learnt by heart.")
+    page.heading("Training curves")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    losses = {"total_loss": "training", "loss_cls": "classification", "loss_box_reg": "boxes", "validation/total_loss": "validation"}
+    keys = dict.fromkeys(key for line in lines for key in line if key.endswith(("bbox/AP", "bbox/AP50")))
+    aps = {key: key.replace("bbox/", "").replace("/", ": ") for key in keys}  # several test sets: their names stand before
+    _plot(left, lines, losses)
+    if any(value > 0 for key in losses for value in _series(lines, key)[1]):
+        left.set_yscale("log")
+        log_numbers(left.yaxis)
+    _plot(middle, lines, aps)
+    _plot(right, lines, {"lr": "learning rate"})
+    right.set_ylim(bottom=0)
+    finish(left, title="loss", x="iteration", y="loss (logarithmic)")
+    finish(middle, title="AP on the validation data", x="iteration", y="AP, %")
+    finish(right, title="learning rate", x="iteration", y="learning rate")
+    if not any(_series(lines, key)[0] for key in aps):
+        say(middle, "no evaluation yet")
+    for axes in (left, middle, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    page.plot(figure, "A validation loss that rises while the training loss falls means overfitting.")
+
+
+def _plot(axes: plt.Axes, lines: list[dict], names: dict[str, str]) -> None:
+    """A curve of each key that has values, with a marker at each of few; the legend stands below the axes."""
+    for i, (key, name) in enumerate(names.items()):
+        at, values = _series(lines, key)
+        if at:
+            axes.plot(at, values, label=name, marker="o" if len(at) < 30 else None, markersize=3.5, linewidth=1.3, **style(i))
+    if len(names) > 1 and axes.lines:
+        box = axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+        for text in box.get_texts():
+            text.set_text(plain(text.get_text()))
 
 
 def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
-    recall = np.linspace(0, 1, 101)
-    for name, values in list(curves.items())[:20]:
-        values = np.array(values)
-        axes.plot(recall[values >= 0], values[values >= 0], label=name, linewidth=1.2)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, ncols=1 + len(curves) // 11)
+    """A curve per class; of many classes the best and the worst, the others in grey, and the mean of all."""
+    figure, axes = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
+    recall, known = np.linspace(0, 1, 101), {name: np.array(values) for name, values in curves.items() if max(values, default=-1) >= 0}
+    order = sorted(known, key=lambda name: -known[name].clip(min=0).mean())
+    named = order if len(order) <= MOST_CURVES else order[: MOST_CURVES // 2] + order[-(MOST_CURVES // 2) :]
+    handles, names = [], []
+    for name in order:
+        if name not in named:
+            axes.plot(recall, known[name].clip(min=0), color="0.8", linewidth=0.7, zorder=1)
+    for i, name in enumerate(named):
+        handles += axes.plot(recall, known[name].clip(min=0), linewidth=1.3, **style(i))
+        names.append(name)
+    if len(known) > 1:
+        handles += axes.plot(recall, np.mean([values.clip(min=0) for values in known.values()], axis=0), color="black", linewidth=2.4)
+        names.append(f"mean of {len(known)} classes")
+    finish(axes, title="precision over recall" + (f", best and worst of {len(order)} classes" if len(named) < len(order) else ""), x="recall", y="precision")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    if not known:
+        say(axes, "no class has a box")
+    legend_beside(figure, handles, names)
     return figure
 
 
@@ -169,7 +203,8 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     judged.sort(key=lambda item: -item[-1].count)
     wrong = sum(item[-1].count > 0 for item in judged)
     page.heading("What it finds, the worst first")
-    page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Green: right. Red: wrong, for the class, the place, or because it is there twice. Orange: missed.")
+    page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out.")
+    page.legend([("right", COLOURS[RIGHT]), ("wrong: the class, the place, or found twice", COLOURS[WRONG]), ("missed, with dashes", COLOURS[MISSED])])
     for record, boxes, classes, scores, errors in judged[: EXAMPLES - 2] + judged[max(EXAMPLES - 2, len(judged) - 2) :]:
         page.picture(_draw(record, boxes, classes, scores, errors, metadata.thing_classes), f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right")
 
@@ -191,7 +226,8 @@ def _draw(record: dict, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarr
     every = np.concatenate([boxes, np.array([x["bbox"] for x in missed], dtype=float).reshape(-1, 4)])
     labels = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)] + [names[x["category_id"]] for x in missed]
     kinds = [RIGHT if right else WRONG for right in errors.right] + [MISSED] * len(missed)
-    return draw_boxes(image, every, labels, kinds, scale=PICTURE_WIDTH / image.shape[1], colours=COLOURS)
+    scale = fitting_scale(image.shape[:2], every, width=PICTURE_WIDTH)
+    return draw_boxes(image, every, labels, kinds, scale=scale, colours=COLOURS, dashed=[MISSED])
 
 
 def _cost(page: Page, cfg: CfgNode, summary: dict, lines: list[dict]) -> None:
@@ -201,7 +237,7 @@ def _cost(page: Page, cfg: CfgNode, summary: dict, lines: list[dict]) -> None:
     page.heading("Speed and memory")
     seconds = float(np.median(times))
     waiting = float(np.median([x["data_time"] for x in lines if "data_time" in x] or [0.0]))
-    rows = [("seconds an iteration", f"{seconds:.3f}"), ("images a second", f"{cfg.SOLVER.IMS_PER_BATCH / seconds:.1f}"), ("of it waiting for data", f"{100 * waiting / seconds:.0f} %")]
+    rows = [("seconds per iteration", f"{seconds:.3f}"), ("images per second", f"{cfg.SOLVER.IMS_PER_BATCH / seconds:.1f}"), ("waiting for data", f"{100 * waiting / seconds:.0f} %")]
     if summary:
-        rows += [("parameters", f"{summary['parameters'] / 1e6:.2f} M, {summary['trained_parameters'] / 1e6:.2f} M of them trained"), ("most memory", f"{summary['peak_memory_mib']:,.0f} MiB"), ("machine", f"{summary['machine']}, {summary['precision']}")]
+        rows += [("parameters", f"{summary['parameters'] / 1e6:.2f} M, {summary['trained_parameters'] / 1e6:.2f} M of them trained"), ("peak memory", f"{summary['peak_memory_mib']:,.0f} MiB"), ("machine", f"{summary['machine']}, {summary['precision']}")]
     page.table(["", ""], rows)

@@ -9,7 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes, pairwise_iou
 
-from retina_plugin.evaluation.coverage import AnchorLayout, GroundTruth, advised, coverage, coverage_table, fragment, ground_truth, search
+from retina_plugin.evaluation.coverage import FEW, AnchorLayout, Coverage, GroundTruth, advice, advised, coverage, coverage_table, fragment, ground_truth, search
 
 
 def random_truth(count, size=(96, 128), seed=0, small=4, large=60):
@@ -56,10 +56,74 @@ def test_small_objects_are_covered_after_the_search_and_the_fragment_is_a_config
 
 
 def test_what_is_covered_is_left_as_it_is():
-    truth = random_truth(300, size=(512, 512), small=40, large=300)
+    truth = truth_with_sides((60, 200), (60, 200))
     now = coverage(truth, AnchorLayout((3, 4, 5, 6, 7), 4.0, 3, (0.5, 1.0, 2.0)))
-    best = advised(now, search(truth, now.layout))
-    assert best.matched >= now.matched - 1e-9 and best.layout.locations <= 2 * now.layout.locations
+    assert now.matched >= 0.99
+    assert search(truth, now.layout) == [] and advised(now, []) is now
+    assert advice(now, [], shortest=512, longest=512).endswith("there is nothing to change.")
+
+
+def truth_with_sides(width, height, count=200, size=(1024, 1024), seed=0):
+    """Boxes with sides between the given bounds, anywhere in one image."""
+    rng = np.random.default_rng(seed)
+    sides = np.stack([rng.uniform(*width, count), rng.uniform(*height, count)], axis=1)
+    corners = rng.uniform(0, 1, (count, 2)) * (np.array(size[::-1]) - sides)
+    return GroundTruth(np.concatenate([corners, corners + sides], axis=1), np.zeros(count, int), np.zeros(count, int), np.array([size], dtype=float))
+
+
+@pytest.mark.parametrize(("levels", "width", "height", "reached", "holds"), [
+    ((3, 4, 5, 6), (40, 200), (40, 200), 0.99, lambda now, one: one is now),
+    ((3, 4, 5, 6), (6, 12), (6, 12), 0.9, lambda now, one: one.layout.levels[0] == 2 or one.layout.input > 1),
+    ((3, 4, 5, 6), (500, 1000), (500, 1000), 0.99, lambda now, one: one.layout.levels[-1] == 7 and one.layout.levels[0] == 3),
+    ((3, 4, 5), (300, 500), (300, 500), 0.99, lambda now, one: one.layout.levels[-1] == 7),
+    ((3, 4, 5, 6), (20, 30), (150, 250), 0.99, lambda now, one: min(one.layout.ratios) > 5 and one.layout.levels == now.layout.levels),
+    ((3, 4, 5, 6), (150, 250), (20, 30), 0.99, lambda now, one: max(one.layout.ratios) < 1 / 5 and one.layout.levels == now.layout.levels),
+], ids=["fine already", "too small", "too large", "too large for P5", "tall", "wide"])  # fmt: skip
+def test_the_advice_suits_the_boxes(levels, width, height, reached, holds):
+    truth = truth_with_sides(width, height)
+    now = coverage(truth, AnchorLayout(levels, 3.0, 3, (0.5, 1.0, 2.0)))
+    found = search(truth, now.layout)
+    best = advised(now, found)
+    assert holds(now, best) and best.matched >= reached and coverage(truth, best.layout) == best
+    assert ("ANCHOR_GENERATOR" in advice(now, found, shortest=1024, longest=1024)) == (best is not now)
+
+
+def some(matched, *, mean=0.7, least=None, octaves=3):
+    return Coverage(AnchorLayout((3, 4, 5), 4.0, octaves, (1.0,)), matched, mean, matched if least is None else least)
+
+
+@pytest.mark.parametrize(("now", "found", "chosen"), [
+    (some(1.0), [some(1.0, octaves=2), some(1.0, mean=0.9)], None),  # nothing where all is covered, cheaper or not
+    (some(0.993), [some(0.999)], None),  # nor where as good as all is
+    (some(0.98), [some(0.984)], None),  # not worth it
+    (some(0.98), [some(0.995), some(1.0, octaves=4)], 0),  # enough: nothing dearer after it
+    (some(0.7), [some(0.9), some(0.8), some(0.95)], 2),
+    (some(0.7), [some(0.7, octaves=2)], 0),  # as much with fewer
+    (some(0.7), [some(0.7, octaves=2, mean=0.6)], None),  # but not farther from the boxes
+    (some(0.995, least=0.2), [some(0.994, least=0.95)], 0),  # a class without anchors
+    (some(0.995, least=0.2), [some(0.995, least=0.2, octaves=2)], None),  # is no reason for fewer anchors
+    (some(0.7), [], None),
+])  # fmt: skip
+def test_what_is_advised(now, found, chosen):
+    assert advised(now, found) is (now if chosen is None else found[chosen])
+
+
+def test_a_class_that_few_boxes_cover_is_seen_and_named():
+    large, small = truth_with_sides((60, 200), (60, 200), 2000), truth_with_sides((5, 7), (5, 7), FEW)
+    truth = GroundTruth(np.concatenate([large.boxes, small.boxes]), np.repeat([0, 1], [2000, FEW]), np.zeros(2000 + FEW, int), large.sizes)
+    now = coverage(truth, AnchorLayout((3, 4, 5, 6), 4.0, 3, (0.5, 1.0, 2.0)))
+    assert now.matched > 0.98 and now.least == 0.0 and not now.enough
+    assert "0.0 % of the class covered least" in advice(now, [], shortest=512, longest=512)
+    fewer = GroundTruth(truth.boxes[1:], np.repeat([1, 0], [FEW - 1, 2000]), truth.image[1:], truth.sizes)
+    assert coverage(fewer, now.layout).least > 0.9, "fewer boxes say nothing"
+
+
+def test_boxes_that_nothing_covers_are_called_so_and_no_boxes_stop_nothing():
+    truth = truth_with_sides((1, 3), (1, 3))
+    now = coverage(truth, AnchorLayout((3, 4, 5, 6), 3.0, 3, (0.5, 1.0, 2.0)))
+    assert advice(now, search(truth, now.layout), shortest=512, longest=512).startswith("Most boxes stay without an anchor")
+    none = GroundTruth(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)))
+    assert search(none, now.layout) == [] and coverage(none, now.layout).matched == 0
 
 
 def test_the_table_counts_by_hand():

@@ -30,6 +30,14 @@ def test_text_is_escaped_and_everything_is_inside(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_a_legend_has_squares_in_the_colours_and_names_as_text(tmp_path):
+    page = Page("a \udcff b")  # a name of a file that is not UTF-8
+    page.legend([("<b>", np.array([1, 2, 3], np.uint8)), ("c", (0, 0, 255))])
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "rgb(3, 2, 1)" in text and "&lt;b&gt;</span>" in text and "rgb(255, 0, 0)" in text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package")
 def test_a_browser_shows_it(tmp_path):
     make_page().write(tmp_path / "page.html")

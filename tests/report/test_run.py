@@ -10,7 +10,8 @@ from detectron2.utils.env import seed_all_rng
 from retina_plugin import load_config
 from retina_plugin.config import dump_config
 from retina_plugin.engine import RetinaTrainer
-from retina_plugin.report.run import differences, write_run_report
+from retina_plugin.report.page import Page
+from retina_plugin.report.run import _curves, _precision_recall, differences, write_run_report
 
 
 @pytest.fixture()
@@ -27,7 +28,7 @@ def run_folder(small_digits, tmp_path):
 
 def test_training_writes_it_and_it_has_every_part(run_folder):
     text = (run_folder / "report.html").read_text()
-    for part in ("iteration 6 of 6", "<h2>Result</h2>", "<h2>How it went</h2>", "<h2>Precision and recall", "the worst first", "<h2>Speed and memory</h2>", "MODEL.BOTTOM_UP.NAME"):
+    for part in ("iteration 6 of 6", "<h2>Result</h2>", "<h2>Training curves</h2>", "<h2>Precision and recall", "the worst first", "<h2>Speed and memory</h2>", "MODEL.BOTTOM_UP.NAME"):
         assert part in text, part
     lines = [json.loads(line) for line in (run_folder / "metrics.json").read_text().splitlines()]
     assert sum("validation/total_loss" in line for line in lines) >= 1 and any("bbox/AP" in line for line in lines)
@@ -37,9 +38,62 @@ def test_the_same_from_the_folder_alone_and_with_files_missing(run_folder):
     (run_folder / "coco_instances_results.json").unlink()
     (run_folder / "results.json").unlink()
     with open(run_folder / "metrics.json", "a") as stream:
-        stream.write('{"iteration": 99, "total_lo')  # killed here
+        stream.write('5\n{"iteration": 99, "total_lo')  # killed here
     text = write_run_report(run_folder).read_text()
-    assert "How it went" in text and "<h2>Result</h2>" not in text
+    assert "Training curves" in text and "<h2>Result</h2>" not in text
+
+
+class Figures(Page):
+    """Keeps figures instead of drawing them."""
+
+    def __init__(self):
+        super().__init__("")
+        self.figures = []
+
+    def plot(self, figure, caption=""):
+        figure.canvas.draw()
+        self.figures.append(figure)
+
+
+@pytest.mark.parametrize("lines", [
+    [{"iteration": 19, "total_loss": 0.5, "lr": 0.1}],
+    [{"iteration": i, "total_loss": 1 / (i + 1), "loss_cls": 0.0, "loss_box_reg": float("nan"), "lr": 0.0} for i in range(40)],
+    [{"iteration": i, "total_loss": 0.0, "lr": 0.1, "bbox/AP": float("nan")} for i in range(3)],
+    [{"iteration": 1, "total_loss": float("inf")}, {"iteration": 2, "total_loss": 2.0, "$a$/bbox/AP": 3.0, "_b/bbox/AP": 4.0}],
+])
+def test_every_curve_has_axes_with_names_and_numbers_and_is_seen(lines):
+    page = Figures()
+    _curves(page, lines)
+    for axes in page.figures[0].axes:
+        assert axes.get_title() and axes.get_xlabel() and axes.get_ylabel()
+        assert len([text for text in axes.get_yticklabels() if text.get_text()]) >= 2
+        assert all(line.get_marker() != "None" or len(line.get_xdata()) > 1 for line in axes.lines), "a point alone has a marker"
+        box = axes.get_legend()
+        assert box is None or not box.get_window_extent().overlaps(axes.get_window_extent())
+
+
+def test_without_an_evaluation_the_page_says_so():
+    page = Figures()
+    _curves(page, [{"iteration": 1, "total_loss": 1.0}])
+    assert [text.get_text() for text in page.figures[0].axes[1].texts] == ["no evaluation yet"]
+    page = Figures()
+    _curves(page, [])
+    assert page.figures == []
+
+
+@pytest.mark.parametrize(("count", "named"), [(1, 1), (8, 9), (80, 9)])
+def test_precision_recall_names_few_classes_the_best_and_the_worst(count, named):
+    curves = {f"_class ${k}$": [1 - k / 100] * 101 for k in range(count)} | {"none": [-1] * 101}
+    figure = _precision_recall(curves)
+    figure.canvas.draw()
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(texts) == named and texts[0] == r"_class \$0\$" and "none" not in texts
+    assert count == 1 or texts[-1] == f"mean of {count} classes"
+    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+def test_precision_recall_of_no_class_says_so():
+    assert _precision_recall({"a": [-1] * 101}).axes[0].texts[0].get_text() == "no class has a box"
 
 
 def test_what_differs_is_what_the_config_says():

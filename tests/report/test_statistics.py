@@ -1,8 +1,7 @@
 """The page about a dataset."""
 
-import itertools
-
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,8 @@ from conftest import CHROMIUM, screenshot
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 
-from retina_plugin.report.statistics import augmented_sheet, statistics_page
+from retina_plugin.evaluation.coverage import ground_truth
+from retina_plugin.report.statistics import _distributions, _heat, augmented_sheet, statistics_page
 
 
 def records_of(split):
@@ -50,7 +50,39 @@ def test_the_sheet_shows_ignored_regions_in_a_colour_of_their_own():
     instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor([[5.0, 20, 30, 50]])), torch.tensor([0])
     sample = {"image": torch.zeros(3, 60, 80, dtype=torch.uint8), "instances": instances, "ignore_boxes": torch.tensor([[40.0, 20, 70, 50]])}
     out = augmented_sheet([sample, sample, sample], ["cat"], image_format="RGB", columns=2)
-    assert out.shape == (2 * 66, 2 * 86, 3)
-    colours = [tuple(out[6 + 35, 6 + x]) for x in (5, 40)]
+    assert out.shape == (2 * 66 + 22, 2 * 86, 3), "and a line of legend"
+    colours = [tuple(int(v) for v in out[6 + 48, 6 + x]) for x in (5, 40)]
     assert colours[0] != colours[1] and all(np.ptp(c) > 20 for c in colours)
-    assert len(list(itertools.chain(colours))) == 2
+
+
+def truth_of(boxes, size=(100, 100)):
+    annotations = [{"bbox": box, "category_id": 0} for box in boxes]
+    return ground_truth([{"height": size[0], "width": size[1], "annotations": annotations}], shortest=0, longest=0)
+
+
+def test_every_box_is_in_the_distributions_however_small_or_large_or_long():
+    truths = {"$a$": truth_of([[0, 0, 0.2, 0.2], [0, 0, 9000, 9000], [0, 0, 5000, 1], [0, 0, 1, 5000], [5, 5, 9, 9]]), "_b": truth_of([[0, 0, 4, 512]])}
+    figure = _distributions(truths)
+    for axes in figure.axes:
+        curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
+        assert len(curves) == 2
+        for line in curves:
+            assert sum(line.get_ydata()[1:-1:2]) == pytest.approx(100), axes.get_title()
+
+
+def test_every_axis_has_a_name_and_numbers():
+    truth = truth_of([[5, 5, 30, 40], [1, 1, 9, 9]])
+    for figure in (_distributions({"train": truth}), _distributions({"train": truth_of([])}), _heat(truth, "train")):
+        figure.canvas.draw()
+        for axes in figure.axes:
+            named = axes.get_title() and axes.get_xlabel() and axes.get_ylabel()
+            assert named or axes is figure.axes[-1], "the scale of colours is explained by the title"
+            assert len([text for text in axes.get_yticklabels() if text.get_text()]) >= 2
+        plt.close(figure)
+
+
+def test_names_that_are_markup_or_mathematics_do_not_break_the_page(small_digits, tmp_path):
+    classes = ["<script>", "$x$", "a|b", "new\nline", "long " * 99, "\U0001f600", "\u4e2d\u6587", "_x", "\x00", "\udcff"]
+    statistics_page("<b>$name$", classes, {"$train$": records_of("train")}, shortest=192, longest=400).write(tmp_path / "stats.html")
+    text = (tmp_path / "stats.html").read_text()
+    assert "<script>" not in text and "&lt;script&gt;" in text and "<b>$" not in text and "\U0001f600" in text and "\u4e2d\u6587" in text
