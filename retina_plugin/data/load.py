@@ -146,11 +146,12 @@ def _make_ids_unique(result: LoadResult, root: os.PathLike) -> None:
 
 
 def _take_part(result: LoadResult, part: tuple[float, float], *, seed: int) -> None:
-    """Leave the part of the images that a split is; what was wrong with the others is theirs, and images that are lost are the first part's."""
+    """Leave the part of the images that a split is; what was wrong with the others is theirs, and what belongs to no image is the first part's."""
     everything = {record["image_id"] for record in result.records}
     kept = part_of(result.records, *part, seed=seed)
-    others = everything - {record["image_id"] for record in kept}
-    theirs = [problem for problem in result.problems if (problem.images and part[0] > 0) or (problem.image is not None and problem.image in others)]
+    mine = {record["image_id"] for record in kept}
+    others = everything - mine
+    theirs = [problem for problem in result.problems if problem.image in others or (part[0] > 0 and problem.image not in mine)]
     result.problems = [problem for problem in result.problems if problem not in theirs]
     result.images -= len(others) + sum(problem.images for problem in theirs)
     result.boxes -= sum(problem.boxes for problem in theirs) + sum(len(record["annotations"]) for record in result.records if record["image_id"] in others)

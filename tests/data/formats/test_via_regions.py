@@ -18,4 +18,4 @@ def test_an_ellipse_that_is_turned(angle, box):
 
 
 def test_the_attribute_that_is_the_class():
-    assert class_attribute([{"region_attributes": {"species": "cat"}}]) == "species"
+    assert class_attribute([{"species": "cat"}]) == "species"

@@ -67,8 +67,8 @@ def test_places(pets, text, splits):
 
 
 def test_no_place_is_replaced_by_another(pets):
-    found = layout(pets, "train: gone/train\nval: images/val\nnames: [cat]")
-    assert found.splits == {} and "gone/train" in found.refused[0].reason
+    found = layout(pets, "train: gone/one\nval: images/val\nnames: [cat]")
+    assert found.splits == {} and "gone/one" in found.refused[0].reason
     found = layout(pets, "train: a/images\nval: b/images\nnames: [cat]")
     assert found.splits == {} and "only one is there" in found.refused[0].reason
 
