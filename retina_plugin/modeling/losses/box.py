@@ -10,7 +10,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from retina_plugin.registry import SlotRegistry, reads
 
 BOX_LOSS_REGISTRY = SlotRegistry("box loss", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
-"""Classes constructed with ``transform`` and ``beta``, called as ``loss(pred_deltas, anchors, gt_boxes)``.
+"""Classes whose keyword-only constructors name those of ``transform`` and ``beta`` that they use, called as ``loss(pred_deltas, anchors, gt_boxes)``.
 
 All three are (P, 4) for the P foreground anchors of a batch: predicted (dx, dy, dw, dh), anchors and
 matched boxes in XYXY pixels. Returns the float32 sum; P may be 0, the result is then 0 and still
@@ -51,7 +51,7 @@ class _IoULoss:
 
     function = None
 
-    def __init__(self, *, transform: Box2BoxTransform, beta: float) -> None:
+    def __init__(self, *, transform: Box2BoxTransform) -> None:
         self.transform = transform
 
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
