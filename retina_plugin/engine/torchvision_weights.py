@@ -210,7 +210,8 @@ def adopt_detector(state: dict[str, Tensor], model: nn.Module, file: str = "") -
         file: its path or address; the published file of v1 has another epsilon.
 
     Raises:
-        ValueError: the model would compute something else; with the keys to set.
+        ValueError: the model would compute something else; with the keys to set. Anchors and pixels are only warned of if
+            the model's classes or anchors are so different that it has to be trained before it detects anything.
     """
     names = set(model.state_dict())
     renamed = from_torchvision(state)
@@ -241,24 +242,40 @@ def _refuse_other_models(renamed: dict[str, Tensor], model: nn.Module) -> None:
     differing |= _resnet_differences(renamed, model)
     if (weights := tuple(model.box2box_transform.weights)) != (1.0,) * 4:
         differing["MODEL.RETINANET.BBOX_REG_WEIGHTS"] = ([1.0] * 4, list(weights))
+    meant = _pixel_differences(model)
     if (anchors := type(model.anchor_generator).__name__) != "TorchvisionAnchors":
-        differing["MODEL.ANCHOR_GENERATOR.NAME"] = ("TorchvisionAnchors", anchors)
-    pixels = _pixel_differences(model)
-    if pixels and _pixels_untouched(model):
-        differing |= pixels
+        meant["MODEL.ANCHOR_GENERATOR.NAME"] = ("TorchvisionAnchors", anchors)
+    if _detects(renamed, model):
+        # Without training: other anchors, or pixels that nobody chose, would make every detection a little or very wrong.
+        untouched = _pixels_untouched(model)
+        differing |= {key: values for key, values in meant.items() if key.startswith("MODEL.ANCHOR") or untouched}
     if differing:
         raise ValueError(f"these weights are of torchvision's RetinaNet, and the model would compute something else with them; set{_list(differing)}")
-    if pixels:
-        logger.warning("torchvision's RetinaNet is trained with other pixels than the model takes, if it is trained as usual:%s", _list(pixels))
+    if meant:
+        logger.warning("the model differs from what torchvision trains its RetinaNet with, if it is trained as usual:%s", _list(meant))
+
+
+def _detects(renamed: dict[str, Tensor], model: nn.Module) -> bool:
+    """Whether a model has both output layers from the file, and so detects without being trained."""
+    num_anchors = len(renamed["head.bbox_pred.bias"]) // 4
+    if num_anchors != model.anchor_generator.num_anchors[0]:
+        return False
+    theirs = len(renamed["head.cls_score.bias"]) // num_anchors
+    return theirs == model.num_classes or _classes(theirs, model.num_classes) is not None
 
 
 def _order_outputs(renamed: dict[str, Tensor], model: nn.Module) -> None:
     """Put the output channels of anchors and classes into the model's order, in place."""
+    if not hasattr(model.anchor_generator, "anchor_grid"):
+        raise ValueError("the order of anchors is not known: set MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors or PyramidAnchorGenerator")
     num_sizes, num_ratios = model.anchor_generator.anchor_grid
     num_anchors = len(renamed["head.bbox_pred.bias"]) // 4
     if num_anchors != num_sizes * num_ratios:
         return  # of another shape: both layers start from the beginning, and the checkpointer says so
-    classes = _classes(len(renamed["head.cls_score.bias"]) // num_anchors, model.num_classes)
+    num_classes = len(renamed["head.cls_score.bias"]) // num_anchors
+    classes = _classes(num_classes, model.num_classes)
+    if classes is not None:
+        logger.info("of the %d classes of the file the model gets %d: those with the numbers %d to %d", num_classes, len(classes), classes[0], classes[-1])
     for part, kept in (("cls_score", classes), ("bbox_pred", None)):
         for kind in ("weight", "bias"):
             tensor = renamed[f"head.{part}.{kind}"]
@@ -268,12 +285,10 @@ def _order_outputs(renamed: dict[str, Tensor], model: nn.Module) -> None:
 
 
 def _classes(theirs: int, ours: int) -> Tensor | None:
-    """Which of the classes of a file the model has, in its order; None for all."""
+    """Numbers of those classes of a file that the model has, in its order; None for all, or for none."""
     if (theirs, ours) == (COCO_SLOTS, 80):
-        logger.info("of the %d classes of the file the model gets the 80 of COCO", theirs)
         return torch.tensor([category["id"] for category in COCO_CATEGORIES if category["isthing"]])
     if theirs == ours + 1:
-        logger.info("class 0 of the file is background and left out: class 1 there is class 0 here, and so on")
         return torch.arange(1, theirs)
     return None
 

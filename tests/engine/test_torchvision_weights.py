@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 import torchvision
-from conftest import tiny_cfg
+from conftest import ROOT, tiny_cfg
 from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
@@ -14,6 +14,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detectron2.modeling import build_model
 
+from retina_plugin import load_config
 from retina_plugin.engine.torchvision_weights import bottom_up_options, from_torchvision
 from retina_plugin.engine.weights import adopt_names
 
@@ -234,9 +235,17 @@ def test_classes_are_those_of_the_model(theirs, ours, first_and_last):
         assert bias[0, 11] == 13.0, "COCO has no number 12: the twelfth class is 13, the stop sign"
 
 
-def test_other_classes_leave_the_class_layer_out():
-    model = build_model(tiny_cfg(*V1, "MODEL.RETINANET.NUM_CLASSES", 20))
-    assert adopt_names(numbered(91), model)["head.cls_score.bias"].shape == (9 * 91,)
+def test_a_model_that_has_to_be_trained_is_only_warned_of_other_anchors_and_pixels(caplog):
+    model = build_model(tiny_cfg(*V1, "MODEL.RETINANET.NUM_CLASSES", 20, "MODEL.ANCHOR_GENERATOR.NAME", "PyramidAnchorGenerator", "INPUT.FORMAT", "BGR"))
+    assert adopt_names(numbered(91), model)["head.cls_score.bias"].shape == (9 * 91,), "left as it is, for the checkpointer to leave out"
+    assert "INPUT.FORMAT RGB" in caplog.text and "MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors" in caplog.text
+
+
+def test_an_unknown_order_of_anchors_is_refused(version_1):
+    sizes = [[x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)] for x in (32, 64, 128, 256, 512)]
+    options = ["MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "MODEL.ANCHOR_GENERATOR.SIZES", sizes, "MODEL.RETINANET.NUM_CLASSES", 3]
+    with pytest.raises(ValueError, match="MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors"):
+        adopt_names(version_1, build_model(tiny_cfg(*V1, *options)))
 
 
 @pytest.mark.parametrize("name, opts, said", [
@@ -258,3 +267,18 @@ def test_groups_and_width_follow_from_the_shapes(name, groups, width):
         state = torchvision.models.get_model(name, weights=None).state_dict()
     options = bottom_up_options(from_torchvision(state))
     assert (options["MODEL.RESNETS.NUM_GROUPS"], options["MODEL.RESNETS.WIDTH_PER_GROUP"]) == (groups, width)
+
+
+@pytest.mark.parametrize("name, build", [("torchvision_R_50_FPN", retinanet_resnet50_fpn), ("torchvision_R_50_FPN_v2", retinanet_resnet50_fpn_v2)])
+def test_the_shipped_configs_take_the_files_they_name(name, build, tmp_path):
+    """91 classes in the file, the 80 of COCO in the config; through the checkpointer, as a user loads them."""
+    from retina_plugin.engine.checkpoint import RetinaCheckpointer
+
+    cfg = load_config(ROOT / f"configs/coco/{name}.yaml", ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", False])
+    theirs = build(weights=None, weights_backbone=None)
+    theirs.head.classification_head.cls_logits.bias.data = torch.arange(91.0).repeat(9)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    model = build_model(cfg)
+    RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "weights.pth"))
+    assert model.head.cls_score.bias.view(9, 80)[:, [0, 11, 79]].tolist() == [[1.0, 13.0, 90.0]] * 9
+    torch.testing.assert_close(model.head.bbox_subnet[0].weight, theirs.head.regression_head.conv[0][0].weight)

@@ -72,7 +72,10 @@ def named_values():
     found = set()
     for registry in REGISTRIES:
         names = {name for name, _ in registry}
-        found |= {(registry.key, m) for text in texts for m in re.findall(rf"{re.escape(registry.key)}[`: ]+([a-z][a-z0-9_]+)", text)}
+        # "KEY name", "KEY: name", "KEY one | two", where the last part of the key may stand for it (NAME alone says too little).
+        leaf = "FPN.NAME" if registry is NECK_REGISTRY else registry.key.rsplit(".")[-1]
+        lists = [m for text in texts for m in re.findall(rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)", text)]
+        found |= {(registry.key, name) for m in lists for name in re.split(r"\s*\|\s*", m)}
         # The words in quotes in the lines of comment before a key's default, or in its record.
         around = re.findall(rf"((?:^ *#.*\n)*).*{re.escape(registry.key)}\b[^#]*", sources, re.M)
         found |= {(registry.key, word) for block in around for word in re.findall(r'"([a-z][a-z0-9_]+)"', block)}
