@@ -30,8 +30,10 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.MODEL.RETINANET.HEAD_NAME = "retinanet"
     # Width of the head's convolutions; 0: as many channels as the levels have.
     cfg.MODEL.RETINANET.HEAD_CHANNELS = 0
+    # Clip boxes to the image before non-maximum suppression, as torchvision does, and not after it.
+    cfg.MODEL.RETINANET.CLIP_BEFORE_NMS = False
     # Name of the classification loss in CLS_LOSS_REGISTRY: "focal", "focal_star", "cross_entropy",
-    # "balanced_cross_entropy", "ohem", "ohem_1to3", "ghm", "quality_focal", "varifocal".
+    # "balanced_cross_entropy", "ohem", "ohem_1to3", "ssd_1to3", "ghm", "quality_focal", "varifocal".
     cfg.MODEL.RETINANET.CLS_LOSS = "focal"
     # Name of the assigner in ASSIGNER_REGISTRY: "max_iou", "atss".
     cfg.MODEL.RETINANET.ASSIGNER = "max_iou"
@@ -44,7 +46,7 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLS_LOSS = CfgNode()
     cfg.MODEL.CLS_LOSS.FOCAL_STAR_GAMMA = 2.0  # > 0
     cfg.MODEL.CLS_LOSS.FOCAL_STAR_BETA = 1.0
-    cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE = 256  # anchors an image
+    cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE = 256  # anchors an image, for "ohem" and "ohem_1to3"; for the latter at least 4
     cfg.MODEL.CLS_LOSS.OHEM_NMS_THRESH = 0.7  # IoU; 1: no NMS
     cfg.MODEL.CLS_LOSS.GHM_BINS = 30
     cfg.MODEL.CLS_LOSS.QUALITY_BETA = 2.0
@@ -58,6 +60,8 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.MODEL.FPN.NAME = "fpn"
     # For "bifpn": how often it goes down and up. >= 1.
     cfg.MODEL.FPN.BIFPN_LAYERS = 3
+    # For "bifpn": the norm after its convolutions, in place of MODEL.FPN.NORM; "BN" in EfficientDet, "" for none.
+    cfg.MODEL.FPN.BIFPN_NORM = "BN"
     # Further 3x3 convolutions with ReLU on every level, with weights of its own. >= 0.
     cfg.MODEL.FPN.EXTRA_CONVS = 0
     # Where the levels above the backbone's come from: "conv_c5", "conv_p5", "max_pool", "none".

@@ -2,9 +2,35 @@
 
 import difflib
 import inspect
-from typing import Any, Callable
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple
 
 from fvcore.common.registry import Registry
+
+
+class Condition(NamedTuple):
+    """When a variant reads a key: ``holds(cfg)``; ``otherwise`` says why the key has no effect if that is false."""
+
+    holds: Callable[[Any], bool]
+    otherwise: str
+
+
+def reads(*keys: str, when: Mapping[str, Condition] | None = None) -> Callable[[Any], Any]:
+    """Return a decorator that declares which config keys a variant reads, beside those that every variant of its slot does.
+
+    The declaration is the attribute ``config_keys``, from key to ``Condition`` or None. A variant without one
+    is taken to read everything that the others of its slot do. ``modeling.options.unused_options`` compares.
+
+    Args:
+        keys: dotted keys that are always read.
+        when: keys that are read on a condition only.
+    """
+
+    def decorate(obj: Any) -> Any:
+        obj.config_keys = {**dict.fromkeys(keys), **(when or {})}
+        return obj
+
+    return decorate
 
 
 class SlotRegistry(Registry):

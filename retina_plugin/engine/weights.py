@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import pickle
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,10 @@ from iopath.common.file_io import PathHandler
 from torch import Tensor, nn
 
 from detectron2.utils.file_io import PathManager
+
+from retina_plugin.engine.torchvision_weights import adopt_classifier, adopt_detector, from_torchvision, is_detector
+
+__all__ = ["InstalledPackageHandler", "adopt_names", "from_timm", "from_torchvision", "read_pickle"]
 
 
 class InstalledPackageHandler(PathHandler):
@@ -71,51 +74,6 @@ def read_pickle(file: str) -> dict:
         return _ArrayUnpickler(stream, encoding="latin1").load()
 
 
-_TORCHVISION_BACKBONE = [
-    (r"^layer(\d)\.", lambda m: f"res{int(m[1]) + 1}."),
-    (r"^(conv1|bn1)\.", r"stem.\1."),
-    (r"\bbn(\d)\.", r"conv\1.norm."),
-    (r"downsample\.0\.", r"shortcut."),
-    (r"downsample\.1\.", r"shortcut.norm."),
-]
-_TORCHVISION_DETECTOR = [
-    (r"^backbone\.fpn\.inner_blocks\.(\d)\.0\.", lambda m: f"backbone.fpn_lateral{int(m[1]) + 3}."),
-    (r"^backbone\.fpn\.layer_blocks\.(\d)\.0\.", lambda m: f"backbone.fpn_output{int(m[1]) + 3}."),
-    (r"^backbone\.fpn\.extra_blocks\.", "backbone.top_block."),
-    (r"^head\.classification_head\.conv\.(\d)\.0\.", lambda m: f"head.cls_subnet.{2 * int(m[1])}."),
-    (r"^head\.regression_head\.conv\.(\d)\.0\.", lambda m: f"head.bbox_subnet.{2 * int(m[1])}."),
-    (r"^head\.classification_head\.cls_logits\.", "head.cls_score."),
-    (r"^head\.regression_head\.bbox_reg\.", "head.bbox_pred."),
-]
-
-
-def _rename(name: str, rules: list) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a torchvision ResNet classifier, or its ``retinanet_resnet50_fpn``, to the plugin's names.
-
-    The classifier's last layer and BatchNorm's batch counters are left out.
-
-    Example:
-        >>> list(from_torchvision({"layer1.0.bn2.weight": torch.ones(1), "fc.bias": torch.ones(1)}))
-        ['backbone.bottom_up.res2.0.conv2.norm.weight']
-    """
-    renamed = {}
-    for name, tensor in state.items():
-        body = name.removeprefix("backbone.body.")
-        if name.endswith("num_batches_tracked") or name.startswith("fc."):
-            continue
-        if body != name or re.match(r"(layer\d|conv1|bn1)\.", name):
-            renamed["backbone.bottom_up." + _rename(body, _TORCHVISION_BACKBONE)] = tensor
-        else:
-            renamed[_rename(name, _TORCHVISION_DETECTOR)] = tensor
-    return renamed
-
-
 def from_timm(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     """Name the weights of a whole classifier after a network of timm or torchvision without its last layers.
 
@@ -138,18 +96,26 @@ def from_timm(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     return {f"backbone.bottom_up.net.{name}": state[name] for name in target}
 
 
-def adopt_names(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def adopt_names(state: dict[str, Tensor], model: nn.Module, file: str = "") -> dict[str, Tensor]:
     """Give the weights of another library the names of ``model``; the plugin's and detectron2's pass unchanged.
 
     Args:
         state: tensors by name, with the shapes of the same layers of ``model``, such as (C, Cin, 3, 3).
         model: the detector.
+        file: where the weights come from; one file of torchvision is treated differently.
+
+    Raises:
+        ValueError: weights of torchvision or timm do not fit the model; with the keys to set, where there are such.
     """
     if any(name.startswith(("backbone.bottom_up.", "module.backbone.bottom_up.")) for name in state):
         return state
+    if state and all(name.startswith("module.") for name in state):  # saved from DistributedDataParallel
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     bottom_up = getattr(model.backbone, "bottom_up", None)
+    if is_detector(state):
+        return adopt_detector(state, model, file)
     if hasattr(bottom_up, "net"):
         return from_timm(state, bottom_up.net)
-    if "layer1.0.conv1.weight" in state or "head.classification_head.cls_logits.weight" in state:
-        return from_torchvision(state)
+    if "layer1.0.conv1.weight" in state:
+        return adopt_classifier(state, model)
     return state

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retina_plugin.modeling.losses import ClassTargets
 from retina_plugin.modeling.losses.dense import focal_terms
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -59,25 +58,6 @@ def draw_figure_1(file: Path) -> None:
     plt.close(figure)
 
 
-class _Recorder:
-    """Stands in for a classification loss and keeps p_t instead."""
-
-    normalized = True
-
-    def __init__(self, per_image: int) -> None:
-        self.per_image, self.foreground, self.background = per_image, [], []
-
-    def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-        """Logits L x (N, Ri, K) and targets to a loss of 0."""
-        logits = torch.cat(pred_logits, dim=1).float()  # (N, R, K)
-        images, anchors = targets.foreground
-        self.foreground.append(logits[images, anchors, targets.labels[images, anchors]].sigmoid())
-        for x, labels in zip(logits, targets.labels, strict=True):
-            background = (-x[labels == x.shape[1]]).sigmoid().flatten()
-            self.background.append(background[torch.randint(len(background), (self.per_image,))])
-        return logits.new_zeros(())
-
-
 @torch.no_grad()
 def collect_p_t(model: nn.Module, batches: Iterable[list[dict]], *, background_per_image: int = 20_000) -> tuple[Tensor, Tensor]:
     """Probabilities that a detector gives the right answer.
@@ -90,22 +70,21 @@ def collect_p_t(model: nn.Module, batches: Iterable[list[dict]], *, background_p
     Returns:
         p_t (F,) of the labelled classes of foreground anchors, and (B,) of background.
     """
-    loss, training, recorder = model.cls_loss, model.training, _Recorder(background_per_image)
-    model.cls_loss = recorder
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    training, foreground, background = model.training, [], []
+    model.eval()
     try:
         for batch in batches:
-            model(batch)
+            predictions = model.predict(model.preprocess_image(batch))
+            labels = model.label_inputs(predictions.anchors, batch)
+            logits, (images, anchors) = torch.cat(predictions.logits, dim=1).float(), labels.foreground  # (N, R, K), (P,) each
+            foreground.append(logits[images, anchors, labels.gt_labels[images, anchors]].sigmoid())
+            for x, y in zip(logits, labels.gt_labels, strict=True):
+                p_t = (-x[y == x.shape[1]]).sigmoid().flatten()
+                if len(p_t):
+                    background.append(p_t[torch.randint(len(p_t), (background_per_image,))])
     finally:
-        model.cls_loss = loss
         model.train(training)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-    return torch.cat(recorder.foreground), torch.cat(recorder.background)
+    return torch.cat(foreground), torch.cat(background)
 
 
 def cumulative_share(losses: Tensor) -> np.ndarray:

@@ -1,11 +1,12 @@
 """The detector and its parts; importing this fills detectron2's registries and the plugin's own."""
 
-from . import anchors, backbone  # noqa: F401  (registered on import)
+from . import anchors, atss, backbone  # noqa: F401  (registered on import)
 from .assignment import ASSIGNER_REGISTRY
 from .head import HEAD_REGISTRY
 from .losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY
 from .meta_arch import RetinaPluginNet
 from .neck import NECK_REGISTRY, TOP_BLOCK_REGISTRY
+from .options import unknown_variants, unused_options
 
 __all__ = [
     "ASSIGNER_REGISTRY",
@@ -15,4 +16,6 @@ __all__ = [
     "NECK_REGISTRY",
     "TOP_BLOCK_REGISTRY",
     "RetinaPluginNet",
+    "unknown_variants",
+    "unused_options",
 ]

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import SlotRegistry, reads
 
 ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER")
 """Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`.
@@ -144,6 +144,7 @@ def ignore_inside(gt_labels: Tensor, anchors: Tensor, regions: Tensor, num_class
 
 
 @ASSIGNER_REGISTRY.register("max_iou")
+@reads("MODEL.RETINANET.IOU_THRESHOLDS", "MODEL.RETINANET.IOU_LABELS", "MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES")
 class MaxIoUAssigner:
     """Label an anchor by its best overlap with a ground-truth box.
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY
+from retina_plugin.registry import reads
 
 BOXES_AT_ONCE = 64
 """Boxes whose distances to all anchors are held together."""
@@ -13,6 +14,7 @@ INSIDE = 0.01
 
 
 @ASSIGNER_REGISTRY.register("atss")
+@reads("MODEL.RETINANET.ATSS_TOPK")
 class ATSSAssigner:
     """Label as foreground the anchors near the centre of a box that overlap it more than is usual for it.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
 
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import Condition, SlotRegistry, reads
 
 HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME")
 """``nn.Module`` classes constructed as ``head(cfg, input_shape, num_anchors)`` (see ``@configurable``).
@@ -17,8 +17,15 @@ HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME")
 anchor first: channel a·K + k is class k of anchor a.
 """
 
+_HAS_CONVS = Condition(lambda cfg: cfg.MODEL.RETINANET.NUM_CONVS > 0, "with MODEL.RETINANET.NUM_CONVS 0")
+
 
 @HEAD_REGISTRY.register("retinanet")
+@reads(
+    "MODEL.RETINANET.NUM_CONVS",
+    "MODEL.RETINANET.PRIOR_PROB",
+    when={"MODEL.RETINANET.HEAD_CHANNELS": _HAS_CONVS, "MODEL.RETINANET.NORM": _HAS_CONVS},
+)
 class RetinaNetHead(nn.Module):
     """Two subnets of equal shape and separate weights, each shared over all levels.
 

@@ -1,6 +1,7 @@
 """RetinaNet as a detectron2 meta-architecture: the one place that wires the parts."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from detectron2.utils.visualizer import Visualizer
 
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
 from retina_plugin.modeling.head import HEAD_REGISTRY
+from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
 from retina_plugin.modeling.postprocess import detect
@@ -36,6 +38,20 @@ VISUALIZED_DETECTIONS = 20
 """Predictions in a picture of VIS_PERIOD."""
 
 
+class Predictions(NamedTuple):
+    """What the network says of a batch of N images.
+
+    Args:
+        anchors: L ``Boxes`` of (Ri, 4), XYXY pixels of the network input, the same for all images; shared, do not change them.
+        logits: L x (N, Ri, K), in the type of the convolutions.
+        deltas: L x (N, Ri, 4), the same.
+    """
+
+    anchors: list[Boxes]
+    logits: list[Tensor]
+    deltas: list[Tensor]
+
+
 @META_ARCH_REGISTRY.register()
 class RetinaPluginNet(nn.Module):
     """RetinaNet (Lin et al. 2017) with every part exchangeable by name.
@@ -44,6 +60,9 @@ class RetinaPluginNet(nn.Module):
     there are crowds, "ignore_boxes" (G, 4)) to
     ``{"loss_cls": (), "loss_box_reg": ()}``; in evaluation to a list of ``{"instances": Instances}``
     with ``pred_boxes``, ``scores``, ``pred_classes`` in pixels of ("height", "width").
+
+    The steps are methods of their own, to be called or overridden: :meth:`preprocess_image`, :meth:`predict`,
+    then :meth:`label_anchors` and :meth:`losses` in training, :meth:`inference` otherwise.
 
     Parameter names equal those of detectron2's ``RetinaNet``, so its checkpoints load as they are;
     only ``loss_normalizer``, here a buffer that survives resuming, is missing from them.
@@ -66,6 +85,7 @@ class RetinaPluginNet(nn.Module):
         topk_candidates_test: int,
         nms_thresh_test: float,
         max_detections: int,
+        clip_before_nms: bool = False,
         pixel_mean: list[float],
         pixel_std: list[float],
         channels_last: bool,
@@ -84,7 +104,7 @@ class RetinaPluginNet(nn.Module):
             cls_loss, box_loss: see ``CLS_LOSS_REGISTRY``, ``BOX_LOSS_REGISTRY``.
             box2box_transform: encoding of the deltas.
             num_classes: K, without background.
-            score_thresh_test, topk_candidates_test, nms_thresh_test, max_detections: see
+            score_thresh_test, topk_candidates_test, nms_thresh_test, max_detections, clip_before_nms: see
                 :func:`retina_plugin.modeling.postprocess.detect`.
             pixel_mean, pixel_std: per channel, of the 0..255 range, in the order of INPUT.FORMAT.
             channels_last: keep images in that memory format, which spreads through the convolutions.
@@ -106,7 +126,7 @@ class RetinaPluginNet(nn.Module):
         self.score_thresh_test = score_thresh_test
         self.topk_candidates_test = topk_candidates_test
         self.nms_thresh_test = nms_thresh_test
-        self.max_detections = max_detections
+        self.max_detections, self.clip_before_nms = max_detections, clip_before_nms
         self.precision = precision
         self.input_format, self.vis_period = input_format, vis_period
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -159,6 +179,7 @@ class RetinaPluginNet(nn.Module):
             "topk_candidates_test": node.TOPK_CANDIDATES_TEST,
             "nms_thresh_test": node.NMS_THRESH_TEST,
             "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "clip_before_nms": cfg.MODEL.RETINANET.CLIP_BEFORE_NMS,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
@@ -182,28 +203,30 @@ class RetinaPluginNet(nn.Module):
         """See the class; ``batched_inputs`` has N dicts with "image" (C, H, W), 0..255, in INPUT.FORMAT.
 
         Raises:
-            ValueError: in training, an input has no "instances".
+            ValueError: an image is none; in training, an input has no "instances", or a label is no class.
         """
+        if self.training and (without := [i for i, x in enumerate(batched_inputs) if "instances" not in x]):
+            raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
         images = self.preprocess_image(batched_inputs)
-        with autocast(self.device, self.autocast_dtype):
-            features = self.backbone(images.tensor)
-            features = [features[name] for name in self.head_in_features]
-            logits, deltas = self.head(features)
-        # Channels last, as the convolutions wrote them, these are views; otherwise copies.
-        logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
-        deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
-        anchors = self.anchor_generator(features)
-        if self.training:
-            without = [i for i, x in enumerate(batched_inputs) if "instances" not in x]
-            if without:
-                raise ValueError(f"training needs 'instances' in every input; inputs {without} have none")
-            if self.vis_period > 0 and has_event_storage() and get_event_storage().iter % self.vis_period == 0:
-                self.visualize_training(anchors, logits, deltas, images, batched_inputs)
-            return self.losses(anchors, logits, deltas, [x["instances"] for x in batched_inputs], [x.get("ignore_boxes") for x in batched_inputs])
-        return self.inference(anchors, logits, deltas, images, batched_inputs)
+        predictions = self.predict(images)
+        if not self.training:
+            return self.inference(*predictions, images, batched_inputs)
+        if self.vis_period > 0 and has_event_storage() and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(*predictions, images, batched_inputs)
+        return self.losses(predictions, self.label_inputs(predictions.anchors, batched_inputs))
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise, pad to the pyramid's divisor and batch: N x (C, H, W) to (N, C, H, W)."""
+        """Normalise, pad to the pyramid's divisor and batch: N x (C, H, W) to (N, C, H, W).
+
+        Raises:
+            ValueError: an "image" is no tensor (C, H, W) with the channels of MODEL.PIXEL_MEAN.
+        """
+        for i, x in enumerate(batched_inputs):
+            image, channels = x.get("image"), len(self.pixel_mean)
+            if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != channels or 0 in image.shape or image.is_complex():
+                got = f"{tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+                where = f" ({x['file_name']})" if x.get("file_name") else ""
+                raise ValueError(f"'image' of input {i}{where} must be a tensor ({channels}, height, width) of values 0..255; got {got}")
         images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
         sizes = [tuple(image.shape[-2:]) for image in images]
         divisor, square = max(1, self.backbone.size_divisibility), self.backbone.padding_constraints.get("square_size", 0)
@@ -215,50 +238,78 @@ class RetinaPluginNet(nn.Module):
             padded[:, :h, w:].zero_()
         return ImageList(batch, sizes)
 
-    def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        pred_anchor_deltas: list[Tensor],
-        gt_instances: list[Instances],
-        ignore_boxes: Sequence[Tensor | None] = (),
-    ) -> dict[str, Tensor]:
-        """Both losses of a batch, divided by the moving average of its foreground anchors, unless a loss is a mean itself.
+    def predict(self, images: ImageList) -> Predictions:
+        """Anchors, logits and deltas of a batch that :meth:`preprocess_image` made."""
+        with autocast(self.device, self.autocast_dtype):
+            features = self.backbone(images.tensor)
+            features = [features[name] for name in self.head_in_features]
+            logits, deltas = self.head(features)
+        # Channels last, as the convolutions wrote them, these are views; otherwise copies.
+        logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
+        deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
+        return Predictions(self.anchor_generator(features), logits, deltas)
+
+    @torch.no_grad()
+    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> AnchorLabels:
+        """Labels of all anchors of a batch, and the boxes that foreground anchors are matched with.
 
         Args:
             anchors: L ``Boxes`` of (Ri, 4).
-            pred_logits: L x (N, Ri, K).
-            pred_anchor_deltas: L x (N, Ri, 4).
-            gt_instances: N ``Instances``.
-            ignore_boxes: for each image the regions (G, 4) in which anchors are no background, or None.
+            gt_instances: N ``Instances`` with ``gt_boxes`` (Mi, 4) and ``gt_classes`` (Mi,), on any device.
 
-        Returns:
-            {"loss_cls": (), "loss_box_reg": ()}, float32.
+        Raises:
+            LabelError: a label is none of 0..K-1; a ValueError.
         """
+        check = LabelCheck(gt_instances, self.num_classes)
         counts = [len(gt) for gt in gt_instances]
         # One copy to the device for the boxes of all images, one for their classes.
         gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(self.device, non_blocking=True)  # (M, 4)
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
-        all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
         gt_labels, matched_idxs = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
-        for labels, regions in zip(gt_labels, ignore_boxes):
-            if regions is not None:
-                ignore_inside(labels, all_anchors, regions.to(self.device, non_blocking=True), self.num_classes)
-        # Here a GPU is waited for.
+        # Synchronises with the GPU.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
-        deltas = torch.cat(pred_anchor_deltas, dim=1)  # (N, R, 4)
-        gt_boxes = gt_boxes[matched_idxs[image_idxs, anchor_idxs]]  # (P, 4)
+        check.finish()
+        return AnchorLabels(gt_labels, (image_idxs, anchor_idxs), gt_boxes[matched_idxs[image_idxs, anchor_idxs]])
+
+    @torch.no_grad()
+    def label_inputs(self, anchors: list[Boxes], batched_inputs: list[dict]) -> AnchorLabels:
+        """:meth:`label_anchors` for dataset dicts: background in their "ignore_boxes" is ignored, and an error names the file.
+
+        Args:
+            anchors: L ``Boxes`` of (Ri, 4).
+            batched_inputs: N dicts with "instances" and perhaps "ignore_boxes" (G, 4), regions that nobody labelled.
+        """
+        try:
+            labels = self.label_anchors(anchors, [x["instances"] for x in batched_inputs])
+        except LabelError as error:
+            raise LabelError(error.image, error.wrong, error.num_classes, batched_inputs[error.image].get("file_name")) from None
+        for gt_labels, inputs in zip(labels.gt_labels, batched_inputs, strict=True):
+            if (regions := inputs.get("ignore_boxes")) is not None:
+                ignore_inside(gt_labels, Boxes.cat(anchors).tensor, regions.to(self.device, non_blocking=True), self.num_classes)
+        return labels
+
+    def losses(self, predictions: Predictions, labels: AnchorLabels) -> dict[str, Tensor]:
+        """Both losses of a batch, each over its normaliser.
+
+        A loss that is a sum is divided by the moving average of the foreground anchors of a batch, which moves; in
+        evaluation by the foreground anchors of this batch, and the average stays. A loss that is a mean is left alone.
+
+        Returns:
+            {"loss_cls": (), "loss_box_reg": ()}, float32.
+        """
+        anchors, (image_idxs, anchor_idxs) = Boxes.cat(predictions.anchors).tensor, labels.foreground  # (R, 4), (P,) each
+        deltas = torch.cat(predictions.deltas, dim=1)  # (N, R, 4)
         targets = ClassTargets(
-            labels=gt_labels,
-            foreground=(image_idxs, anchor_idxs),
-            gt_boxes=gt_boxes,
-            decode=lambda i, a: self.box2box_transform.apply_deltas(deltas[i, a].detach().float(), all_anchors[a]),
+            labels=labels.gt_labels,
+            foreground=labels.foreground,
+            gt_boxes=labels.gt_boxes,
+            decode=lambda i, a: self.box2box_transform.apply_deltas(deltas[i, a].detach().float(), anchors[a]),
         )
-        loss_cls = self.cls_loss(pred_logits, targets)
-        loss_box = self.box_loss(deltas[image_idxs, anchor_idxs], all_anchors[anchor_idxs], gt_boxes)
+        loss_cls = self.cls_loss(predictions.logits, targets)
+        loss_box = self.box_loss(deltas[image_idxs, anchor_idxs], anchors[anchor_idxs], labels.gt_boxes)
         if has_event_storage():
-            get_event_storage().put_scalar("num_pos_anchors", len(anchor_idxs) / len(gt_instances))
-        normalizer = self.update_normalizer(len(anchor_idxs))
+            get_event_storage().put_scalar("num_pos_anchors", labels.num_foreground / len(labels.gt_labels))
+        normalizer = self.update_normalizer(labels.num_foreground) if self.training else max(labels.num_foreground, 1)
         return {"loss_cls": loss_cls if self.cls_loss.normalized else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
 
     @torch.no_grad()
@@ -320,6 +371,7 @@ class RetinaPluginNet(nn.Module):
                 topk=self.topk_candidates_test,
                 nms_thresh=self.nms_thresh_test,
                 max_detections=self.max_detections,
+                clip_before_nms=self.clip_before_nms,
             )
             results.append({"instances": detector_postprocess(instances, inputs.get("height", size[0]), inputs.get("width", size[1]))})
         return results

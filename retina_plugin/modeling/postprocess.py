@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
@@ -57,6 +57,7 @@ def detect(
     topk: int,
     nms_thresh: float,
     max_detections: int,
+    clip_before_nms: bool = False,
 ) -> Instances:
     """Detections of one image: threshold and top-k a level, then class-wise NMS over all levels.
 
@@ -72,6 +73,7 @@ def detect(
         topk: most candidates a level, by score.
         nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
         max_detections: most detections to return.
+        clip_before_nms: clip boxes to the image before NMS, as torchvision does; Detectron2 clips what NMS kept.
 
     Returns:
         ``Instances`` with ``pred_boxes`` (D, 4), ``scores`` (D,) descending, ``pred_classes`` (D,).
@@ -97,6 +99,8 @@ def detect(
     n = 4 * max_detections
     while True:
         boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
+        if clip_before_nms:
+            boxes = clip_boxes_to_image(boxes, image_size)
         keep = classwise_nms(boxes, scores[:n], classes[:n], nms_thresh)
         if len(keep) >= max_detections or n >= len(order):
             break

@@ -116,5 +116,6 @@ def test_a_detector_of_other_classes_gives_all_but_its_last_layer_and_one_line_s
         RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "retinanet.pth"))
     assert "the file has 91 classes and this model 3: head.cls_score begins anew" in caplog.text
     assert torch.equal(model.head.cls_score.weight, fresh)
-    assert torch.equal(model.head.bbox_pred.weight, theirs.head.regression_head.bbox_reg.weight)
+    by_ratio = theirs.head.regression_head.bbox_reg.weight.view(3, 3, 4, 256, 3, 3)  # torchvision: ratios x sizes; here sizes x ratios
+    assert torch.equal(model.head.bbox_pred.weight.view(3, 3, 4, 256, 3, 3), by_ratio.transpose(0, 1))
     assert torch.equal(model.backbone.bottom_up.res3[0].conv1.weight, theirs.backbone.body.layer2[0].conv1.weight)

@@ -61,3 +61,33 @@ def test_anchors_of_a_size_are_kept_and_the_oldest_sizes_forgotten():
     assert len(generator._cache) == CACHE_SIZE
     again = generator([torch.zeros(1, 1, 2, 3)])
     assert again[0] is not first[0] and torch.equal(again[0].tensor, first[0].tensor)
+
+
+@pytest.mark.parametrize("height, width", [(800, 1088), (64, 96), (32, 32), (416, 352), (96, 1312)])
+def test_torchvisions_anchors_are_torchvisions_in_the_order_of_detectron2(height, width):
+    """Strides are image // map there: 800 // 13 = 61 for P6, whose stride is 64."""
+    from torchvision.models.detection.image_list import ImageList
+    from torchvision.models.detection.retinanet import _default_anchorgen
+
+    strides = [8, 16, 32, 64, 128]
+    cfg = tiny_cfg("MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchors")
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=s) for s in strides])
+    features = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in strides]
+    got = torch.cat([boxes.tensor for boxes in generator(features)])
+    (want,) = _default_anchorgen()(ImageList(torch.zeros(1, 3, height, width), [(height, width)]), features)
+    assert torch.equal(got, want.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4))  # ratios x sizes there, sizes x ratios here
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(generator(features), generator(features), strict=True))
+
+
+@pytest.mark.parametrize("ratios, scales", [([1.0], 3), ([0.5, 1.0, 2.0], 1), ([0.7, 1.3], 4)])
+def test_torchvisions_anchors_follow_the_keys(ratios, scales):
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    cfg = tiny_cfg("MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchors", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [ratios],
+                   "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", scales, "MODEL.ANCHOR_GENERATOR.SCALE", 3.0)  # fmt: skip
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=s) for s in (8, 16)])
+    sizes = tuple(tuple(int(3 * stride * 2 ** (j / scales)) for j in range(scales)) for stride in (8, 16))
+    theirs = AnchorGenerator(sizes, (tuple(ratios),) * 2)
+    for ours, want in zip(generator.cell_anchors, theirs.cell_anchors, strict=True):
+        assert torch.equal(ours, want.view(len(ratios), scales, 4).transpose(0, 1).reshape(-1, 4))
+    assert generator.anchor_grid == (scales, len(ratios))

@@ -1,5 +1,6 @@
 """Parity with Detectron2's and torchvision's RetinaNet, and the edges of training and inference."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
@@ -9,6 +10,7 @@ from detectron2.utils.events import EventStorage
 
 from retina_plugin.bench.sides import calibrate, detectron2_cfg
 from retina_plugin.engine.weights import from_torchvision
+from retina_plugin.modeling.meta_arch import Predictions, RetinaPluginNet
 
 BOXES = [[[20.0, 30.0, 90.0, 110.0], [5.0, 5.0, 60.0, 40.0], [40.0, 50.0, 56.0, 70.0]], []]
 
@@ -224,3 +226,82 @@ def test_pictures_of_training_by_their_period():
             storage.clear_images()
     name = "left: ground truth, right: predictions"
     assert found == [[(name, (3, 64, 192))], [], [(name, (3, 64, 192))], []]
+
+
+def test_the_steps_are_those_of_training_and_of_inference():
+    inputs = make_inputs([(64, 96), (64, 64)], BOXES, [[0, 1, 2], []])
+    model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.005, "MODEL.RESNETS.NORM", "GN")).train()
+    want = model(inputs)
+    model.loss_normalizer.fill_(100.0)
+    predictions = model.predict(model.preprocess_image(inputs))
+    anchors, logits, deltas = predictions
+    assert [len(level) for level in anchors] == [x.shape[1] for x in logits] == [x.shape[1] for x in deltas]
+    assert all(x.shape[::2] == (2, 3) and d.shape[::2] == (2, 4) for x, d in zip(logits, deltas, strict=True))
+    labels = model.label_anchors(anchors, [x["instances"] for x in inputs])
+    assert labels.gt_labels.shape == (2, sum(map(len, anchors))) and labels.num_foreground == len(labels.foreground[0]) > 0
+    assert torch.equal(labels.gt_labels[labels.foreground] < 3, torch.ones(labels.num_foreground, dtype=torch.bool))
+    assert model.losses(predictions, labels) == want and model.loss_normalizer < 100
+    with torch.no_grad():
+        whole = model.eval()(inputs)
+        images = model.preprocess_image(inputs)
+        parts = model.inference(*model.predict(images), images, inputs)
+    for a, b in zip(whole, parts, strict=True):
+        assert len(a["instances"]) > 0 and torch.equal(a["instances"].scores, b["instances"].scores)
+
+
+def test_each_step_can_be_overridden():
+    class Mine(RetinaPluginNet):
+        def predict(self, images):
+            anchors, logits, deltas = super().predict(images)
+            calls.append("predict")
+            return Predictions(anchors, logits, deltas)
+
+        def label_anchors(self, anchors, gt_instances):
+            calls.append("label_anchors")
+            return super().label_anchors(anchors, gt_instances)
+
+        def losses(self, predictions, labels):
+            calls.append("losses")
+            return {**super().losses(predictions, labels), "loss_more": predictions.logits[0].sum() * 0}
+
+    calls = []
+    model = Mine(tiny_cfg()).train()
+    assert set(model(make_inputs([(64, 96)], [[[10, 10, 60, 50]]], [[0]]))) == {"loss_cls", "loss_box_reg", "loss_more"}
+    model.eval()(make_inputs([(64, 96)], [[]], [[]]))
+    assert calls == ["predict", "label_anchors", "losses", "predict"]
+
+
+def test_in_evaluation_losses_are_over_the_batch_and_the_normaliser_stays():
+    model = build_model(tiny_cfg()).eval()
+    inputs = make_inputs([(64, 96)], [[[10, 10, 60, 50]]], [[0]])
+    with torch.no_grad():
+        predictions = model.predict(model.preprocess_image(inputs))
+        labels = model.label_inputs(predictions.anchors, inputs)
+        evaluated = model.losses(predictions, labels)
+        assert model.loss_normalizer == 100
+        trained = model.train().losses(predictions, labels)
+    for name, loss in trained.items():
+        torch.testing.assert_close(evaluated[name] * labels.num_foreground, loss * model.loss_normalizer)
+
+
+@pytest.mark.parametrize("image", [
+    None, np.zeros((64, 64, 3), dtype=np.uint8), torch.zeros(64, 64), torch.zeros(1, 64, 64), torch.zeros(4, 64, 64), torch.zeros(64, 64, 3),
+    torch.zeros(1, 3, 64, 64), torch.zeros(3, 0, 64), torch.zeros(3, 64, 0), torch.zeros(3, 8, 8, dtype=torch.complex64),
+], ids=lambda x: "x".join(map(str, getattr(x, "shape", ()))) or "None")  # fmt: skip
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_no_image_is_refused_with_input_and_file(image, training):
+    """One channel would be broadcast to three otherwise, and other shapes end in PyTorch's words."""
+    model = build_model(tiny_cfg()).train(training)
+    inputs = make_inputs([(64, 64), (64, 64)], [[], []], [[], []])
+    inputs[1] |= {"image": image, "file_name": "a/b.png"}
+    with pytest.raises(ValueError, match=r"'image' of input 1 \(a/b.png\) must be a tensor \(3, height, width\)"):
+        model(inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.float16, torch.int32])
+def test_pixels_of_any_real_type_are_the_same_image(dtype):
+    model = build_model(tiny_cfg()).eval()
+    inputs = make_inputs([(64, 96)], [[]], [[]])
+    want = model.preprocess_image(inputs).tensor
+    inputs[0]["image"] = inputs[0]["image"].to(dtype)
+    torch.testing.assert_close(model.preprocess_image(inputs).tensor, want, rtol=0, atol=0)

@@ -18,6 +18,7 @@ from detectron2.utils.events import EventStorage
 from retina_plugin.engine.solver import build_optimizer
 from retina_plugin.modeling import meta_arch, postprocess
 from retina_plugin.modeling.assignment import ChunkedOverlaps
+from retina_plugin.modeling.labels import LabelCheck
 
 FOUND = 5
 
@@ -37,6 +38,7 @@ def fake_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "nonzero", nonzero)
     monkeypatch.setattr(postprocess, "nms", nms)
     # Detectron2's; it looks at values (are the boxes finite, which are empty), which fake ones have not.
+    monkeypatch.setattr(LabelCheck, "_look", lambda self, image, extremes: None)  # values, too
     monkeypatch.setattr(meta_arch, "detector_postprocess", lambda instances, height, width: instances)
     return FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
 

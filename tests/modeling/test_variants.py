@@ -1,10 +1,14 @@
 """One contract for every registered variant, and every combination of neck, top block and levels."""
 
 import itertools
+import json
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import ROOT, make_inputs, tiny_cfg
+from conftest import BASE, ROOT, TINY, make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 
@@ -59,6 +63,49 @@ class TestContract:
     def test_its_documentation_names_its_source(self, registry, name):
         text = registry.get(name).__doc__
         assert "20" in text or "this project" in text, text
+
+
+def named_values():
+    """(key, name) of every value of a slot that the configs, the README, the docs and the comments of the keys name."""
+    texts = [p.read_text() for pattern in ("README.md", "docs/*.md", "configs/**/*.yaml") for p in sorted(ROOT.glob(pattern))]
+    sources = "\n".join(p.read_text() for p in sorted(ROOT.glob("retina_plugin/config*/*.py")) + sorted(ROOT.glob("retina_plugin/config*.py")))
+    found = set()
+    for registry in REGISTRIES:
+        names = {name for name, _ in registry}
+        # "KEY name", "KEY: name", "KEY one | two", where the last part of the key may stand for it (NAME alone says too little).
+        leaf = "FPN.NAME" if registry is NECK_REGISTRY else registry.key.rsplit(".")[-1]
+        lists = [m for text in texts for m in re.findall(rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)", text)]
+        found |= {(registry.key, name) for m in lists for name in re.split(r"\s*\|\s*", m)}
+        # The words in quotes in the lines of comment before a key's default, or in its record.
+        around = re.findall(rf"((?:^ *#.*\n)*).*{re.escape(registry.key)}\b[^#]*", sources, re.M)
+        found |= {(registry.key, word) for block in around for word in re.findall(r'"([a-z][a-z0-9_]+)"', block)}
+        assert names <= {name for key, name in found if key == registry.key} | {"smooth_l1", "giou", "diou", "ciou"}, f"{registry.key}: a variant that is named nowhere"
+    slots = dict(re.findall(r"\b(assigner|neck|top block) +\(([^)]*)\)", (ROOT / "docs/architecture.md").read_text()))
+    keys = {"assigner": ASSIGNER_REGISTRY.key, "neck": NECK_REGISTRY.key, "top block": TOP_BLOCK_REGISTRY.key}
+    found |= {(keys[slot], name) for slot, names in slots.items() for name in names.split(" · ")}
+    return sorted(found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")})  # the example of a variant of one's own
+
+
+def test_every_value_that_is_named_anywhere_trains_in_a_process_that_imported_the_plugin_alone():
+    values = named_values()
+    assert {("MODEL.RETINANET.ASSIGNER", "atss"), ("MODEL.RETINANET.CLS_LOSS", "ssd_1to3"), ("MODEL.FPN.TOP_BLOCK", "none")} <= set(values) and len(values) >= 20
+    program = """
+import json, sys, torch, retina_plugin
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+base, common, values, options = json.loads(sys.stdin.read())
+instances = Instances((64, 96), gt_boxes=Boxes(torch.tensor([[10.0, 10.0, 60.0, 50.0]])), gt_classes=torch.tensor([1]))
+for key, name in values:
+    try:
+        model = build_model(retina_plugin.load_config(base, [*common, *options.get(name, []), key, name])).train()
+        losses = model([{"image": torch.zeros(3, 64, 96), "instances": instances}] * 2)
+        assert all(torch.isfinite(loss) for loss in losses.values()), losses
+    except Exception as error:
+        print(key, name, repr(error))
+"""
+    given = json.dumps([str(BASE), TINY, values, OPTIONS])
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], input=given, capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
 from retina_plugin.modeling.backbone.folding import fold_frozen_norms
 from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.registry import reads
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks of the stages res2..res5 (He et al. 2016, table 1)."""
@@ -69,6 +70,7 @@ def build_resnet(
 
 
 @BACKBONE_REGISTRY.register()
+@reads(*(f"MODEL.RESNETS.{key}" for key in ("DEPTH", "NORM", "STEM_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1")))
 def build_retina_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """:func:`build_resnet` from MODEL.RESNETS, with the feature maps that MODEL.RETINANET.LEVELS needs.
 

@@ -11,6 +11,7 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
 
 from retina_plugin.modeling.backbone.depthwise import keep_depthwise_in_float32
 from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.registry import reads
 
 
 class TimmBackbone(Backbone):
@@ -54,6 +55,7 @@ class TimmBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
+@reads("MODEL.TIMM.NAME")
 def build_retina_timm(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """:class:`TimmBackbone` from MODEL.TIMM, with the feature maps that MODEL.RETINANET.LEVELS needs.
 

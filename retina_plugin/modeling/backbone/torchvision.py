@@ -13,6 +13,7 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
 
 from retina_plugin.modeling.backbone.depthwise import keep_depthwise_in_float32
 from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.registry import reads
 
 PROBE_SIZE = (224, 352)
 """(H, W) of the image that tells where maps lie: sides in a ratio that no network's channels have."""
@@ -111,6 +112,7 @@ def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
 
 
 @BACKBONE_REGISTRY.register()
+@reads("MODEL.TORCHVISION.NAME")
 def build_retina_torchvision(cfg: CfgNode, input_shape: ShapeSpec) -> TorchvisionBackbone:
     """:class:`TorchvisionBackbone` from MODEL.TORCHVISION, with the feature maps that MODEL.RETINANET.LEVELS needs.
 

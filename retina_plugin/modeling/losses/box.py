@@ -7,10 +7,10 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, genera
 
 from detectron2.modeling.box_regression import Box2BoxTransform
 
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import SlotRegistry, reads
 
 BOX_LOSS_REGISTRY = SlotRegistry("box loss", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
-"""Classes constructed with ``transform`` and ``beta``, called as ``loss(pred_deltas, anchors, gt_boxes)``.
+"""Classes whose keyword-only constructors name those of ``transform`` and ``beta`` that they use, called as ``loss(pred_deltas, anchors, gt_boxes)``.
 
 All three are (P, 4) for the P foreground anchors of a batch: predicted (dx, dy, dw, dh), anchors and
 matched boxes in XYXY pixels. Returns the float32 sum; P may be 0, the result is then 0 and still
@@ -33,6 +33,7 @@ def encode(anchors: Tensor, gt_boxes: Tensor, weights: tuple[float, float, float
 
 
 @BOX_LOSS_REGISTRY.register("smooth_l1")
+@reads("MODEL.RETINANET.SMOOTH_L1_LOSS_BETA")
 class SmoothL1Loss:
     """Smooth L1 between predicted and encoded deltas; β = 0 is L1 (Girshick 2015, equation 3)."""
 
@@ -50,7 +51,7 @@ class _IoULoss:
 
     function = None
 
-    def __init__(self, *, transform: Box2BoxTransform, beta: float) -> None:
+    def __init__(self, *, transform: Box2BoxTransform) -> None:
         self.transform = transform
 
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
@@ -59,6 +60,7 @@ class _IoULoss:
 
 
 @BOX_LOSS_REGISTRY.register("giou")
+@reads()
 class GIoULoss(_IoULoss):
     """1 - GIoU (Rezatofighi et al. 2019)."""
 
@@ -66,6 +68,7 @@ class GIoULoss(_IoULoss):
 
 
 @BOX_LOSS_REGISTRY.register("diou")
+@reads()
 class DIoULoss(_IoULoss):
     """1 - DIoU (Zheng et al. 2020)."""
 
@@ -73,6 +76,7 @@ class DIoULoss(_IoULoss):
 
 
 @BOX_LOSS_REGISTRY.register("ciou")
+@reads()
 class CIoULoss(_IoULoss):
     """1 - CIoU (Zheng et al. 2020)."""
 

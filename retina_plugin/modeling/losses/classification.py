@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retina_plugin.modeling.losses.dense import CHUNK_GPU, ClassTargets, cross_entropy_terms, dense_loss_sum, focal_terms, softplus
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import SlotRegistry, reads
 
 CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOSS")
 """Classes called as ``loss(pred_logits, targets)`` with L logits (N, Ri, K) and ``ClassTargets``.
@@ -48,6 +48,7 @@ def balance(alpha: float) -> dict[str, float]:
 
 
 @CLS_LOSS_REGISTRY.register("focal")
+@reads("MODEL.RETINANET.FOCAL_LOSS_ALPHA", "MODEL.RETINANET.FOCAL_LOSS_GAMMA")
 class FocalLoss(DenseLoss):
     """α-balanced focal loss, -α_t (1 - p_t)^γ log(p_t) (Lin et al. 2017, equation 5)."""
 
@@ -58,6 +59,7 @@ class FocalLoss(DenseLoss):
 
 
 @CLS_LOSS_REGISTRY.register("cross_entropy")
+@reads()
 class CrossEntropyLoss(DenseLoss):
     """Cross entropy, -log(p_t), of independent sigmoids (Lin et al. 2017, equation 1)."""
 
@@ -66,6 +68,7 @@ class CrossEntropyLoss(DenseLoss):
 
 
 @CLS_LOSS_REGISTRY.register("balanced_cross_entropy")
+@reads("MODEL.RETINANET.FOCAL_LOSS_ALPHA")
 class BalancedCrossEntropyLoss(DenseLoss):
     """α-balanced cross entropy, -α_t log(p_t) (Lin et al. 2017, equation 3)."""
 
@@ -80,6 +83,7 @@ def focal_star_terms(x: Tensor, gamma: float, beta: float) -> tuple[Tensor, Tens
 
 
 @CLS_LOSS_REGISTRY.register("focal_star")
+@reads("MODEL.CLS_LOSS.FOCAL_STAR_GAMMA", "MODEL.CLS_LOSS.FOCAL_STAR_BETA")
 class FocalStarLoss(DenseLoss):
     """FL*, -log(p*_t) / γ with p*_t = sigmoid(γ x_t + β) (Lin et al. 2017, appendix A, equations 6 and 7)."""
 

@@ -6,6 +6,7 @@ from torchvision.ops import nms
 
 from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
 from retina_plugin.modeling.losses.dense import ClassTargets, chunk_rows, cross_entropy_terms, dense_loss_sum, loss_of_each_anchor
+from retina_plugin.registry import reads
 
 
 class _MinedCrossEntropy:
@@ -29,6 +30,7 @@ class _MinedCrossEntropy:
 
 
 @CLS_LOSS_REGISTRY.register("ohem")
+@reads("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", "MODEL.CLS_LOSS.OHEM_NMS_THRESH")
 class OHEMLoss(_MinedCrossEntropy):
     """Online hard example mining: per image the highest-loss anchors that survive NMS by loss.
 
@@ -40,34 +42,83 @@ class OHEMLoss(_MinedCrossEntropy):
     Mining*, section 4.2, as compared in Lin et al. 2017, table 1d.
     """
 
+    smallest_batch = 1
+
     def __init__(self, *, ohem_batch_size: int, ohem_nms_thresh: float) -> None:
-        if ohem_batch_size < 1 or not 0 < ohem_nms_thresh <= 1:
+        if ohem_batch_size < self.smallest_batch or not 0 < ohem_nms_thresh <= 1:
             raise ValueError(
-                f"MODEL.CLS_LOSS.OHEM_BATCH_SIZE must be at least 1 and OHEM_NMS_THRESH in (0, 1]; got {ohem_batch_size} and {ohem_nms_thresh}"
+                f"MODEL.CLS_LOSS.OHEM_BATCH_SIZE must be at least {self.smallest_batch} and OHEM_NMS_THRESH in (0, 1]; "
+                f"got {ohem_batch_size} and {ohem_nms_thresh}"
             )
         self.batch_size, self.nms_thresh = ohem_batch_size, ohem_nms_thresh
 
+    def select(self, survivors: Tensor, foreground: Tensor, *, foreground_left: bool, complete: bool) -> Tensor | None:
+        """The minibatch of one image, or None if more survivors are needed to tell.
+
+        Args:
+            survivors: (S,) indices of the anchors that NMS kept so far, hardest first.
+            foreground: (S,) bool, which of them have a class.
+            foreground_left: whether there are easier foreground anchors that NMS has not come to.
+            complete: whether NMS has seen every anchor.
+
+        Returns:
+            Indices of at most ``batch_size`` anchors.
+        """
+        return survivors[: self.batch_size] if complete or len(survivors) >= self.batch_size else None
+
     def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
-        """See the class. NMS is run on the hardest few, and on more only if too few of these survive."""
-        count = int((targets.labels[image] >= 0).sum())
+        """See the class. NMS is run on the hardest few, and on more only if these do not make a minibatch."""
+        image_idxs, anchor_idxs = targets.foreground
+        foreground = torch.zeros_like(losses, dtype=torch.bool).index_fill_(0, anchor_idxs[image_idxs == image], True)
+        count, num_foreground = int((targets.labels[image] >= 0).sum()), int(foreground.sum())
+        hardness = losses.masked_fill(targets.labels[image] < 0, -1)
         n = 4 * self.batch_size
         while True:
-            values, anchors = losses.masked_fill(targets.labels[image] < 0, -1).topk(min(n, count))
+            values, anchors = hardness.topk(min(n, count))
+            left = num_foreground > int(foreground[anchors].sum())
             if self.nms_thresh < 1:
-                kept = nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)
-                anchors = anchors[kept]
-            if len(anchors) >= self.batch_size or n >= count:
-                return anchors[: self.batch_size]
+                # What is kept of the hardest n does not depend on the others.
+                anchors = anchors[nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)]
+            chosen = self.select(anchors, foreground[anchors], foreground_left=left, complete=n >= count)
+            if chosen is not None:
+                return chosen
             n *= 4
 
 
 @CLS_LOSS_REGISTRY.register("ohem_1to3")
-class OHEM1To3Loss(_MinedCrossEntropy):
-    """All foreground anchors, and three times as many of the background, those of the highest loss.
+@reads("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", "MODEL.CLS_LOSS.OHEM_NMS_THRESH")
+class OHEM1To3Loss(OHEMLoss):
+    """OHEM whose minibatch has three background anchors for every foreground anchor.
+
+    After NMS by loss over all anchors the hardest foreground anchors are taken, at most a quarter of
+    ``ohem_batch_size``, and then three times as many of the background, the hardest. An image without
+    foreground counts three background anchors.
+
+    Source: Lin et al. 2017, section 5.1, "Online Hard Example Mining", and table 1d. What happens when an image has
+    less foreground than a quarter of the minibatch is not said there; here the ratio holds and the minibatch is smaller.
+    """
+
+    smallest_batch = 4
+
+    def select(self, survivors: Tensor, foreground: Tensor, *, foreground_left: bool, complete: bool) -> Tensor | None:
+        """See :class:`OHEMLoss`."""
+        most = self.batch_size // 4
+        positives = survivors[foreground][:most]
+        if len(positives) < most and foreground_left:
+            return None
+        wanted = 3 * max(1, len(positives))
+        negatives = survivors[~foreground][:wanted]
+        return torch.cat([positives, negatives]) if complete or len(negatives) == wanted else None
+
+
+@CLS_LOSS_REGISTRY.register("ssd_1to3")
+@reads()
+class SSDHardNegativeLoss(_MinedCrossEntropy):
+    """All foreground anchors, and three times as many of the background, those of the highest loss; no NMS, no batch size.
 
     An image without objects counts three background anchors.
 
-    Source: Liu et al. 2016, *SSD*, section 2.2, "Hard negative mining"; Lin et al. 2017, table 1d.
+    Source: Liu et al. 2016, *SSD*, section 2.2, "Hard negative mining".
     """
 
     def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
@@ -80,6 +131,7 @@ class OHEM1To3Loss(_MinedCrossEntropy):
 
 
 @CLS_LOSS_REGISTRY.register("ghm")
+@reads("MODEL.CLS_LOSS.GHM_BINS")
 class GHMLoss:
     """Gradient harmonising: cross entropy, each logit weighted by one over the number with a gradient like its own.
 

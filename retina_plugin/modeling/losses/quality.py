@@ -2,6 +2,7 @@
 
 import functools
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,6 +10,7 @@ from detectron2.structures.boxes import Boxes, matched_pairwise_iou
 
 from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
 from retina_plugin.modeling.losses.dense import ClassTargets, dense_loss_sum, focal_terms, foreground_logits
+from retina_plugin.registry import reads
 
 
 def box_quality(targets: ClassTargets) -> Tensor:
@@ -36,6 +38,7 @@ class _QualityLoss:
 
 
 @CLS_LOSS_REGISTRY.register("quality_focal")
+@reads("MODEL.CLS_LOSS.QUALITY_BETA")
 class QualityFocalLoss(_QualityLoss):
     """|y - p|^β times the cross entropy of p with the soft target y, the quality of the box.
 
@@ -52,15 +55,22 @@ class QualityFocalLoss(_QualityLoss):
 
 
 @CLS_LOSS_REGISTRY.register("varifocal")
+@reads("MODEL.CLS_LOSS.VARIFOCAL_ALPHA", "MODEL.CLS_LOSS.VARIFOCAL_GAMMA")
 class VarifocalLoss(_QualityLoss):
-    """Cross entropy with the soft target q, weighted by q, of foreground; α p^γ -weighted of background.
+    """Cross entropy with the soft target q, weighted by q, where q is above 0; α p^γ times that with target 0 elsewhere.
+
+    Elsewhere is all background, and foreground whose predicted box does not touch its object.
 
     Source: Zhang et al. 2021, *VarifocalNet*, equation 2.
     """
 
     def __init__(self, *, varifocal_alpha: float, varifocal_gamma: float) -> None:
         super().__init__(gamma=varifocal_gamma, weight_neg=varifocal_alpha)
+        self.gamma = varifocal_gamma
 
     def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
         """See the class."""
-        return quality * F.binary_cross_entropy_with_logits(x, quality, reduction="none")
+        positive = quality * F.binary_cross_entropy_with_logits(x, quality, reduction="none")
+        # p^γ as a power of e: its gradient stays finite where p is 0, for γ < 1, too.
+        missed = self.weight_neg * (self.gamma * F.logsigmoid(x)).exp() * F.softplus(x)
+        return torch.where(quality > 0, positive, missed)

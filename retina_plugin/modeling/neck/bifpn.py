@@ -72,7 +72,7 @@ class BiFPN(Backbone):
         bottom_up: yields ``in_features``.
         in_features: names of its maps, finest first.
         out_channels: C.
-        norm: a name of :func:`detectron2.layers.get_norm`.
+        norm: a name of :func:`detectron2.layers.get_norm`, after every convolution but those of the top block; "BN" in the paper.
         top_block: of ``TOP_BLOCK_REGISTRY``, or None; its "p<l>" is the last lateral map.
         num_layers: repetitions, n.
         refine: what is done to the levels afterwards, or None.

@@ -10,7 +10,7 @@ from retina_plugin.modeling.neck.bifpn import BiFPN
 from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.modeling.neck.refine import BottomUpPath, LevelConvs, RefinedFPN
 from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import Condition, SlotRegistry, reads
 
 NECK_REGISTRY = SlotRegistry("neck", "MODEL.FPN.NAME")
 """Callables ``neck(cfg, bottom_up, in_features, top_block) -> Backbone``.
@@ -48,25 +48,37 @@ def _fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: n
 
 
 @NECK_REGISTRY.register("fpn")
+@reads("MODEL.FPN.NORM", "MODEL.FPN.FUSE_TYPE")
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
     """Detectron2's feature pyramid network (Lin et al. 2017, *Feature Pyramid Networks for Object Detection*)."""
     return _fpn(cfg, bottom_up, in_features, top_block, path=False)
 
 
 @NECK_REGISTRY.register("pafpn")
+@reads("MODEL.FPN.NORM", "MODEL.FPN.FUSE_TYPE")
 def build_pafpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
     """A feature pyramid network with a second, bottom-up path over all levels (Liu et al. 2018, *Path Aggregation Network*)."""
     return _fpn(cfg, bottom_up, in_features, top_block, path=True)
 
 
+def _bifpn_reads_norm(cfg: CfgNode) -> bool:
+    """Whether MODEL.FPN.NORM says something that MODEL.FPN.BIFPN_NORM does not, and is read."""
+    return cfg.MODEL.FPN.EXTRA_CONVS > 0 or cfg.MODEL.FPN.NORM == cfg.MODEL.FPN.BIFPN_NORM
+
+
 @NECK_REGISTRY.register("bifpn")
+@reads(
+    "MODEL.FPN.BIFPN_LAYERS",
+    "MODEL.FPN.BIFPN_NORM",
+    when={"MODEL.FPN.NORM": Condition(_bifpn_reads_norm, "with MODEL.FPN.NAME bifpn without EXTRA_CONVS; its norm is MODEL.FPN.BIFPN_NORM")},
+)
 def build_bifpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> BiFPN:
-    """MODEL.FPN.BIFPN_LAYERS weighted ways down and up (Tan et al. 2020, *EfficientDet*)."""
+    """MODEL.FPN.BIFPN_LAYERS weighted ways down and up, normalised by MODEL.FPN.BIFPN_NORM (Tan et al. 2020, *EfficientDet*)."""
     return BiFPN(
         bottom_up=bottom_up,
         in_features=in_features,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
+        norm=cfg.MODEL.FPN.BIFPN_NORM,
         top_block=top_block,
         num_layers=cfg.MODEL.FPN.BIFPN_LAYERS,
         refine=_refinement(cfg, _num_levels(in_features, top_block), path=False),
@@ -89,6 +101,7 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
     if missing:
         raise ValueError(f"{cfg.MODEL.BOTTOM_UP.NAME} yields {sorted(shapes)}, but MODEL.RETINANET.LEVELS needs {missing} too")
 
+    TOP_BLOCK_REGISTRY.get(cfg.MODEL.FPN.TOP_BLOCK)  # a wrong name is refused even where no level needs it
     top_block = None
     if pyramid.num_top_levels:
         last = pyramid.bottom_up_features[-1]

@@ -4,7 +4,8 @@ import fvcore.nn.weight_init as weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.modeling.neck.levels import PyramidLevels
+from retina_plugin.registry import Condition, SlotRegistry, reads
 
 TOP_BLOCK_REGISTRY = SlotRegistry("top block", "MODEL.FPN.TOP_BLOCK")
 """``nn.Module`` classes constructed with ``bottom_up_channels``, ``out_channels``, ``num_levels``, ``last_level``.
@@ -12,6 +13,16 @@ TOP_BLOCK_REGISTRY = SlotRegistry("top block", "MODEL.FPN.TOP_BLOCK")
 They carry ``num_levels`` and ``in_feature``, as detectron2's FPN asks for, and map that feature
 (N, C, H, W) to ``num_levels`` maps (N, out_channels, H / 2**i, W / 2**i), i = 1, 2, ...
 """
+
+reads_own_name = reads(
+    when={
+        "MODEL.FPN.TOP_BLOCK": Condition(
+            lambda cfg: PyramidLevels(tuple(cfg.MODEL.RETINANET.LEVELS)).num_top_levels > 0,
+            "because MODEL.RETINANET.LEVELS has no level above the backbone's",
+        )
+    }
+)
+"""Of the top blocks that do something."""
 
 
 class ConvTopBlock(nn.Module):
@@ -40,6 +51,7 @@ class ConvTopBlock(nn.Module):
 
 
 @TOP_BLOCK_REGISTRY.register("conv_c5")
+@reads_own_name
 class TopBlockFromC5(ConvTopBlock):
     """P6 from C5, the backbone's last map: the paper's choice (Lin et al. 2017, section 4)."""
 
@@ -49,6 +61,7 @@ class TopBlockFromC5(ConvTopBlock):
 
 
 @TOP_BLOCK_REGISTRY.register("conv_p5")
+@reads_own_name
 class TopBlockFromP5(ConvTopBlock):
     """P6 from P5, the pyramid's last map: fewer weights (used by FCOS, Tian et al. 2019, section 3.2, and torchvision)."""
 
@@ -58,6 +71,7 @@ class TopBlockFromP5(ConvTopBlock):
 
 
 @TOP_BLOCK_REGISTRY.register("max_pool")
+@reads_own_name
 class MaxPoolTopBlock(nn.Module):
     """P6 is every second pixel of P5, and so on (Lin et al. 2017, *Feature Pyramid Networks*, section 4.1)."""
 
@@ -75,6 +89,7 @@ class MaxPoolTopBlock(nn.Module):
 
 
 @TOP_BLOCK_REGISTRY.register("none")
+@reads("MODEL.FPN.TOP_BLOCK")
 class NoTopBlock:
     """No levels above the backbone's, as in the pyramid for R-CNN (Lin et al. 2017, *Feature Pyramid Networks*, section 3).
 

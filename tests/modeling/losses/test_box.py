@@ -16,7 +16,7 @@ GT = torch.tensor([[2.0, 0.0, 22.0, 10.0]])
 
 
 def loss(name, beta=0.0):
-    return BOX_LOSS_REGISTRY.get(name)(transform=TRANSFORM, beta=beta)
+    return BOX_LOSS_REGISTRY.build(name, transform=TRANSFORM, beta=beta)
 
 
 def test_l1_and_smooth_l1_worked_by_hand():

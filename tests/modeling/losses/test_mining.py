@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from retina_plugin.modeling.losses.dense import ClassTargets
-from retina_plugin.modeling.losses.mining import GHMLoss, OHEM1To3Loss, OHEMLoss
+from retina_plugin.modeling.losses.mining import GHMLoss, OHEM1To3Loss, OHEMLoss, SSDHardNegativeLoss
 
 K = 4
 
@@ -53,7 +53,7 @@ def test_ohem_takes_the_hardest_that_survive_nms(size, thresh):
     check(OHEMLoss(ohem_batch_size=size, ohem_nms_thresh=thresh)(logits, targets), logits, want)
 
 
-def test_one_to_three_takes_all_foreground_and_three_times_as_many_hard_backgrounds():
+def test_ssds_rule_takes_all_foreground_and_three_times_as_many_hard_backgrounds():
     logits, targets, _ = batch()
     losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)
     want = count = 0
@@ -63,7 +63,46 @@ def test_one_to_three_takes_all_foreground_and_three_times_as_many_hard_backgrou
         want = want + losses[i][foreground].sum() + hard.sum()
         count += int(foreground.sum()) + len(hard)
     assert count == 4 * int(((targets.labels >= 0) & (targets.labels < K)).sum()) + 3, "the image without objects counts three"
-    check(OHEM1To3Loss()(logits, targets), logits, want / count)
+    check(SSDHardNegativeLoss()(logits, targets), logits, want / count)
+
+
+def one_to_three(losses, labels, boxes, size, thresh):
+    """The rule of the paper written out for one image: NMS over all anchors, then a quarter and three quarters."""
+    valid = (labels >= 0).nonzero().squeeze(1)
+    order = valid[losses[valid].argsort(descending=True)]
+    kept = order[nms(boxes[order], losses[order].detach(), thresh)] if thresh < 1 else order
+    positives = [int(a) for a in kept if labels[a] < K][: size // 4]
+    return positives + [int(a) for a in kept if labels[a] == K][: 3 * max(1, len(positives))]
+
+
+@pytest.mark.parametrize("size, thresh, foreground", [(4, 0.5, 6), (8, 0.5, 6), (8, 0.3, 20), (20, 0.5, 20), (20, 0.9, 20), (40, 1.0, 20), (1000, 0.7, 30), (12, 0.6, 0)])
+def test_one_to_three_makes_its_minibatch_after_nms(size, thresh, foreground):
+    logits, targets, boxes = batch(foreground=foreground)
+    losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)
+    chosen = [(i, a) for i in range(2) for a in one_to_three(losses[i], targets.labels[i], boxes[i], size, thresh)]
+    loss = OHEM1To3Loss(ohem_batch_size=size, ohem_nms_thresh=thresh)
+    for i in range(2):
+        own = loss.choose(losses[i].detach(), i, targets)
+        positives = int((targets.labels[i, own] < K).sum())
+        assert sorted(own.tolist()) == sorted(a for image, a in chosen if image == i)
+        assert positives <= size // 4 and len(own) - positives <= 3 * max(1, positives) and len(own) <= size
+    check(loss(logits, targets), logits, sum(losses[i, a] for i, a in chosen) / len(chosen))
+
+
+def test_one_to_three_reads_batch_size_and_nms_threshold():
+    logits, targets, _ = batch(foreground=30)
+
+    def value(size, thresh):
+        return float(OHEM1To3Loss(ohem_batch_size=size, ohem_nms_thresh=thresh)(logits, targets).detach())
+
+    assert len({value(size, 0.5) for size in (4, 8, 16)}) == 3
+    assert len({value(16, thresh) for thresh in (0.2, 0.5, 1.0)}) == 3
+
+
+def test_one_to_three_of_anchors_that_are_all_ignored_is_nothing():
+    logits, targets, _ = batch(foreground=0)
+    targets.labels.fill_(-1)
+    assert OHEM1To3Loss(ohem_batch_size=8, ohem_nms_thresh=0.5)(logits, targets) == 0
 
 
 @pytest.mark.parametrize("bins", [1, 10, 30])
@@ -84,5 +123,7 @@ def test_ghm_weighs_each_logit_by_the_number_of_its_bin(bins):
 def test_impossible_options_are_refused():
     with pytest.raises(ValueError, match="OHEM_BATCH_SIZE"):
         OHEMLoss(ohem_batch_size=0, ohem_nms_thresh=0.7)
+    with pytest.raises(ValueError, match="OHEM_BATCH_SIZE must be at least 4"):
+        OHEM1To3Loss(ohem_batch_size=3, ohem_nms_thresh=0.7)
     with pytest.raises(ValueError, match="GHM_BINS"):
         GHMLoss(ghm_bins=0)

@@ -61,3 +61,33 @@ def test_varifocal_loss_is_its_formula(foreground):
     weight = torch.where(positive, q, 0.75 * x.sigmoid() ** 2)
     want = (weight * F.binary_cross_entropy_with_logits(x, q, reduction="none")).sum()
     check(VarifocalLoss(varifocal_alpha=0.75, varifocal_gamma=2.0)(logits, targets), want, logits)
+
+
+def missing_boxes(logits, targets, shift):
+    """The same targets, matched with boxes ``shift`` pixels away from the predicted ones."""
+    predicted = targets.decode(*targets.foreground)
+    return ClassTargets(labels=targets.labels, foreground=targets.foreground, gt_boxes=predicted + shift, decode=targets.decode)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("shift", [100.0, torch.tensor([100.0, 0.0, 100.0, 0.0])], ids=["far away", "beside it"])
+def test_a_varifocal_foreground_anchor_without_overlap_costs_what_background_does(gamma, shift):
+    logits, targets = batch()
+    targets = missing_boxes(logits, targets, shift)
+    assert box_quality(targets).max() == 0
+    x = torch.cat(logits, dim=1)[targets.labels >= 0]
+    # equation 2 with q = 0: -α p^γ log(1 - p), for all logits here
+    want = (0.75 * x.sigmoid() ** gamma * F.softplus(x)).sum()
+    check(VarifocalLoss(varifocal_alpha=0.75, varifocal_gamma=gamma)(logits, targets), want, logits)
+
+
+def test_the_varifocal_loss_at_the_limits_of_its_formula():
+    loss = VarifocalLoss(varifocal_alpha=0.75, varifocal_gamma=0.5)
+    x = torch.tensor([-200.0, 0.0, 200.0, -200.0, 0.0, 200.0], requires_grad=True)
+    quality = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    got = loss.of_foreground(x, quality)
+    # p = 0, 1/2, 1 with q = 0: 0, 0.75 · sqrt(0.5) · log 2, 0.75 · 200; with q = 1: 200, log 2, 0
+    log2 = 0.6931472
+    torch.testing.assert_close(got, torch.tensor([0.0, 0.75 * 0.5**0.5 * log2, 150.0, 200.0, log2, 0.0]))
+    (gradient,) = torch.autograd.grad(got.sum(), x)
+    assert gradient.isfinite().all() and gradient[1] > 0 > gradient[4]

@@ -1,0 +1,197 @@
+"""Names that do not exist and options that nothing reads are found before anything is built."""
+
+import inspect
+
+import pytest
+import yaml
+from conftest import BASE, ROOT, tiny_cfg
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+
+from retina_plugin import add_retina_config, load_config
+from retina_plugin.ablation import load_sweep
+from retina_plugin.modeling import CLS_LOSS_REGISTRY, unknown_variants, unused_options
+from retina_plugin.modeling.options import NAMES, SLOTS
+
+FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
+CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text())]
+SWEEPS = [(p, size) for p in FILES if p not in CONFIGS for size in yaml.safe_load(p.read_text())["sizes"]]
+
+
+def cfg(*opts):
+    """The plugin's base, with nothing set but ``opts``."""
+    return load_config(BASE, ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3, "MODEL.WEIGHTS", "none", *opts])
+
+
+# The option, a value of it, the slot and a variant that does not read it, and one that does.
+UNUSED = [
+    ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 3.0, "MODEL.RETINANET.CLS_LOSS", "cross_entropy", "focal"),
+    ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 3.0, "MODEL.RETINANET.CLS_LOSS", "balanced_cross_entropy", "focal"),
+    ("MODEL.RETINANET.FOCAL_LOSS_ALPHA", 0.5, "MODEL.RETINANET.CLS_LOSS", "ohem", "balanced_cross_entropy"),
+    ("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", 128, "MODEL.RETINANET.CLS_LOSS", "ssd_1to3", "ohem_1to3"),
+    ("MODEL.CLS_LOSS.OHEM_NMS_THRESH", 0.5, "MODEL.RETINANET.CLS_LOSS", "focal", "ohem"),
+    ("MODEL.CLS_LOSS.GHM_BINS", 10, "MODEL.RETINANET.CLS_LOSS", "focal", "ghm"),
+    ("MODEL.CLS_LOSS.QUALITY_BETA", 1.0, "MODEL.RETINANET.CLS_LOSS", "varifocal", "quality_focal"),
+    ("MODEL.CLS_LOSS.VARIFOCAL_ALPHA", 1.0, "MODEL.RETINANET.CLS_LOSS", "quality_focal", "varifocal"),
+    ("MODEL.CLS_LOSS.FOCAL_STAR_BETA", 2.0, "MODEL.RETINANET.CLS_LOSS", "focal", "focal_star"),
+    ("MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", 0.11, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou", "smooth_l1"),
+    ("MODEL.RETINANET.IOU_THRESHOLDS", [0.5, 0.6], "MODEL.RETINANET.ASSIGNER", "atss", "max_iou"),
+    ("MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES", False, "MODEL.RETINANET.ASSIGNER", "atss", "max_iou"),
+    ("MODEL.RETINANET.ATSS_TOPK", 5, "MODEL.RETINANET.ASSIGNER", "max_iou", "atss"),
+    ("MODEL.FPN.BIFPN_LAYERS", 2, "MODEL.FPN.NAME", "fpn", "bifpn"),
+    ("MODEL.FPN.BIFPN_NORM", "GN", "MODEL.FPN.NAME", "pafpn", "bifpn"),
+    ("MODEL.FPN.FUSE_TYPE", "avg", "MODEL.FPN.NAME", "bifpn", "fpn"),
+    ("MODEL.FPN.NORM", "GN", "MODEL.FPN.NAME", "bifpn", "pafpn"),
+    ("MODEL.TIMM.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "build_retina_timm"),
+    ("MODEL.TORCHVISION.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_timm", "build_retina_torchvision"),
+    ("MODEL.RESNETS.DEPTH", 101, "MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "build_retina_resnet"),
+    ("MODEL.ANCHOR_GENERATOR.OFFSET", 0.5, "MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchors", "PyramidAnchorGenerator"),
+]
+
+
+@pytest.mark.parametrize("option, value, slot, without, with_it", UNUSED, ids=[f"{case[0]} {case[3]}" for case in UNUSED])
+def test_an_option_that_the_chosen_variant_does_not_read_is_named(option, value, slot, without, with_it):
+    (said,) = unused_options(cfg(option, value, slot, without))
+    assert said.startswith(f"{option} is {value!r}, which has no effect with {slot} {without}")
+    assert unused_options(cfg(option, value, slot, with_it)) == []
+
+
+CONDITIONAL = [
+    (["MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RETINANET.LEVELS", [3, 4, 5]], "MODEL.FPN.TOP_BLOCK"),
+    (["MODEL.FPN.TOP_BLOCK", "max_pool", "MODEL.RETINANET.LEVELS", [4, 5]], "MODEL.FPN.TOP_BLOCK"),
+    (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.HEAD_CHANNELS", 128], "MODEL.RETINANET.HEAD_CHANNELS"),
+    (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.NORM", "GN"], "MODEL.RETINANET.NORM"),
+    (["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALE", 2.0], "MODEL.ANCHOR_GENERATOR.SCALE"),
+    (["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", 1], "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"),
+]
+
+
+@pytest.mark.parametrize("opts, option", CONDITIONAL, ids=[" ".join(map(str, opts[:2])) + " " + str(i) for i, (opts, _) in enumerate(CONDITIONAL)])
+def test_an_option_that_another_one_puts_out_of_use_is_named(opts, option):
+    (said,) = unused_options(cfg(*opts))
+    assert said.startswith(f"{option} is ")
+
+
+@pytest.mark.parametrize("opts", [
+    ["MODEL.FPN.TOP_BLOCK", "none", "MODEL.RETINANET.LEVELS", [3, 4, 5]],
+    ["MODEL.FPN.NAME", "bifpn", "MODEL.FPN.NORM", "BN"],
+    ["MODEL.FPN.NAME", "bifpn", "MODEL.FPN.NORM", "GN", "MODEL.FPN.EXTRA_CONVS", 1],
+    ["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
+    ["MODEL.RETINANET.CLS_LOSS", "nope", "MODEL.CLS_LOSS.GHM_BINS", 3],
+    ["MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 101],
+])  # fmt: skip
+def test_what_is_used_or_not_known_is_no_complaint(opts):
+    assert unused_options(cfg(*opts)) == []
+
+
+def test_a_variant_of_a_user_is_taken_to_read_everything_of_its_slot(monkeypatch):
+    monkeypatch.setitem(CLS_LOSS_REGISTRY._obj_map, "mine", type("Mine", (), {}))
+    assert unused_options(cfg("MODEL.RETINANET.CLS_LOSS", "mine", "MODEL.CLS_LOSS.GHM_BINS", 3)) == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_no_shipped_config_sets_what_nothing_reads(path):
+    data = ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []
+    loaded = load_config(path, ["MODEL.DEVICE", "cpu", *data])
+    assert unused_options(loaded) == [] and unknown_variants(loaded) == []
+
+
+@pytest.mark.parametrize("path, size", SWEEPS, ids=[f"{path.stem} {size}" for path, size in SWEEPS])
+def test_no_row_of_a_sweep_sets_what_nothing_reads(path, size, tmp_path):
+    sweep = load_sweep(path, size)
+    for run in sweep.runs:
+        loaded = sweep.config(run, tmp_path)
+        assert unknown_variants(loaded) == []
+        # What the base sets for the variant that a row replaces has no effect any more, which is no mistake of the row.
+        named = {*sweep.options, *sweep.changes(run.labels)}
+        assert [said for said in unused_options(loaded) if said.split(" ")[0] in named] == [], run.labels
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do(key):
+    config = cfg()
+    config.defrost()
+    node, leaf = config, key.split(".")
+    for part in leaf[:-1]:
+        node = node[part]
+    known = node[leaf[-1]]
+    node[leaf[-1]] = "nope"
+    config.MODEL.RETINANET.LEVELS = [3, 4, 5]  # no top block is needed
+    (said,) = unknown_variants(config)
+    assert said.startswith(f"{key} is 'nope'") and known in said
+    if key in ("MODEL.RETINANET.CLS_LOSS", "MODEL.FPN.TOP_BLOCK", "MODEL.RETINANET.HEAD_NAME"):
+        with pytest.raises(ValueError, match=key):
+            build_model(tiny_cfg("MODEL.RETINANET.LEVELS", [3, 4, 5], key, "nope"))
+
+
+class Recording(CfgNode):
+    """A config that notes which values are read."""
+
+    def __init__(self, node, read, prefix=""):
+        dict.__init__(self)
+        self.__dict__["_node"], self.__dict__["_read"], self.__dict__["_prefix"] = node, read, prefix
+
+    def __getattr__(self, name):
+        value = self.__dict__["_node"][name]
+        key = self.__dict__["_prefix"] + name
+        if isinstance(value, CfgNode):
+            return Recording(value, self.__dict__["_read"], key + ".")
+        self.__dict__["_read"].add(key)
+        return value
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+
+DECLARED = [(slot, name, variant) for slot, registry in SLOTS.items() for name, variant in registry if hasattr(variant, "config_keys")]
+
+
+def test_every_variant_of_the_plugin_declares_what_it_reads():
+    ours = {name for registry in SLOTS.values() for name, variant in registry if variant.__module__.startswith("retina_plugin.") and name != "build_retina_pyramid_backbone"}
+    assert ours == {name for _, name, _ in DECLARED} and len(ours) > 25
+
+
+@pytest.mark.parametrize("slot, name, variant", DECLARED, ids=[f"{slot} {name}" for slot, name, _ in DECLARED])
+def test_a_declaration_names_keys_that_exist(slot, name, variant):
+    defaults = get_cfg()
+    add_retina_config(defaults)
+    for key in variant.config_keys:
+        node = defaults
+        for part in key.split("."):
+            node = node[part]
+
+
+BY_CFG = [case for case in DECLARED if "cfg" in inspect.signature(case[2]).parameters or hasattr(case[2], "from_config")]
+
+
+@pytest.mark.parametrize("slot, name, variant", BY_CFG, ids=[f"{slot} {name}" for slot, name, _ in BY_CFG])
+def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
+    """What building a variant reads, and others of its slot need not, is what it declares."""
+    from detectron2.layers import ShapeSpec
+
+    config = tiny_cfg(*(["MODEL.FPN.EXTRA_CONVS", 1] if slot == "MODEL.FPN.NAME" else []))
+    read: set[str] = set()
+    recording, shapes = Recording(config, read), [ShapeSpec(channels=16, stride=2**level) for level in range(3, 8)]
+    if slot == "MODEL.FPN.NAME":
+        from retina_plugin.modeling.backbone import build_retina_resnet
+
+        variant(recording, build_retina_resnet(config, ShapeSpec(channels=3)), ["res3", "res4", "res5"], None)
+    elif slot == "MODEL.RETINANET.HEAD_NAME":
+        variant.from_config(recording, shapes, 9)
+    elif slot == "MODEL.ANCHOR_GENERATOR.NAME":
+        variant.from_config(recording, shapes)
+    else:
+        variant(recording, ShapeSpec(channels=3))
+    owned = {key for _, _, other in DECLARED for key in other.config_keys}
+    assert (read & owned) - {"MODEL.ANCHOR_GENERATOR.OFFSET"} == set(variant.config_keys) - {"MODEL.ANCHOR_GENERATOR.OFFSET"}
+
+
+BY_OPTIONS = [case for case in DECLARED if case[0] in ("MODEL.RETINANET.CLS_LOSS", "MODEL.RETINANET.ASSIGNER", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")]
+ARGUMENTS = {"alpha": "FOCAL_LOSS_ALPHA", "gamma": "FOCAL_LOSS_GAMMA", "beta": "SMOOTH_L1_LOSS_BETA", "thresholds": "IOU_THRESHOLDS", "labels": "IOU_LABELS"}
+
+
+@pytest.mark.parametrize("slot, name, variant", BY_OPTIONS, ids=[f"{slot} {name}" for slot, name, _ in BY_OPTIONS])
+def test_a_declaration_is_what_the_constructor_names(slot, name, variant):
+    named = {ARGUMENTS.get(option, option.upper()) for option in inspect.signature(variant).parameters} - {"TRANSFORM", "NUM_ANCHORS"}
+    assert {key.rsplit(".")[-1] for key in variant.config_keys} == named
