@@ -92,10 +92,20 @@ def add_retina_config(cfg: CfgNode) -> None:
     # another size than its annotations say is treated by DATASETS.ON_PROBLEM.
     cfg.DATASETS.CHECK_IMAGES = True
 
+    # An image that turns out to be broken when it is decoded in training: "skip" names it once and puts another in its place (which one
+    # follows from SEED and the position), "stop" ends the training.
+    cfg.DATASETS.ON_BROKEN_IMAGE = "skip"
+
     # Who reads and resizes images: "opencv" (several times faster), or "detectron2", whose pixels (read
     # and resized by Pillow) its checkpoints were trained with. load_predictor follows it; Detectron2's
     # DefaultPredictor by itself always resizes with Pillow.
     cfg.INPUT.READER = "opencv"
+    # Images of more pixels are left out, by `retina data check`, training and prediction alike, before anything is decoded:
+    # a small file can claim to be huge. The default is where Pillow suspects an attack; as RGB it takes 512 MiB. >= 1.
+    cfg.INPUT.MAX_IMAGE_PIXELS = 178_956_970
+    # Values (low, high) of images with more than 8 bits a channel, or of floats, that become 0 and 255, for every image of the data set
+    # and in prediction; 8-bit images stay as they are. Empty: all of uint16; floats and other types are then refused.
+    cfg.INPUT.VALUE_RANGE = ()
     # Strength of the random change of brightness, contrast and saturation in training, 0 (off) to 1.
     cfg.INPUT.COLOR_JITTER = 0.0
     # Flip training images upside down half of the time (INPUT.RANDOM_FLIP flips one way only).

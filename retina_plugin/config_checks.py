@@ -32,6 +32,7 @@ CHOICES = {
     "INPUT.READER": ("opencv", "detectron2"),
     "TEST.EVALUATOR": ("hotcoco", "detectron2"),
     "DATASETS.ON_PROBLEM": ("drop", "refuse"),
+    "DATASETS.ON_BROKEN_IMAGE": ("skip", "stop"),
     "MODEL.PIXELS_FROM": ("weights", "config"),
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.AMP.PRECISION": ("auto", "fp32", "bf16", "fp16"),
@@ -181,6 +182,11 @@ def check_config(cfg: CfgNode) -> None:
     problems += [f"{key} must be from 0 to 1; got {value}" for key, value in shares.items() if not 0 <= value <= 1]
     if cfg.TEST.EARLY_STOP_PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD):
         problems.append("TEST.EARLY_STOP_PATIENCE needs TEST.BEST_METRIC and evaluations during training (TEST.EVAL_PERIOD, or SOLVER.EPOCHS)")
+    if cfg.INPUT.MAX_IMAGE_PIXELS < 1:
+        problems.append(f"INPUT.MAX_IMAGE_PIXELS must be at least 1; got {cfg.INPUT.MAX_IMAGE_PIXELS}")
+    span = cfg.INPUT.VALUE_RANGE
+    if span and not (len(span) == 2 and all(isinstance(v, (int, float)) and abs(v) < float("inf") for v in span) and span[0] < span[1]):
+        problems.append(f"INPUT.VALUE_RANGE must be empty or (low, high) with low < high; got {span}")
     if cfg.TEST.DETECTIONS_PER_IMAGE < 1:
         problems.append(f"TEST.DETECTIONS_PER_IMAGE must be at least 1; got {cfg.TEST.DETECTIONS_PER_IMAGE}")
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.MAX_ITER < 1:

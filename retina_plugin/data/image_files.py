@@ -1,46 +1,111 @@
-"""Image files: which there are, and how large they are."""
+"""Image files: which there are, how large they are, and whether they can be used."""
 
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
-from PIL import Image
+from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageError, ImageFile, ImageHeader, ImageNotFoundError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+__all__ = ["MAX_IMAGE_PIXELS", "SUFFIXES", "ImageError", "ImageHeader", "ImageNotFoundError", "defect_of", "list_images", "look_at", "read_header", "size_of"]
+
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 """Of files that count as images, in lower case."""
 
-EXIF_ORIENTATION = 0x0112
+PART = 256
+"""Files that a thread looks at in one go."""
 
-TAIL = 4096
-"""Bytes at the end in which a file's end mark has to be; some cameras write more after it."""
+WAITING = 16
+"""Threads that wait for a slow disk together."""
 
 
-def size_of(file: str | Path) -> tuple[int, int]:
-    """(height, width) that an image file says it has, turned as its EXIF data says; the pixels are not read.
+def read_header(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
+    """What an image file says about itself; no pixel is decoded.
+
+    Args:
+        file: path.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS; an image of more is refused.
 
     Raises:
-        OSError: no such file, or no image.
+        ImageError: the file cannot be used; says why. :class:`ImageNotFoundError`: there is none.
     """
-    with Image.open(file) as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(EXIF_ORIENTATION, 1) >= 5 else (height, width)
+    with ImageFile(file, max_pixels=max_pixels) as image:
+        return image.header
+
+
+def size_of(file: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of an image as displayed, see :func:`read_header`.
+
+    Raises:
+        ImageError: as there.
+    """
+    header = read_header(file)
+    return header.height, header.width
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Everything below a folder that has the name of an image, in order.
+
+    Links to folders are followed, once. What is no file (a FIFO, a link to nothing) is listed, too, so that it is
+    named by who looks at it; a folder is not.
+    """
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        found += [Path(place, name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    return sorted(found)
 
 
-def defect_of(file: str | Path) -> str | None:
-    """What keeps an image file from being read, as far as its first and last bytes show; None if nothing does."""
+def defect_of(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> str | None:
+    """What keeps an image file from being used, as far as its header and its end show; None if nothing does."""
+    look = _look(file, max_pixels)
+    return look if isinstance(look, str) else None
+
+
+def look_at(
+    files: Sequence[str | os.PathLike], *, workers: int | None = None, progress: Callable[[int], None] | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+) -> list[ImageHeader | str]:
+    """The header of each file, in order, or why it cannot be used; no pixel is decoded.
+
+    Args:
+        files: paths.
+        workers: threads; None: one where the first files show that the processor is busy, else (a network disk) ``WAITING`` of them.
+            More than one are slower than one where no disk is waited for: most of the time Python itself is at work.
+        progress: called with the number of files that were looked at since the last call, as tqdm's ``update`` is.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS.
+    """
+
+    def look(part: Sequence[str | os.PathLike]) -> list[ImageHeader | str]:
+        return [_look(file, max_pixels) for file in part]
+
+    results: list[ImageHeader | str] = []
+    parts = (files[start : start + PART] for start in range(0, len(files), PART))
+    if workers is None and (part := next(parts, None)) is not None:
+        wall, busy = time.perf_counter(), time.thread_time()
+        results += look(part)
+        wall, busy = time.perf_counter() - wall, time.thread_time() - busy
+        workers = 1 if busy > wall / 2 else WAITING
+        if progress:
+            progress(len(part))
+    with ThreadPoolExecutor(workers) if workers and workers > 1 else nullcontext() as pool:
+        for found in (pool.map if pool else map)(look, parts):
+            results += found
+            if progress:
+                progress(len(found))
+    return results
+
+
+def _look(file: str | os.PathLike, max_pixels: int) -> ImageHeader | str:
     try:
-        size_of(file)
-        with open(file, "rb") as stream:
-            head = stream.read(8)
-            stream.seek(max(0, stream.seek(0, 2) - TAIL))
-            tail = stream.read()
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow has all three for broken files
-        return f"cannot be read: {error}"
-    if head[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in tail:
-        return "is truncated: the JPEG has no end"
-    if head == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail:
-        return "is truncated: the PNG has no end"
-    return None
+        with ImageFile(file, max_pixels=max_pixels) as image:
+            image.check_end()
+            return image.header
+    except ImageError as error:
+        return error.reason

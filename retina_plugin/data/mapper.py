@@ -6,14 +6,16 @@ import torch
 from fvcore.transforms.transform import Transform
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from retina_plugin.data.image_files import size_of
+from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
+from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
 
-REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+__all__ = [
+    "CvResizeShortestEdge", "CvResizeTransform", "RetinaMapper", "boxes_of", "build_augmentations", "build_mapper", "contiguous", "read_image", "reduction", "to_instances",
+]  # fmt: skip
 
 MOST_EMPTY = 1e-5
 """Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
@@ -83,31 +85,6 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
     return augmentations
 
 
-def read_image(file: str, image_format: str, *, reduce: int = 1) -> np.ndarray:
-    """Read an image with OpenCV, turned as its EXIF data says.
-
-    Args:
-        file: path.
-        image_format: "BGR" or "RGB"; others are left to Detectron2.
-        reduce: 1, 2, 4 or 8; a JPEG is decoded at that fraction of its size, which is much faster; others are not.
-
-    Returns:
-        (h, w, 3) uint8.
-
-    Raises:
-        OSError: no such file, no image, or a truncated one, by Detectron2's reader, which gets what
-            OpenCV cannot read or would read in part.
-    """
-    data = np.fromfile(file, dtype=np.uint8) if image_format in ("BGR", "RGB") else np.empty(0, dtype=np.uint8)
-    jpeg = data[:3].tobytes() == b"\xff\xd8\xff"
-    image = None
-    if len(data) and (not jpeg or data[-2:].tobytes() == b"\xff\xd9"):
-        image = cv2.imdecode(data, REDUCED[reduce if jpeg else 1])
-    if image is None:
-        return utils.read_image(file, format=image_format)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image_format == "RGB" else image
-
-
 def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
     """The largest of 8, 4, 2, 1 by which an image (h, w) can be divided and still be no smaller than ``target``."""
     return next((n for n in (8, 4, 2) if size[0] >= n * target[0] and size[1] >= n * target[1]), 1)
@@ -126,27 +103,35 @@ class RetinaMapper:
     """From a dataset dict to what the model takes: OpenCV for the pixels, one array for the boxes.
 
     Boxes come out as those of Detectron2's ``DatasetMapper``; pixels differ by rounding where the image
-    grows and by the filter where it shrinks (see docs/performance.md). INPUT.READER "detectron2"
-    takes ``DatasetMapper`` instead.
+    grows and by the filter where it shrinks (see docs/performance.md). With INPUT.READER "detectron2" and
+    Detectron2's augmentations the pixels are those of ``DatasetMapper``, too.
 
     Args:
         augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are
             decoded at a fraction of their size.
-        image_format: INPUT.FORMAT; OpenCV reads "BGR" and "RGB", Detectron2's reader the others.
+        image_format: INPUT.FORMAT; OpenCV reads "BGR" and "RGB", Pillow the others.
         is_train: whether "instances" and "ignore_boxes" are wanted.
+        reader: INPUT.READER.
+        value_range: INPUT.VALUE_RANGE, see :func:`retina_plugin.data.pixels.read_image`.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS.
     """
 
-    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str, is_train: bool) -> None:
+    def __init__(
+        self, *, augmentations: list[T.Augmentation], image_format: str, is_train: bool, reader: str = "opencv",
+        value_range: PixelRange | None = None, max_pixels: int = MAX_IMAGE_PIXELS,
+    ) -> None:
         self.resize, self.augmentations = None, augmentations
         if augmentations and isinstance(augmentations[0], CvResizeShortestEdge):
             self.resize, self.augmentations = augmentations[0], augmentations[1:]
         self.image_format, self.is_train = image_format, is_train
+        self.reading, self.max_pixels = {"reader": reader, "value_range": value_range}, max_pixels
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map one dict; "image" becomes (C, H, W) uint8, a view of (H, W, C); crowd regions become "ignore_boxes" (G, 4).
 
         Raises:
             SizeMismatchError: the file is not of the "height" and "width" of the dict.
+            ImageError: it cannot be used as an image; says why.
         """
         record = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         image, transforms = self._read(record)
@@ -164,13 +149,14 @@ class RetinaMapper:
 
     def _read(self, record: dict) -> tuple[np.ndarray, list[Transform]]:
         """The image, resized if the mapper does that first, and the transforms that this took."""
-        file, size, first = record["file_name"], (record.get("height"), record.get("width")), None
-        if self.resize is not None and None not in size:
-            first = self.resize.get_transform(np.broadcast_to(np.uint8(0), size))
-            n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
-            if n > 1 and size_of(file) == size:
-                return first.apply_image(read_image(file, self.image_format, reduce=n)), [first]
-        image = read_image(file, self.image_format)
+        size, first = (record.get("height"), record.get("width")), None
+        with ImageFile(record["file_name"], max_pixels=self.max_pixels) as file:
+            if self.resize is not None and None not in size:
+                first = self.resize.get_transform(np.broadcast_to(np.uint8(0), size))
+                n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
+                if n > 1 and (file.header.height, file.header.width) == size:
+                    return first.apply_image(decode(file, self.image_format, reduce=n, **self.reading)), [first]
+            image = decode(file, self.image_format, **self.reading)
         utils.check_image_size(record, image)
         if self.resize is None:
             return image, []
@@ -213,9 +199,9 @@ def to_instances(annotations: list[dict], transforms: T.TransformList, image_siz
     return instances
 
 
-def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> RetinaMapper | DatasetMapper:
-    """The mapper that INPUT.READER names, with :func:`build_augmentations`; ``with_boxes`` gives "instances" in inference, too."""
-    augmentations = build_augmentations(cfg, is_train=is_train)
-    if cfg.INPUT.READER == "detectron2":
-        return DatasetMapper(cfg, is_train=is_train or with_boxes, augmentations=augmentations)
-    return RetinaMapper(augmentations=augmentations, image_format=cfg.INPUT.FORMAT, is_train=is_train or with_boxes)
+def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
+    """The mapper of a config, with :func:`build_augmentations`; ``with_boxes`` gives "instances" in inference, too."""
+    return RetinaMapper(
+        augmentations=build_augmentations(cfg, is_train=is_train), image_format=cfg.INPUT.FORMAT, is_train=is_train or with_boxes,
+        reader=cfg.INPUT.READER, value_range=value_range_of(cfg), max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+    )  # fmt: skip
