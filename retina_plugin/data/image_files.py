@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageError, ImageFile, ImageHeader, ImageNotFoundError
+from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile, ImageHeader
+from retina_plugin.data.strangers_files import ImageError, ImageNotFoundError
 
 __all__ = ["MAX_IMAGE_PIXELS", "SUFFIXES", "ImageError", "ImageHeader", "ImageNotFoundError", "defect_of", "list_images", "look_at", "read_header", "size_of"]
 

@@ -1,8 +1,6 @@
 """What an image file says about itself, read from its first and last bytes; no pixel is decoded."""
 
-import errno
 import os
-import stat
 import struct
 import threading
 import zlib
@@ -14,6 +12,7 @@ from types import TracebackType
 from PIL import Image
 
 from retina_plugin.data import tiff
+from retina_plugin.data.strangers_files import ImageError, open_regular, stranger
 
 MAX_IMAGE_PIXELS = 178_956_970
 """Of an image, unless INPUT.MAX_IMAGE_PIXELS says otherwise: where Pillow suspects a decompression bomb, 512 MiB as RGB."""
@@ -24,37 +23,7 @@ BLOCK = 4096
 OTHER_FORMATS = ("BMP", "GIF", "PPM")
 """Whose headers are left to Pillow."""
 
-OPENED = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-"""Without O_NONBLOCK opening a FIFO waits for its writer."""
-
-NOT_FILES = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a directory", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-
-STRANGERS = [
-    (0, b"%!PS", "an EPS or PostScript file"), (0, b"\xc5\xd0\xd3\xc6", "an EPS file"), (0, b"%PDF", "a PDF file"), (0, b"version https://git-lfs", "a Git LFS pointer, not the picture"),
-    (4, b"ftypavif", "an AVIF picture"), (4, b"ftypavis", "an AVIF picture"), (4, b"ftyphei", "a HEIC picture"), (4, b"ftypmif1", "a HEIC picture"), (4, b"ftyp", "a film"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"), (0, b"8BPS", "a Photoshop file"), (0, b"PK\x03\x04", "a zip archive"), (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"<svg", "an SVG drawing"), (0, b"<?xml", "an XML file"), (0, b"<!DOCTYPE", "a web page"), (0, b"<html", "a web page"), (0, b"\x89HDF", "an HDF5 file"),
-    (128, b"DICM", "a DICOM file"),
-]  # fmt: skip
-"""(offset, bytes, what such a file is) of files that are found under the name of an image."""
-
 _PILLOWS_LIMIT = threading.Lock()
-
-
-class ImageError(OSError):
-    """An image file that cannot be used; ``file`` and ``reason``, which continues the sentence "FILE ...", say which and why."""
-
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"{file} {reason}")
-        self.file, self.reason = file, reason
-
-    def __reduce__(self) -> tuple:
-        """Goes from one process to another."""
-        return type(self), (self.file, self.reason)
-
-
-class ImageNotFoundError(ImageError, FileNotFoundError):
-    """There is no such file."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +65,14 @@ class ImageFile:
 
     def __init__(self, file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.file, self.tags, self._scan = os.fspath(file), {}, 0
-        self.descriptor = _open(self.file)
+        self.descriptor, self.size = open_regular(self.file)
+        self.head = b""
         try:
-            status = os.fstat(self.descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(self.file, f"cannot be read: it is {NOT_FILES.get(stat.S_IFMT(status.st_mode), 'something else')}, not a file")
-            self.size = status.st_size
-            self.head = os.pread(self.descriptor, BLOCK, 0)
+            self.head = self.read(0, BLOCK)
             if not self.head:
                 raise ImageError(self.file, "cannot be read: it is empty")
             self.header = self._read_header()
             _refuse_size(self.file, self.header, max_pixels)
-        except OSError as error:
-            self.close()
-            raise error if isinstance(error, ImageError) else ImageError(self.file, f"cannot be read: {error.strerror or error}") from error
         except BaseException:
             self.close()
             raise
@@ -125,16 +88,23 @@ class ImageFile:
         os.close(self.descriptor)
 
     def read(self, offset: int, count: int) -> bytes:
-        """``count`` bytes from ``offset`` on, fewer where the file ends."""
+        """``count`` bytes from ``offset`` on, fewer where the file ends.
+
+        Raises:
+            ImageError: the disk does not give them.
+        """
         if offset + count <= len(self.head):
             return self.head[offset : offset + count]
         if offset >= self.size:
             return b""
         count = min(count, self.size - offset)
         parts = []
-        while count > 0 and (part := os.pread(self.descriptor, count, offset)):  # at most 2 GiB come at once
-            parts.append(part)
-            offset, count = offset + len(part), count - len(part)
+        try:
+            while count > 0 and (part := os.pread(self.descriptor, count, offset)):  # at most 2 GiB come at once
+                parts.append(part)
+                offset, count = offset + len(part), count - len(part)
+        except OSError as error:
+            raise self.broken(f"cannot be read: {error.strerror}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def broken(self, what: str) -> ImageError:
@@ -313,9 +283,8 @@ class ImageFile:
         return _header(height, width, _orientation(tags), "TIFF", channels, bits, is_float)
 
     def _other(self) -> ImageHeader:
-        for offset, mark, what in STRANGERS:
-            if self.head[offset : offset + len(mark)] == mark:
-                raise self.broken(f"cannot be read: it is {what}")
+        if what := stranger(self.head):
+            raise self.broken(f"cannot be read: it is {what}")
         with open_with_pillow(self) as image:
             width, height = image.size
             mode, form = image.mode, image.format
@@ -372,15 +341,3 @@ def _refuse_size(file: str, header: ImageHeader, max_pixels: int) -> None:
         raise ImageError(file, f"cannot be read: it says that it is {header.width}x{header.height} pixels with {header.channels} channels")
     if header.height * header.width > max_pixels:
         raise ImageError(file, f"is {header.width}x{header.height}, {header.height * header.width:,} pixels; INPUT.MAX_IMAGE_PIXELS allows {max_pixels:,}")
-
-
-def _open(file: str) -> int:
-    try:
-        return os.open(file, OPENED)
-    except FileNotFoundError as error:
-        raise ImageNotFoundError(file, "does not exist" + (": it is a link to nothing" if os.path.islink(file) else "")) from error
-    except ValueError as error:  # a zero byte in the name
-        raise ImageNotFoundError(file.replace("\0", "\\0"), "does not exist") from error
-    except OSError as error:
-        reasons = {errno.ELOOP: "it is a link that leads to itself", errno.ENXIO: "it is a socket or a device, not a file", errno.EACCES: "permission denied"}
-        raise ImageError(file, f"cannot be read: {reasons.get(error.errno, error.strerror)}") from error

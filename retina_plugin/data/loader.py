@@ -1,6 +1,7 @@
 """Batches of images of like size, in an order that a resumed run takes up where it was."""
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Iterator
 
@@ -8,16 +9,26 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils import comm
 
 from retina_plugin.data.mixing import MixedSamples
+from retina_plugin.data.strangers_files import ImageError
+
+logger = logging.getLogger(__name__)
 
 POOL_BATCHES = 4
 """Batches' worth of images that wait to be put together."""
 
 POSITION = "stream_position"
-"""Key of a training sample: the how manyth of this process it is, from 0."""
+"""Key of a training sample: its index in this process's stream, from 0."""
+
+BROKEN = "broken_images"
+"""Key of a training sample: (file, reason) of the images that could not be used for it."""
+
+MOST_TRIES = 100
+"""Images in a row that may be broken; more, and the disk is gone or the data set is no data set."""
 
 
 class PositionSampler(Sampler):
@@ -39,16 +50,54 @@ class PositionSampler(Sampler):
         yield from enumerate(indices, start=self.position)
 
 
+class UnbrokenSamples(Dataset):
+    """Puts another sample in the place of one whose image turns out to be broken; which one is drawn from numpy's random numbers.
+
+    Below :class:`SeededSamples` the replacement follows from the seed and the position alone, and so do the random
+    numbers of all other positions.
+
+    Args:
+        samples: map-style; raises ``ImageError`` or ``SizeMismatchError`` for an image that cannot be used.
+
+    Attributes:
+        broken: (file, reason) of each that was met, in order; whoever reads it clears it.
+    """
+
+    def __init__(self, samples: Dataset) -> None:
+        self.samples = samples
+        self.broken: list[tuple[str, str]] = []
+
+    def __getitem__(self, index: int) -> dict:
+        """The sample at an index, or another.
+
+        Raises:
+            ImageError: ``MOST_TRIES`` images in a row are broken.
+        """
+        for _ in range(MOST_TRIES):
+            try:
+                return self.samples[index]
+            except (ImageError, SizeMismatchError) as error:
+                last, found = error, _named(error)
+            self.broken.append(found)
+            index = int(np.random.randint(len(self)))
+        raise ImageError(found[0], f"{found[1]}; neither could {MOST_TRIES - 1} other images be used that were tried in its place") from last
+
+    def __len__(self) -> int:
+        """Images of the dataset."""
+        return len(self.samples)
+
+
 class SeededSamples(Dataset):
     """Maps each sample with random numbers that depend on its position alone, in whichever process that happens.
 
     Args:
         samples: a map-style dataset that draws from numpy's and Python's random numbers.
         seed: of the run and the process.
+        unbroken: below ``samples``, says which images were broken; None: nothing says so.
     """
 
-    def __init__(self, samples: Dataset, *, seed: int) -> None:
-        self.samples, self.seed = samples, seed
+    def __init__(self, samples: Dataset, *, seed: int, unbroken: UnbrokenSamples | None = None) -> None:
+        self.samples, self.seed, self.unbroken = samples, seed, unbroken
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         """The sample at (position, index)."""
@@ -56,14 +105,49 @@ class SeededSamples(Dataset):
         states = np.random.get_state(), random.getstate()
         np.random.seed([self.seed, position])
         random.seed(f"{self.seed} {position}")
-        sample = self.samples[index]
-        np.random.set_state(states[0])
-        random.setstate(states[1])
-        return {**sample, POSITION: position}
+        try:
+            sample = {**self.samples[index], POSITION: position}
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+        if self.unbroken is not None and self.unbroken.broken:
+            sample[BROKEN], self.unbroken.broken = self.unbroken.broken, []
+        return sample
 
     def __len__(self) -> int:
         """Images of the dataset."""
         return len(self.samples)
+
+
+def _named(error: ImageError | SizeMismatchError) -> tuple[str, str]:
+    """(file, reason); Detectron2's error has the file in its text."""
+    return (error.file, error.reason) if isinstance(error, ImageError) else ("", str(error))
+
+
+class BrokenImages:
+    """Counts the images that could not be used, and names each once in the log.
+
+    Args:
+        consequence: ends what is logged.
+
+    Attributes:
+        reasons: by file.
+        skipped: how often one of them was met.
+    """
+
+    def __init__(self, consequence: str) -> None:
+        self.consequence = consequence
+        self.reasons: dict[str, str] = {}
+        self.skipped = 0
+
+    def add(self, found: list[tuple[str, str]]) -> None:
+        """Take (file, reason) of images that were met."""
+        for file, reason in found:
+            self.skipped += 1
+            name = file or reason
+            if name not in self.reasons:
+                self.reasons[name] = reason
+                logger.warning("%s; %s (broken image %d)", f"{file} {reason}".strip(), self.consequence, len(self.reasons))
 
 
 class SimilarSizeBatches:
@@ -77,17 +161,22 @@ class SimilarSizeBatches:
         sampler: that of the loader.
         batch_size: images a batch.
         pool_size: images that wait, at least ``batch_size``; if no more, batches are in the order of arrival.
+
+    Attributes:
+        broken: images that could not be used so far, see :class:`BrokenImages`.
     """
 
     def __init__(self, loader: DataLoader, *, sampler: PositionSampler, batch_size: int, pool_size: int) -> None:
         self.loader, self.sampler = loader, sampler
         self.batch_size, self.pool_size = batch_size, max(batch_size, pool_size)
         self._pool: list[dict] = []
+        self.broken = BrokenImages("another image takes its place")
 
     def __iter__(self) -> Iterator[list[dict]]:
         """Lists of ``batch_size`` dicts."""
         self._pool = []
         for (sample,) in self.loader:
+            self.broken.add(sample.pop(BROKEN, []))
             self._pool.append(sample)
             if len(self._pool) >= self.pool_size:
                 yield self._take()
@@ -123,7 +212,7 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     """Detectron2's training loader (samplers, processes) over mapped dicts, with :class:`SimilarSizeBatches`.
 
     DATALOADER.ASPECT_RATIO_GROUPING False leaves the images in their order. The random numbers of a sample
-    follow from SEED and its position, so that neither a resumed run nor another number of DATALOADER.NUM_WORKERS
+    follow from SEED and its position, also which one replaces a broken image (DATASETS.ON_BROKEN_IMAGE), so that neither a resumed run nor another number of DATALOADER.NUM_WORKERS
     changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
 
     A batch is what one process computes at once: SOLVER.IMS_PER_BATCH / (processes x SOLVER.ACCUMULATE) images.
@@ -145,9 +234,69 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     )
     stream = singles.dataset  # Detectron2's ToIterableDataset: a dataset and a sampler
     stream.sampler = PositionSampler(stream.sampler)
+    unbroken = None
+    if cfg.DATASETS.ON_BROKEN_IMAGE == "skip":
+        stream.dataset = unbroken = UnbrokenSamples(stream.dataset)
     if cfg.INPUT.MOSAIC > 0 or cfg.INPUT.MIXUP > 0:
         stream.dataset = MixedSamples(stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP)
-    stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank())
+    stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank(), unbroken=unbroken)
     size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size
     return SimilarSizeBatches(singles, sampler=stream.sampler, batch_size=size, pool_size=pool)
+
+
+class MarkBroken:
+    """A mapper that returns what is left of the dict, with ``BROKEN`` and without "image", where the image cannot be used."""
+
+    def __init__(self, mapper: Callable[[dict], dict]) -> None:
+        self.mapper = mapper
+
+    def __call__(self, record: dict) -> dict:
+        """Map one dict."""
+        try:
+            return self.mapper(record)
+        except (ImageError, SizeMismatchError) as error:
+            return {**record, BROKEN: [_named(error)]}
+
+
+class UnbrokenBatches:
+    """The batches of a loader without the images that could not be used; a batch that has no other is left out.
+
+    Args:
+        loader: its mapper is a :class:`MarkBroken`.
+
+    Attributes:
+        broken: see :class:`BrokenImages`.
+        left_out: the records of the images that could not be used in the last pass.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self.broken = BrokenImages("it is left out of the evaluation")
+        self.left_out: list[dict] = []
+
+    def __len__(self) -> int:
+        """Batches, if no image is broken."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        """Lists of dicts that have an "image"."""
+        self.left_out = []
+        for batch in self.loader:
+            for record in batch:
+                if found := record.pop(BROKEN, None):
+                    self.broken.add(found)
+                    self.left_out.append(record)
+            if kept := [record for record in batch if "image" in record]:
+                yield kept
+
+
+def build_test_loader(cfg: CfgNode, dataset: str | list[str], mapper: Callable[[dict], dict]) -> UnbrokenBatches:
+    """Detectron2's loader for evaluation, which a broken image does not stop: it is named, and left out.
+
+    Args:
+        cfg: for the number of processes.
+        dataset: names in the ``DatasetCatalog``.
+        mapper: of :func:`retina_plugin.data.mapper.build_mapper`.
+    """
+    return UnbrokenBatches(build_detection_test_loader(cfg, dataset, mapper=MarkBroken(mapper)))

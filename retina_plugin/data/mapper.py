@@ -96,7 +96,7 @@ def contiguous(image: np.ndarray) -> np.ndarray:
     if upside_down or left_right:
         original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
         return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right)).reshape(image.shape)
-    return np.ascontiguousarray(image)
+    return np.require(image, requirements="CW")  # Pillow's arrays cannot be written to
 
 
 class RetinaMapper:

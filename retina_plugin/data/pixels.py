@@ -14,7 +14,8 @@ from detectron2.data import detection_utils as utils
 
 from retina_plugin.data import tiff
 from retina_plugin.data.image_files import look_at
-from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageError, ImageFile, ImageHeader, open_with_pillow
+from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile, ImageHeader, open_with_pillow
+from retina_plugin.data.strangers_files import ImageError
 
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
