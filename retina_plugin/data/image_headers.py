@@ -23,7 +23,27 @@ BLOCK = 4096
 OTHER_FORMATS = ("BMP", "GIF", "PPM")
 """Whose headers are left to Pillow."""
 
-_PILLOWS_LIMIT = threading.Lock()
+
+class _LiftedLimit:
+    """Without Pillow's own limit of the size while any thread is inside: INPUT.MAX_IMAGE_PIXELS was asked before."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self.inside += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                Image.MAX_IMAGE_PIXELS = self.limit
+
+
+_PILLOWS_LIMIT = _LiftedLimit()
 
 
 @dataclass(frozen=True)
@@ -299,17 +319,12 @@ def open_with_pillow(image: ImageFile, formats: tuple[str, ...] = OTHER_FORMATS)
     Raises:
         ImageError: it is none of those, or broken, which may show only when it is loaded.
     """
+    Image.init()  # its formats, once
     with os.fdopen(os.dup(image.descriptor), "rb") as stream:
         stream.seek(0)
         try:
-            # The size is checked against INPUT.MAX_IMAGE_PIXELS; Pillow's own limit would contradict it.
             with _PILLOWS_LIMIT:
-                limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-                try:
-                    opened = Image.open(stream, formats=formats)
-                finally:
-                    Image.MAX_IMAGE_PIXELS = limit
-            yield opened
+                yield Image.open(stream, formats=formats)
         except ImageError:
             raise
         except Image.UnidentifiedImageError as error:

@@ -22,8 +22,6 @@ REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_RED
 OPENCVS = ("JPEG", "PNG", "BMP", "WEBP")
 """Formats that OpenCV decodes as Pillow does, but faster."""
 
-PILLOWS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
-
 SAMPLED_IMAGES, SAMPLED_VALUES = 256, 65_536
 """Images of a data set, and values of each, both evenly spaced, that decide its range."""
 
@@ -190,12 +188,16 @@ def _with_opencv(image: ImageFile, image_format: str, reduce: int) -> np.ndarray
 def _with_pillow(image: ImageFile, image_format: str) -> np.ndarray:
     """8-bit pixels of what OpenCV does not read, or is not to."""
     image.check_end()
-    with open_with_pillow(image, PILLOWS) as opened:
-        opened.load()  # a TIFF is turned here, nothing else is
+    with open_with_pillow(image, (image.header.format,)) as opened:
+        orientation = image.header.orientation
+        if image.header.format == "TIFF":  # Pillow turns it while loading, also by values that Exif does not define; those are undone
+            done = opened.tag_v2.get(tiff.ORIENTATION)
+            orientation = {6: 8, 8: 6}.get(done, done if done in (2, 3, 4, 5, 7) else 1) if done != orientation else 1
+        opened.load()
         pixels = utils.convert_PIL_to_numpy(opened, image_format)
-    if image.header.format == "TIFF" or image.header.orientation == 1:
+    if orientation == 1:
         return pixels
-    return turn(np.ascontiguousarray(pixels), image.header.orientation).reshape(image.header.height, image.header.width, *pixels.shape[2:])
+    return turn(np.ascontiguousarray(pixels), int(orientation)).reshape(image.header.height, image.header.width, *pixels.shape[2:])
 
 
 def _has_bands(header: ImageHeader, image: ImageFile) -> bool:
@@ -218,7 +220,7 @@ def _deep_values(image: ImageFile) -> np.ndarray:
         if pixels is None:
             raise image.broken("cannot be read: the PNG is broken")
         return pixels[..., None] if pixels.ndim == 2 else pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
-    with open_with_pillow(image, PILLOWS) as opened:
+    with open_with_pillow(image, (image.header.format,)) as opened:
         opened.load()
         pixels = np.asarray(opened)
     return pixels.astype(np.uint16)[..., None] if image.header.format == "PPM" and pixels.dtype == np.int32 else pixels.reshape(*pixels.shape[:2], -1)
