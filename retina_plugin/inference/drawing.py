@@ -7,6 +7,7 @@ from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
+from retina_plugin.data.pixels import build_reader
 from retina_plugin.report.drawing import draw_boxes
 
 GAP, TITLE_HEIGHT = 6, 30
@@ -30,6 +31,7 @@ def draw_comparison(
 
     Raises:
         ValueError: there are no records.
+        ImageError: an image cannot be read.
     """
     if not records:
         raise ValueError("there are no images to draw")
@@ -48,9 +50,7 @@ def draw_comparison(
 
 def _draw_pair(predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int) -> np.ndarray:
     """Ground truth left, predictions right."""
-    image = cv2.imread(record["file_name"])
-    if image is None:
-        raise ValueError(f"{record['file_name']} cannot be read as an image")
+    image = np.ascontiguousarray(build_reader(predictor.cfg, "BGR")(record["file_name"]))
     names, scale = metadata.thing_classes, width / image.shape[1]
     truth = [a for a in record["annotations"] if not a.get("iscrowd")]
     left = draw_boxes(
