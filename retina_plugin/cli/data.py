@@ -122,7 +122,7 @@ def _anchors(card, args: argparse.Namespace) -> int:
     import cv2
     from detectron2.data import DatasetCatalog
 
-    from retina_plugin.evaluation.coverage import AnchorLayout, advised, coverage, coverage_table, fragment, ground_truth, search
+    from retina_plugin.evaluation.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
     from retina_plugin.report.anchors import worst_sheet
 
     cfg = _config(card, args)
@@ -135,16 +135,12 @@ def _anchors(card, args: argparse.Namespace) -> int:
     print(f"{cfg.DATASETS.TRAIN[0]} at {sides['shortest']} px (longer side at most {sides['longest']}), anchors of {args.config_file or 'configs/finetune.yaml'}\n")
     print(coverage_table(truth, best, card.classes))
     found = search(truth, layout)
-    chosen = advised(now, found)
     print("\n| anchors | SCALE | SCALES_PER_OCTAVE | ASPECT_RATIOS | LEVELS | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|---|---|---|---|")
     kinds = {False: "other anchors", True: "with P2"}
     for name, one in [("now", now), *((f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x) for x in found)]:
         of = one.layout
         print(f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |")
-    if chosen is now:
-        print("\nNothing that was tried covers more.")
-    else:
-        print(f"\nTo cover {100 * chosen.matched:.1f} % instead of {100 * now.matched:.1f} %:\n\n{fragment(chosen.layout, **sides)}")
+    print(f"\n{advice(now, found, **sides)}")
     file = args.output or f"{card.name}_anchors.jpg"
     cv2.imwrite(file, worst_sheet(records, truth, best))
     print(f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not")

@@ -19,6 +19,7 @@ from retina_plugin.data.account import Account, account_of
 from retina_plugin.data.card import DatasetCard, classes_alike
 from retina_plugin.data.image_files import read_header
 from retina_plugin.data.load import LoadResult, load_split
+from retina_plugin.data.pixels import read_image
 from retina_plugin.data.problems import Kind, Problem
 from retina_plugin.text import read_bytes
 
@@ -139,9 +140,7 @@ def _decode(file: str) -> _Look:
         header = read_header(file)
         data = np.frombuffer(read_bytes(file), dtype=np.uint8)
         plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        if plain is None:  # OpenCV has no GIF, say
-            from retina_plugin.data.mapper import read_image
-
+        if plain is None:  # OpenCV does not read all that Pillow reads
             plain = read_image(file, "BGR")
     except (OSError, ValueError, cv2.error) as error:
         return _Look(error=f"cannot be decoded: {error}")

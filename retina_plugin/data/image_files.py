@@ -18,8 +18,8 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", "
 PART = 256
 """Files that a thread looks at in one go."""
 
-WAITING = 16
-"""Threads that wait for a slow disk together."""
+SLOW, WAITING = 8, 16
+"""A disk is slow that is waited for as many times longer than the processor works, and so many threads wait for it together."""
 
 
 def read_header(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
@@ -92,7 +92,7 @@ def look_at(
         wall, busy = time.perf_counter(), time.thread_time()
         results += look(part)
         wall, busy = time.perf_counter() - wall, time.thread_time() - busy
-        workers = 1 if busy > wall / 2 else WAITING
+        workers = WAITING if wall > SLOW * busy else 1
         if progress:
             progress(len(part))
     with ThreadPoolExecutor(workers) if workers and workers > 1 else nullcontext() as pool:

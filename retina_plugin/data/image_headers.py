@@ -189,6 +189,32 @@ class ImageFile:
             offset, before = offset + len(block) - len(before[-1:]), block
         raise self.broken("is truncated: the JPEG has no end")
 
+    def whole(self) -> bytes:
+        """All bytes.
+
+        Raises:
+            ImageError: they are more than such an image can have, with a gigabyte of other things.
+        """
+        if self.size > (1 << 30) + 16 * self.header.height * self.header.width * self.header.channels:
+            raise self.broken(f"cannot be read: it has {self.size:,} bytes, far more than its pixels take")
+        return self.read(0, self.size)
+
+    def png_bytes(self) -> bytes:
+        """All of a PNG up to its end mark.
+
+        Raises:
+            ImageError: a chunk says that it is longer than the file; OpenCV would make room for it, up to 4 GiB.
+        """
+        data, position = self.whole(), 8
+        while position + 12 <= len(data):
+            end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+            if end > len(data):
+                break
+            if data[position + 4 : position + 8] == b"IEND":
+                return data[:end]
+            position = end
+        raise self.broken("is truncated: the PNG has no end")
+
     def _read_header(self) -> ImageHeader:
         head = self.head
         if head[:2] == b"\xff\xd8":
@@ -247,6 +273,8 @@ class ImageFile:
                 orientation = orientation_of(self.read(position + 8, min(length, 1 << 20)))
                 break
             position += 12 + length
+            if position > self.size:
+                raise self.broken("is truncated: the PNG has no end")
         else:
             orientation = self._late_exif()
         bits, channels = (8, 3) if colour == 3 else (bits, {0: 1, 2: 3, 4: 2, 6: 4}[colour])

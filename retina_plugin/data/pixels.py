@@ -171,12 +171,13 @@ def to_three(pixels: np.ndarray) -> np.ndarray:
 def _with_opencv(image: ImageFile, image_format: str, reduce: int) -> np.ndarray | None:
     """8-bit pixels; None if OpenCV does not read them."""
     header = image.header
-    end = image.jpeg_end() if header.format == "JPEG" else image.size
-    if header.format != "JPEG":
-        image.check_end()
-    data = np.frombuffer(image.read(0, end), np.uint8)
+    image.check_end()
+    if header.format == "JPEG":
+        data = image.read(0, image.jpeg_end())
+    else:
+        data = image.png_bytes() if header.format == "PNG" else image.whole()
     try:
-        pixels = cv2.imdecode(data, REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # its own limits; Pillow says what is wrong, if anything is
         return None
     if pixels is None:
@@ -215,8 +216,10 @@ def _deep_values(image: ImageFile) -> np.ndarray:
         except tiff.TiffError as error:
             raise image.broken(f"cannot be read: {error}") from error
     if form == "PNG":
-        image.check_end()
-        pixels = cv2.imdecode(np.frombuffer(image.read(0, image.size), np.uint8), cv2.IMREAD_UNCHANGED)
+        try:
+            pixels = cv2.imdecode(np.frombuffer(image.png_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            pixels = None
         if pixels is None:
             raise image.broken("cannot be read: the PNG is broken")
         return pixels[..., None] if pixels.ndim == 2 else pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]

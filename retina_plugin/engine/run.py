@@ -1,6 +1,7 @@
 """From command-line arguments to a finished run; what ``train_net.py`` and ``retina quickstart`` call."""
 
 import argparse
+import dataclasses
 import logging
 import os
 import platform
@@ -21,9 +22,11 @@ from detectron2.utils.logger import setup_logger
 import retina_plugin
 from retina_plugin.config import dump_config, load_config
 from retina_plugin.data.account import account_of
+from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
 from retina_plugin.data.discover import find_card, write_card
-from retina_plugin.data.load import load_split
+from retina_plugin.data.load import LoadResult, load_split
+from retina_plugin.data.pixels import pixel_range_of
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import BEST
 from retina_plugin.engine.hooks import write_page
@@ -64,6 +67,7 @@ def use_data(args: argparse.Namespace) -> None:
             file = card.file
         card = register_card(file)
         results = {split: load_split(card, split, look=False) for split in card.splits}
+        card = _with_value_range(card, results)
         for split in ("train", "val"):
             if split in results and not any(has_object(record) for record in results[split].records):
                 raise ValueError(f"{args.data}: nothing of {split} can be used: {len(results[split].records)} images, none with a box that is no crowd; `retina data check {args.data}` says why")
@@ -83,7 +87,22 @@ def use_data(args: argparse.Namespace) -> None:
     chosen = ["DATASETS.TRAIN", str((trained,)), "DATASETS.TEST", str((names.get("val") or names.get("test") or trained,)), "OUTPUT_DIR", f"output/{card.name}"]
     if "test" in names and "val" in names:
         chosen += ["DATASETS.FINAL_TEST", str((names["test"],))]
+    if card.value_range is not None:
+        low, high = card.value_range
+        print(f"images with more than 8 bits: values {low:g} to {high:g} of the whole data set become 0 to 255 (INPUT.VALUE_RANGE)")
+        chosen += ["INPUT.VALUE_RANGE", str((float(low), float(high)))]
     args.opts = [*chosen, *args.opts]
+
+
+def _with_value_range(card: DatasetCard, results: dict[str, LoadResult]) -> DatasetCard:
+    """The card with the range of its images of more than 8 bits, found once for the data set and written to it; the same card if it has none."""
+    files = [record["file_name"] for result in results.values() for record in result.records]
+    if card.value_range is not None or (found := pixel_range_of(files)) is None:
+        return card
+    card = dataclasses.replace(card, value_range=(float(found.low), float(found.high)))
+    if card.file.parent.name == FOUND:
+        card.file.write_text(f"# Found by retina_plugin, and written anew whenever it looks; copy it elsewhere to edit it.\n{card.text()}", encoding="utf-8")
+    return card
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
+from retina_plugin.data.pixels import build_reader
 from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
 
 GAP, TITLE_HEIGHT = 6, 30
@@ -30,6 +31,7 @@ def draw_comparison(
 
     Raises:
         ValueError: there are no records.
+        ImageError: an image cannot be read.
     """
     if not records:
         raise ValueError("there are no images to draw")
@@ -52,9 +54,7 @@ def _title(text: str, width: int) -> np.ndarray:
 
 def _draw_pair(predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int) -> tuple[np.ndarray, set[int]]:
     """Ground truth left, predictions right, at the same scale; and the classes that are shown."""
-    image = cv2.imread(record["file_name"])
-    if image is None:
-        raise ValueError(f"{record['file_name']} cannot be read as an image")
+    image = np.ascontiguousarray(build_reader(predictor.cfg, "BGR")(record["file_name"]))
     names = metadata.thing_classes
     truth = [a for a in record["annotations"] if not a.get("iscrowd")]
     boxes, classes = np.array([a["bbox"] for a in truth], dtype=float).reshape(-1, 4), [a["category_id"] for a in truth]

@@ -1,6 +1,10 @@
 """Batches of like size: nothing lost, nothing waiting for ever, little padding."""
 
 import itertools
+import logging
+import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng
 
 from retina_plugin import load_config
-from retina_plugin.data.loader import POSITION, PositionSampler, SimilarSizeBatches, build_train_loader
+from retina_plugin.data.image_files import ImageError
+from retina_plugin.data.loader import MOST_TRIES, POSITION, PositionSampler, SeededSamples, SimilarSizeBatches, UnbrokenSamples, build_test_loader, build_train_loader
 from retina_plugin.data.mapper import build_mapper
 
 
@@ -106,3 +111,103 @@ def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, small_digits):
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 3, "SOLVER.REFERENCE_BATCH_SIZE", 0])
     with pytest.raises(ValueError, match="3, which cannot be divided among 2"):
         build_train_loader(cfg, [], lambda x: x)
+
+
+@pytest.fixture()
+def broken_digits(small_digits, tmp_path, monkeypatch):
+    """The small digits, of which two images break after they were registered."""
+    root = tmp_path / "digits"
+    shutil.copytree(small_digits, root)
+    monkeypatch.setenv("RETINA_ROOT_DIGITS", str(root))
+    files = [Path(record["file_name"]) for record in DatasetCatalog.get("digits_train")]
+    for file in files[1:3]:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return [str(file) for file in files[1:3]]
+
+
+MIXED = ["INPUT.MOSAIC", 0.5, "INPUT.MIXUP", 0.3]
+
+
+@pytest.mark.parametrize("opts", [[], MIXED])
+def test_a_broken_image_is_replaced_and_all_other_samples_stay_as_they_are(small_digits, broken_digits, monkeypatch, opts):
+    monkeypatch.setenv("RETINA_ROOT_DIGITS", str(small_digits))
+    whole = {x[POSITION]: x for batch in itertools.islice(iter(loader_of(*opts)), 12) for x in batch}
+    monkeypatch.setenv("RETINA_ROOT_DIGITS", str(Path(broken_digits[0]).parents[1]))
+    seen = []
+    original = UnbrokenSamples.__getitem__
+    monkeypatch.setattr(UnbrokenSamples, "__getitem__", lambda self, i: (lambda before, x: (seen.append(len(self.broken) > before), x)[1])(len(self.broken), original(self, i)))
+    touched, seeded = {}, SeededSamples.__getitem__
+    monkeypatch.setattr(SeededSamples, "__getitem__", lambda self, key: (seen.clear(), seeded(self, key), touched.__setitem__(key[0], any(seen)))[1])
+    loader = loader_of(*opts)
+    samples = {x[POSITION]: x for batch in itertools.islice(iter(loader), 12) for x in batch}
+    same = [q for q in samples.keys() & whole.keys() if not touched[q]]
+    assert len(same) > 5 and any(touched.values())
+    for q in same:
+        assert torch.equal(samples[q]["image"], whole[q]["image"]) and torch.equal(samples[q]["instances"].gt_boxes.tensor, whole[q]["instances"].gt_boxes.tensor)
+    assert set(loader.broken.reasons) == set(broken_digits) and loader.broken.skipped >= 2
+    assert not any("broken_images" in x for x in samples.values())
+
+
+@pytest.mark.parametrize("opts", [[], MIXED])
+def test_a_replacement_depends_on_neither_processes_nor_resume(broken_digits, opts):
+    whole = list(itertools.islice(iter(loader_of(*opts)), 10))
+    several = loader_of(*opts, "DATALOADER.NUM_WORKERS", 2)
+    assert_same(list(itertools.islice(iter(several), 10)), whole)
+    assert set(several.broken.reasons) == set(broken_digits), "the processes say what they met"
+    first = loader_of(*opts)
+    assert_same(list(itertools.islice(iter(first), 4)), whole[:4])
+    second = loader_of(*opts)
+    second.load_state_dict(first.state_dict())
+    assert_same(list(itertools.islice(iter(second), 6)), whole[4:])
+
+
+def test_a_broken_image_is_named_once_in_the_log(broken_digits, caplog):
+    with caplog.at_level(logging.WARNING):
+        loader = loader_of()
+        list(itertools.islice(iter(loader), 20))
+    for file in broken_digits:
+        assert sum(file in message for message in caplog.messages) == 1
+    assert loader.broken.skipped > 2 and "truncated" in loader.broken.reasons[broken_digits[0]]
+
+
+def test_an_image_of_another_size_than_its_annotations_is_replaced_too(small_digits, monkeypatch):
+    records = [dict(record) for record in DatasetCatalog.get("digits_train")]
+    records[0]["width"] += 1
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0])
+    loader = build_train_loader(cfg, records, build_mapper(cfg, is_train=True))
+    names = [x["file_name"] for batch in itertools.islice(iter(loader), 8) for x in batch]
+    assert records[0]["file_name"] not in names and any(records[0]["file_name"] in reason for reason in loader.broken.reasons)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_by_key_a_broken_image_stops_the_training_by_its_name(broken_digits, workers):
+    with pytest.raises(ImageError, match="truncated") as caught:
+        list(itertools.islice(iter(loader_of("DATASETS.ON_BROKEN_IMAGE", "stop", "DATALOADER.NUM_WORKERS", workers)), 20))
+    assert any(file in str(caught.value) for file in broken_digits)
+
+
+def test_if_every_image_is_broken_the_training_stops():
+    class Broken:
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            raise ImageError(f"{index}.png", "is gone")
+
+    samples = SeededSamples(UnbrokenSamples(Broken()), seed=1)
+    np.random.seed(3), random.seed(3)
+    with pytest.raises(ImageError, match=f"is gone; neither could {MOST_TRIES - 1} other images"):
+        samples[0, 2]
+    assert np.random.randint(1000) == np.random.RandomState(3).randint(1000), "the random numbers of others are given back"
+    assert random.random() == random.Random(3).random()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, workers):
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", workers])
+    loader = build_test_loader(cfg, "digits_train", build_mapper(cfg, is_train=False))
+    for _ in range(2):
+        batches = list(loader)
+        assert len(loader) == 8 and len(batches) == 6 and all("image" in x for batch in batches for x in batch)
+        assert sorted(record["file_name"] for record in loader.left_out) == sorted(broken_digits)
+    assert set(loader.broken.reasons) == set(broken_digits)

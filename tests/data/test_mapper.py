@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from pictures import picture, tiff, turned
 from detectron2.data import DatasetCatalog
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
@@ -12,6 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
+from retina_plugin.data.image_files import ImageError
 from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, to_instances
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
@@ -177,3 +179,40 @@ def test_a_turned_box_is_where_its_pixels_are(tmp_path, angle, want):
     assert box.tolist() == pytest.approx(want, abs=1)
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     assert out["image"][0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 250 and (out["image"][0] > 128).sum() == pytest.approx(600, abs=60)
+
+
+@pytest.mark.parametrize("reader", ["opencv", "detectron2"])
+def test_either_reader_gives_boxes_crowds_and_turned_deep_images_alike(tmp_path, reader):
+    (tmp_path / "a.tif").write_bytes(tiff(picture(40, 60, dtype="u2") * np.uint16(16), orientation=6))
+    annotations = [{"bbox": [5, 5, 20, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1}, {"bbox": [0, 0, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}]
+    record = {"file_name": str(tmp_path / "a.tif"), "height": 60, "width": 40, "annotations": annotations}
+    cfg = cfg_with("INPUT.READER", reader, "INPUT.MIN_SIZE_TRAIN", "(80,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none", "INPUT.FORMAT", "RGB", "INPUT.VALUE_RANGE", (0, 4080))
+    out = build_mapper(cfg, is_train=True)(record)
+    assert out["image"].shape == (3, 120, 80) and out["image"].dtype == torch.uint8
+    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 40, 40]] and out["ignore_boxes"].tolist() == [[0, 0, 18, 18]]
+    small = out["image"].permute(1, 2, 0).numpy()[1::2, 1::2].astype(float)
+    assert np.abs(small - turned(picture(40, 60), 6)).mean() < 4
+
+
+@pytest.mark.parametrize("reader", ["opencv", "detectron2"])
+def test_an_image_over_the_limit_or_cut_off_is_an_image_error_with_file_and_reason(photograph, reader):
+    with pytest.raises(ImageError) as caught:
+        build_mapper(cfg_with("INPUT.READER", reader, "INPUT.MAX_IMAGE_PIXELS", 640 * 480 - 1), is_train=False)(photograph)
+    assert caught.value.file == photograph["file_name"] and "INPUT.MAX_IMAGE_PIXELS" in caught.value.reason
+    whole = open(photograph["file_name"], "rb").read()
+    with open(photograph["file_name"], "wb") as stream:
+        stream.write(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="truncated"):
+        build_mapper(cfg_with("INPUT.READER", reader), is_train=False)(photograph)
+
+
+def test_a_motion_photo_is_decoded_at_a_fraction_of_its_size(photograph):
+    with open(photograph["file_name"], "ab") as stream:
+        stream.write(b"\0\0\0\x18ftypmp42" + bytes(100_000))
+    assert read_image(photograph["file_name"], "BGR", reduce=4).shape == (120, 160, 3)
+
+
+def test_what_pillow_gave_can_be_written_to():
+    view = np.zeros((4, 5, 3), np.uint8)
+    view.setflags(write=False)
+    assert contiguous(view).flags.writeable

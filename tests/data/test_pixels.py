@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import resource
 import struct
 import warnings
 
@@ -243,6 +244,30 @@ def test_a_png_whose_pixels_are_broken_is_an_error_with_either_reader(write):
     for reader in READERS:
         with pytest.raises(ImageError):
             read_image(write(bytes(data)), "BGR", reader=reader)
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"PLTE", b"tEXt"])
+def test_a_png_whose_part_claims_gigabytes_is_refused_before_room_is_made_for_it(write, kind):
+    data = png_of(RGB, before=chunk(kind, b"abc"))
+    at = data.index(kind) - 4
+    file = write(data[:at] + b"\xff" + data[at + 1 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for reader in READERS:
+        with pytest.raises(ImageError):
+            read_image(file, "BGR", reader=reader)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kilobytes"
+
+
+def test_a_file_of_a_hundred_gigabytes_of_nothing_is_refused(write):
+    for name, data in (("a.png", png_of(RGB)), ("a.bmp", saved("BMP")), ("a.jpg", jpeg(RGB)[:-2])):
+        file = write(data, name)
+        with open(file, "r+b") as stream:
+            stream.truncate(100 << 30)  # takes no room on the disk
+            stream.seek(-100, 2)
+            stream.write(b"IEND")
+        for reader in READERS if name != "a.bmp" else ("opencv",):
+            with pytest.raises(ImageError):
+                read_image(file, "BGR", reader=reader)
 
 
 def test_images_over_pillows_limit_are_read_where_the_key_allows_them(write, monkeypatch):

@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_cfg
 from detectron2.structures import Boxes, Instances
 
+from retina_plugin.data.image_files import ImageError
 from retina_plugin.inference.drawing import GAP, TITLE_HEIGHT, draw_comparison
 from retina_plugin.report.drawing import PALETTE, draw_boxes
 
@@ -24,6 +26,7 @@ def test_labels_stay_inside_the_picture(box):
 
 
 class Predictor:
+    cfg = tiny_cfg()
     metadata = type("M", (), {"thing_classes": ["cat", "dog"]})
 
     def __call__(self, image):
@@ -58,5 +61,5 @@ def test_ground_truth_and_predictions_have_the_same_scale_where_boxes_are_small(
 def test_no_images_and_unreadable_images_are_said(tmp_path):
     with pytest.raises(ValueError, match="no images"):
         draw_comparison(Predictor(), [])
-    with pytest.raises(ValueError, match="gone.png cannot be read"):
+    with pytest.raises(ImageError, match="gone.png does not exist"):
         draw_comparison(Predictor(), [{"file_name": "gone.png", "annotations": []}])
