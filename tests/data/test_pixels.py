@@ -265,9 +265,8 @@ def test_a_file_of_a_hundred_gigabytes_of_nothing_is_refused(write):
             stream.truncate(100 << 30)  # takes no room on the disk
             stream.seek(-100, 2)
             stream.write(b"IEND")
-        for reader in READERS if name != "a.bmp" else ("opencv",):
-            with pytest.raises(ImageError):
-                read_image(file, "BGR", reader=reader)
+        with pytest.raises(ImageError, match="far more than its pixels take|no end"):
+            read_image(file, "BGR")
 
 
 def test_images_over_pillows_limit_are_read_where_the_key_allows_them(write, monkeypatch):
