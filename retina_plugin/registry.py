@@ -6,6 +6,9 @@ from typing import Any, Callable
 
 from fvcore.common.registry import Registry
 
+SLOTS: dict[str, "SlotRegistry"] = {}
+"""The registries by the config key that chooses from them; ``import retina_plugin`` fills it."""
+
 
 class SlotRegistry(Registry):
     """Variants of one part of the detector, chosen by name from the config.
@@ -23,6 +26,7 @@ class SlotRegistry(Registry):
     def __init__(self, name: str, key: str) -> None:
         super().__init__(name)
         self.key = key
+        SLOTS[key] = self
 
     def register(self, name: str) -> Callable[[Any], Any]:
         """Return a decorator that registers a class or function under ``name``.
