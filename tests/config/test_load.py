@@ -11,8 +11,7 @@ from detectron2.config import get_cfg
 
 from retina_plugin.modeling import CLS_LOSS_REGISTRY
 from retina_plugin import add_retina_config, load_config
-from retina_plugin.config import config_from_text, dump_config
-from retina_plugin.config_checks import all_keys
+from retina_plugin.config import all_keys, config_from_text, dump_config
 
 CPU = ["MODEL.DEVICE", "cpu"]
 DIGITS = ROOT / "configs/digits/quickstart.yaml"

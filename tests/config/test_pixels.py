@@ -5,8 +5,8 @@ import torch
 from conftest import BASE, ROOT
 
 from retina_plugin import load_config
-from retina_plugin.config import dump_config
-from retina_plugin.config_pixels import CAFFE, CAFFE2_RESNEXT, HALF, IMAGENET, INFO_KEY, Pixels
+from retina_plugin.config import INFO_KEY, dump_config
+from retina_plugin.config.pixels import CAFFE, CAFFE2_RESNEXT, HALF, IMAGENET, Pixels
 
 COMMON = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3]
 TIMM = ["MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.BACKBONE.FREEZE_AT", 0]
