@@ -6,7 +6,7 @@ A config is read, its values are checked, what follows from them is filled in, c
 
 from .check import check_config, check_values, refuse_unresolved
 from .checkpoint_info import CONFIG_KEY, INFO_KEY, config_in_checkpoint
-from .key import Key, all_keys, get_key, set_key
+from .key import Key, all_keys, get_key, nearest, set_key
 from .keys import KEYS, add_retina_config
 from .load import config_from_text, dump_config, load_config, ready_config
 from .resolve import resolve_config
@@ -25,6 +25,7 @@ __all__ = [
     "dump_config",
     "get_key",
     "load_config",
+    "nearest",
     "ready_config",
     "refuse_unresolved",
     "resolve_config",

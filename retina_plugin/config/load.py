@@ -62,20 +62,24 @@ def dump_config(cfg: CfgNode) -> str:
     return yaml.dump({first: data.pop(first), **data}, Dumper=_PlainDumper, sort_keys=False)
 
 
-def ready_config(cfg: CfgNode) -> CfgNode:
+def ready_config(cfg: CfgNode, *, training: bool = False) -> CfgNode:
     """Return the config as :func:`load_config` would have made it: values checked, resolved, contradictions refused, frozen.
 
     For a config made Detectron2's way (``get_cfg(); add_retina_config(cfg); cfg.merge_from_file(...)``) or changed after loading. One
     that is ready comes back with equal values.
 
+    Args:
+        cfg: left as it is.
+        training: whether it is about to be trained, so that its datasets have to be registered and readable.
+
     Raises:
         ValueError: its values are not allowed or contradict each other; all are listed.
     """
-    cfg = cfg.clone()
+    cfg, defaults = cfg.clone(), _defaults()
     cfg.defrost()
     for key in known_records(cfg):
-        set_key(cfg, key, plain(get_key(cfg, key), get_key(_defaults(), key)))
-    return _finish(cfg, {})
+        set_key(cfg, key, plain(get_key(cfg, key), get_key(defaults, key)))
+    return _finish(cfg, {}, training=training)
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -113,10 +117,10 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNo
     return _finish(cfg, {key: setting.where for key, setting in settings.items()})
 
 
-def _finish(cfg: CfgNode, where: dict[str, str]) -> CfgNode:
+def _finish(cfg: CfgNode, where: dict[str, str], *, training: bool = False) -> CfgNode:
     check_values(cfg, where)
     resolve_config(cfg)
-    check_config(cfg, where)
+    check_config(cfg, where, training=training)
     cfg.freeze()
     return cfg
 

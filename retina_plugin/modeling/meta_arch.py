@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.visualizer import Visualizer
 
+from retina_plugin.config import refuse_unresolved
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
@@ -122,6 +123,7 @@ class RetinaPluginNet(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        refuse_unresolved(cfg)
         node = cfg.MODEL.RETINANET
         if node.NUM_CLASSES < 1:
             raise ValueError(
