@@ -24,6 +24,7 @@ class Key:
         meaning: what it does, one sentence or two.
         default: of a key that the plugin adds.
         unit: of the number, if it has one.
+        shown: values that stand for all that work, where the rule's own examples do not all fit a RetinaNet.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Key:
     meaning: str
     default: object = SET_BY_DETECTRON2
     unit: str = ""
+    shown: tuple = ()
+
+    @property
+    def examples(self) -> list:
+        """Documented values, and both ends of a range where it has them: all of them work."""
+        return list(self.shown) or self.rule.examples()
 
     @property
     def is_ours(self) -> bool:

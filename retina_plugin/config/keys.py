@@ -21,7 +21,8 @@ FIRST = [
 MODEL = [
     Key("MODEL.RETINANET.LEVELS", Several(Number(int, 2, 9), least=1),
         "Levels l of the pyramid, stride 2**l: consecutive, ascending, starting at 5 or below. Strides, top block, anchor sizes and head inputs follow. Detectron2's keys for the "
-        "same facts (MODEL.RETINANET.IN_FEATURES, MODEL.FPN.IN_FEATURES, MODEL.ANCHOR_GENERATOR.SIZES) are empty in Base-RetinaNet.yaml.", [3, 4, 5, 6, 7]),
+        "same facts (MODEL.RETINANET.IN_FEATURES, MODEL.FPN.IN_FEATURES, MODEL.ANCHOR_GENERATOR.SIZES) are empty in Base-RetinaNet.yaml.", [3, 4, 5, 6, 7],
+        shown=([2, 3, 4, 5, 6, 7, 8, 9], [5], [3, 4, 5])),
     Key("MODEL.RETINANET.HEAD_NAME", Slot("MODEL.RETINANET.HEAD_NAME"), "The head; shared_tower has one tower for both outputs.", "retinanet"),
     Key("MODEL.RETINANET.HEAD_CHANNELS", Number(int, 0, 2**14), "Width of the head's convolutions; 0: as many channels as the levels have.", 0, "channels"),
     Key("MODEL.RETINANET.CLS_LOSS", Slot("MODEL.RETINANET.CLS_LOSS"), "The classification loss.", "focal"),
@@ -42,7 +43,8 @@ MODEL = [
     Key("MODEL.FPN.BIFPN_LAYERS", Number(int, 1, LAYERS), "For bifpn: how often it goes down and up.", 3),
     Key("MODEL.FPN.EXTRA_CONVS", Number(int, 0, LAYERS), "Further 3x3 convolutions with ReLU on every level, with weights of its own.", 0),
     Key("MODEL.FPN.TOP_BLOCK", Slot("MODEL.FPN.TOP_BLOCK"), "Where the levels above the backbone's come from.", "conv_c5"),
-    Key("MODEL.BOTTOM_UP.NAME", Slot("MODEL.BOTTOM_UP.NAME", "BACKBONE_REGISTRY"), "Network below the neck: anything in Detectron2's BACKBONE_REGISTRY that yields res2..res5.", "build_retina_resnet"),
+    Key("MODEL.BOTTOM_UP.NAME", Slot("MODEL.BOTTOM_UP.NAME", "BACKBONE_REGISTRY"), "Network below the neck: anything in Detectron2's BACKBONE_REGISTRY that yields res2..res5.", "build_retina_resnet",
+        shown=("build_retina_resnet", "build_retina_timm", "build_retina_torchvision", "build_resnet_backbone")),
     Key("MODEL.TIMM.NAME", Text("a model name of timm", empty=False), "For build_retina_timm: the network.", "tf_efficientnet_lite0"),
     Key("MODEL.TORCHVISION.NAME", Text("a classifier of torchvision", empty=False), "For build_retina_torchvision: the network.", "mobilenet_v2"),
     Key("MODEL.PIXELS_FROM", Choice(("weights", "config")),
