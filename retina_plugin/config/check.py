@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable, Iterable
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 from retina_plugin.config import contradictions
+from retina_plugin.config.contradictions import Problem
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS, MEANT, NOT_READ, untouched
-from retina_plugin.config.key import Key, all_keys, get_key, say_once
-from retina_plugin.config.keys import KEYS
-from retina_plugin.config.resolve import unresolved
+from retina_plugin.config.key import Key, all_keys, get_key, say_once, set_key
+from retina_plugin.config.keys import KEYS, add_retina_config
+from retina_plugin.config.resolve import not_said, resolve_config, unresolved
 
 logger = logging.getLogger(__name__)
 
@@ -20,40 +21,50 @@ WARNED_BY: list[Callable[[CfgNode], list[str]]] = []
 """Functions of other parts that name what is set and has no effect; ``retina_plugin/__init__.py`` adds them."""
 
 
+def defaults_of_all() -> CfgNode:
+    """Detectron2's defaults with the plugin's."""
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    return cfg
+
+
 def known_records(cfg: CfgNode) -> dict[str, Key]:
     """The records of the keys that ``cfg`` has: another version of Detectron2 may lack one of its own."""
     present = set(all_keys(cfg))
     return {name: key for name, key in {**KEYS, **DETECTRON2_KEYS}.items() if name in present}
 
 
-def check_values(cfg: CfgNode, where: dict[str, str] | None = None) -> None:
-    """Refuse values that no config may have; nothing may be derived from a config before this.
+def value_problems(cfg: CfgNode) -> list[Problem]:
+    """Values that no config may have; nothing may be derived from a config that has one.
 
     Args:
         cfg: with the plugin's keys.
-        where: file and line that set a key, for the message.
 
     Raises:
-        ValueError: with every problem found, one a line: key, value, and what is allowed.
+        ValueError: it lacks them.
     """
     if missing := [key for key in KEYS if key not in all_keys(cfg)]:
         raise ValueError(f"the config lacks keys of the plugin: {', '.join(missing)}; call retina_plugin.add_retina_config(cfg) first, or read it with load_config")
     found = [(name, problem) for name, key in known_records(cfg).items() if (problem := key.problem(cfg))]
     wrong = {name for name, _ in found}
-    found += [(keys, problem) for keys, problem in contradictions.before_resolving(cfg) if not wrong & set(keys.split())]
-    _refuse(found, where or {})
+    return found + [(keys, problem) for keys, problem in contradictions.before_resolving(cfg, wrong)]
 
 
-def check_config(cfg: CfgNode, where: dict[str, str] | None = None, *, training: bool = False) -> None:
-    """Refuse a resolved config that would train something else than was meant, and warn of what has no effect.
+def check_values(cfg: CfgNode) -> None:
+    """Refuse values that no config may have.
+
+    Raises:
+        ValueError: with every problem found, one a line: key, value, and what is allowed.
+    """
+    refuse(value_problems(cfg))
+
+
+def config_problems(cfg: CfgNode, *, training: bool = False) -> list[Problem]:
+    """What would train something else than was meant.
 
     Args:
         cfg: resolved.
-        where: file and line that set a key, for the message.
         training: whether it is about to be trained, so that its datasets have to be there.
-
-    Raises:
-        ValueError: with every problem found, one a line.
     """
     found = [
         (key, f"{key} is set to {get_key(cfg, key)!r}, which has no effect on a RetinaNet; set {meant}")
@@ -66,8 +77,29 @@ def check_config(cfg: CfgNode, where: dict[str, str] | None = None, *, training:
             refuses(cfg)
         except ValueError as error:
             found.append(("", str(error)))
-    _refuse(found, where or {})
-    unread = [key for key in all_keys(cfg) if key.startswith(NOT_READ) and get_key(cfg, key) != get_key(untouched(), key)]
+    return found
+
+
+def problems_beside(cfg: CfgNode, wrong: list[Problem]) -> list[Problem]:
+    """What else is wrong with a config that has values of :func:`value_problems`, so that all is said at once.
+
+    Looked for with defaults in their place; what those have to do with is left out.
+    """
+    mended, keys, defaults = cfg.clone(), {key for names, _ in wrong for key in names.split()}, defaults_of_all()
+    mended.defrost()
+    for key in keys:
+        set_key(mended, key, get_key(defaults, key))
+    try:
+        with not_said():
+            resolve_config(mended)
+    except ValueError:
+        return []
+    return [(names, problem) for names, problem in config_problems(mended) if names and not keys & set(names.split())]
+
+
+def warn_of_unread(cfg: CfgNode) -> None:
+    """Log what is set and has no effect, once."""
+    unread = [key for key in all_keys(cfg) if key.startswith(NOT_READ) and key not in MEANT and get_key(cfg, key) != get_key(untouched(), key)]
     warnings = [f"{', '.join(unread)}: set, but a RetinaNet does not read it"] if unread else []
     for text in (*warnings, *(text for names in WARNED_BY for text in names(cfg))):
         say_once(cfg, logger, logging.WARNING, text)
@@ -86,11 +118,19 @@ def refuse_unresolved(cfg: CfgNode) -> None:
         )
 
 
-def _refuse(found: Iterable[tuple[str, str]], where: dict[str, str]) -> None:
-    """Raise all problems at once; each comes with the keys that it is about, separated by spaces."""
+def refuse(found: Iterable[Problem], where: dict[str, str] | None = None) -> None:
+    """Raise all problems at once, if there are any.
+
+    Args:
+        found: each with the keys that it is about.
+        where: file and line that set a key.
+
+    Raises:
+        ValueError: with one line for each.
+    """
     lines = []
     for keys, problem in found:
-        places = dict.fromkeys(where[key] for key in keys.split() if where.get(key))
+        places = dict.fromkeys(where[key] for key in keys.split() if where and where.get(key))
         lines.append(problem + (f" ({'; '.join(places)})" if places else ""))
     if lines:
         raise ValueError("\n  ".join(["the configuration cannot work:", *dict.fromkeys(lines)]))

@@ -21,12 +21,16 @@ Problem = tuple[str, str]
 """The keys that a problem is about, separated by spaces, and what it is."""
 
 
-def before_resolving(cfg: CfgNode) -> Iterator[Problem]:
-    """What must be right before anything is derived from the config; single values are allowed."""
-    steps, device = list(cfg.SOLVER.STEPS), cfg.MODEL.DEVICE
-    if steps != sorted(set(steps)):
-        yield "SOLVER.STEPS", f"SOLVER.STEPS is {tuple(steps)}; it must ascend"
-    if problem := _device_problem(device):
+def before_resolving(cfg: CfgNode, wrong: set[str]) -> Iterator[Problem]:
+    """What must be right before anything is derived from the config.
+
+    Args:
+        cfg: any.
+        wrong: keys whose values are not allowed, which are not looked at again.
+    """
+    if "SOLVER.STEPS" not in wrong and list(cfg.SOLVER.STEPS) != sorted(set(cfg.SOLVER.STEPS)):
+        yield "SOLVER.STEPS", f"SOLVER.STEPS is {tuple(cfg.SOLVER.STEPS)}; it must ascend"
+    if "MODEL.DEVICE" not in wrong and (problem := _device_problem(cfg.MODEL.DEVICE)):
         yield "MODEL.DEVICE", problem
 
 

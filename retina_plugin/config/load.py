@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import yaml
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from retina_plugin.config.check import check_config, check_values, known_records
+from retina_plugin.config.check import config_problems, defaults_of_all, known_records, problems_beside, refuse, value_problems, warn_of_unread
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS
 from retina_plugin.config.files import Setting, read_settings, settings_of
 from retina_plugin.config.key import all_keys, get_key, nearest, set_key
-from retina_plugin.config.keys import FIRST, KEYS, add_retina_config
+from retina_plugin.config.keys import FIRST, KEYS
 from retina_plugin.config.resolve import resolve_config
-from retina_plugin.config.values import Text, plain
+from retina_plugin.config.values import plain
 from retina_plugin.text import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def config_from_text(text: str, opts: Sequence = (), *, source: str = "the confi
     Keys that are not known here, as a newer Detectron2 or plugin may have written, are left out with a warning.
     """
     settings = settings_of(text, source)
-    known = set(all_keys(_defaults()))
+    known = set(all_keys(defaults_of_all()))
     if unknown := sorted(set(settings) - known):
         logger.warning("%s has keys that are not known here and are not read: %s", source, ", ".join(unknown))
     return _prepare({key: setting for key, setting in settings.items() if key in known}, opts, source)
@@ -75,7 +75,7 @@ def ready_config(cfg: CfgNode, *, training: bool = False) -> CfgNode:
     Raises:
         ValueError: its values are not allowed or contradict each other; all are listed.
     """
-    cfg, defaults = cfg.clone(), _defaults()
+    cfg, defaults = cfg.clone(), defaults_of_all()
     cfg.defrost()
     for key in known_records(cfg):
         set_key(cfg, key, plain(get_key(cfg, key), get_key(defaults, key)))
@@ -90,14 +90,8 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
-def _defaults() -> CfgNode:
-    cfg = get_cfg()
-    add_retina_config(cfg)
-    return cfg
-
-
 def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNode:
-    cfg = _defaults()
+    cfg = defaults_of_all()
     if len(opts) % 2:
         raise ValueError(f"config options come in pairs KEY VALUE; got {len(opts)} words: {' '.join(map(str, opts))}")
     given = {str(key): Setting(value, "") for key, value in zip(opts[0::2], opts[1::2], strict=True)}
@@ -118,9 +112,11 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNo
 
 
 def _finish(cfg: CfgNode, where: dict[str, str], *, training: bool = False) -> CfgNode:
-    check_values(cfg, where)
+    if found := value_problems(cfg):
+        refuse([*found, *problems_beside(cfg, found)], where)
     resolve_config(cfg)
-    check_config(cfg, where, training=training)
+    refuse(config_problems(cfg, training=training), where)
+    warn_of_unread(cfg)
     cfg.freeze()
     return cfg
 

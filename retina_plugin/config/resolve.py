@@ -51,14 +51,14 @@ def unresolved(cfg: CfgNode, part: str = "") -> list[str]:
     """
     resolved = cfg.clone()
     resolved.defrost()
-    with _not_said():
+    with not_said():
         resolve_config(resolved)
     changed = [key for key in all_keys(cfg) if key.startswith(part) and get_key(cfg, key) != get_key(resolved, key)]
     return [f"{key} {get_key(cfg, key)} -> {get_key(resolved, key)}" for key in changed]
 
 
 @contextlib.contextmanager
-def _not_said() -> Iterator[None]:
+def not_said() -> Iterator[None]:
     """Keep what is logged of changes that are only tried."""
     logger.disabled = True
     try:

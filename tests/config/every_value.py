@@ -1,7 +1,9 @@
 """Run in a fresh process that imports the plugin alone: try every documented value, and print what does not work as JSON."""
 
 import json
+import os
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -55,9 +57,11 @@ WITH = {
 }
 """What a value needs beside it, by key and value, or by key for all of its values; None: it is refused by name, as it fits no pyramid."""
 
-UNREADABLE = {"MODEL.BACKBONE.NAME", "MODEL.META_ARCHITECTURE"}
 LARGE = {"MODEL.RESNETS.WIDTH_PER_GROUP", "MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.FPN.OUT_CHANNELS", "MODEL.RETINANET.HEAD_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"}
 """Keys whose upper end would need gigabytes: it is loaded and checked, not built."""
+
+COMPILED = "MODEL.COMPILE"
+"""Takes a minute for each value, and has tests of its own: loaded and checked only."""
 
 
 def options(key: str, value: object) -> dict | None:
@@ -110,9 +114,10 @@ def main(folder: Path) -> list[str]:
             if opts is None:
                 continue
             tried += 1
+            started = time.perf_counter()
             try:
                 cfg = retina_plugin.load_config(BASE, [word for pair in opts.items() for word in pair])
-                if name.startswith("MODEL.") and not (name in LARGE and value > 1024):
+                if name.startswith("MODEL.") and name != COMPILED and not (name in LARGE and value > 1024):
                     try_model(cfg)
                 elif name.startswith("SOLVER."):
                     try_solver(cfg, linear)
@@ -120,6 +125,8 @@ def main(folder: Path) -> list[str]:
                     try_data(cfg, folder)
             except Exception as error:
                 wrong.append(f"{name} {value!r}: {type(error).__name__}: {error} {traceback.extract_tb(error.__traceback__)[-1]}")
+            if os.environ.get("SHOW_TIMES"):
+                print(f"{time.perf_counter() - started:.1f} s {name} {value!r} {wrong[-1:] if wrong and wrong[-1].startswith(f'{name} {value!r}') else ''}", file=sys.stderr, flush=True)
     print(f"{tried} values tried", file=sys.stderr)
     return wrong
 

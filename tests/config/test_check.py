@@ -97,9 +97,9 @@ def test_epochs_become_iterations_of_the_images_there_are(small_digits, caplog):
 @pytest.mark.parametrize(
     "opts, said",
     [
-        (["SOLVER.EMA_DECAY", 1.0], "EMA_DECAY must be"),
+        (["SOLVER.EMA_DECAY", 1.0], "EMA_DECAY is 1.0; it must be a finite number at least 0 and below 1"),
         (["SOLVER.ACCUMULATE", 3], "divide SOLVER.IMS_PER_BATCH 8; got 3"),
-        (["DATALOADER.EMPTY_IMAGES", 2.0], "EMPTY_IMAGES must be from 0 to 1"),
+        (["DATALOADER.EMPTY_IMAGES", 2.0], "EMPTY_IMAGES is 2.0; it must be a finite number at least 0 and at most 1"),
         (["TEST.EARLY_STOP_PATIENCE", 3], "needs TEST.BEST_METRIC and evaluations"),
     ],
 )

@@ -1,7 +1,5 @@
 """Reading configs: keys, safety, resolution, and that every key has a reader."""
 
-import inspect
-import re
 import subprocess
 import sys
 
@@ -9,7 +7,6 @@ import pytest
 from conftest import BASE, ROOT
 from detectron2.config import get_cfg
 
-from retina_plugin.modeling import CLS_LOSS_REGISTRY
 from retina_plugin import add_retina_config, load_config
 from retina_plugin.config import all_keys, config_from_text, dump_config
 
@@ -31,20 +28,6 @@ def test_adding_the_keys_leaves_detectron2s_alone_and_can_be_repeated():
         assert a == b, key
 
 
-def test_every_key_is_read_somewhere():
-    added = re.findall(r"^    cfg\.([A-Z0-9_.]+) = (?!CfgNode)", (ROOT / "retina_plugin/config.py").read_text(), re.M)
-    assert len(added) > 10
-    readers = "\n".join(p.read_text() for p in (ROOT / "retina_plugin").rglob("*.py") if p.name != "config.py")
-    options = {option for _, loss in CLS_LOSS_REGISTRY for option in inspect.signature(loss).parameters}
-
-    def is_read(key):
-        if key.startswith("MODEL.CLS_LOSS."):  # offered to the losses, whose constructors name what they take
-            return key.rsplit(".")[-1].lower() in options
-        return re.search(rf"cfg\.{re.escape(key)}\b", readers)
-
-    assert [key for key in added if not is_read(key)] == []
-
-
 def test_a_saved_config_loads_alone_and_stays_as_it_is(tmp_path):
     cfg = load_config(DIGITS, [*CPU, "SOLVER.IMS_PER_BATCH", "4"])
     text = dump_config(cfg)
@@ -63,7 +46,7 @@ def test_without_the_plugin_a_config_is_refused_by_a_key_that_says_why():
 
 def test_yaml_that_would_run_code_is_refused(tmp_path):
     (tmp_path / "bad.yaml").write_text('OUTPUT_DIR: !!python/object/apply:os.getcwd []\n')
-    with pytest.raises(Exception, match="could not determine a constructor"):
+    with pytest.raises(Exception, match="bad.yaml, line 1: the tag .* is not allowed"):
         load_config(tmp_path / "bad.yaml")
 
 
