@@ -75,6 +75,8 @@ def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
         like = _same_name(Path(chain[0])) if chain else None
         hint = f". If {Path(chain[0]).name} is Detectron2's own, the plugin's is {like}" if like else ""
         raise FileNotFoundError(f"{asked}{file!r} does not exist (looked in {path.parent.resolve()}){hint}") from None
+    except ValueError as error:
+        raise ValueError(f"{chain[-1]}: its {BASE_KEY}: {error}" if chain else str(error)) from error
     lines = _lines(yaml.compose(text, Loader=LOADER))  # read_yaml has refused what would be dangerous
     data = _mapping(data, f"config file {file}")
     settings: dict[str, Setting] = {}
@@ -104,7 +106,7 @@ def _flatten(data: dict, file: str, lines: dict[tuple, int], above: tuple = ()) 
     """Values by dotted key; a section without keys sets nothing."""
     found = {}
     for name, value in data.items():
-        path = (*above, name)
+        path = (*above, str(name))
         where = f"{file}, line {lines[path]}" if path in lines else file
         if not isinstance(name, str):
             raise ValueError(f"{where}: the key {name!r} is no name; keys are names such as MODEL or SOLVER")

@@ -57,7 +57,8 @@ def test_the_nearest_word_is_found_whatever_its_case():
 def test_a_text_about_a_config_and_its_copies_is_said_once(caplog):
     cfg = CfgNode({"A": 1})
     logger = logging.getLogger("retina_plugin.test")
-    for one in (cfg, cfg, cfg.clone()):
-        say_once(one, logger, logging.WARNING, "only once")
+    say_once(cfg, logger, logging.WARNING, "only once")
+    say_once(cfg, logger, logging.WARNING, "only once")
+    say_once(cfg.clone(), logger, logging.WARNING, "only once")
     say_once(CfgNode({"A": 1}), logger, logging.WARNING, "only once")
     assert caplog.text.count("only once") == 2
