@@ -181,6 +181,11 @@ def _schedule(cfg: CfgNode) -> Iterator[Problem]:
         )
     if solver.LR_SCHEDULER_NAME in ("OneCycleLR", "WarmupCosineLR") and solver.BASE_LR_END > solver.BASE_LR:
         yield "SOLVER.BASE_LR_END SOLVER.BASE_LR", f"SOLVER.BASE_LR_END {solver.BASE_LR_END} is above SOLVER.BASE_LR {solver.BASE_LR}; {solver.LR_SCHEDULER_NAME} falls"
+    if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE == "value" and solver.FREEZE_ITERS:
+        yield (
+            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE SOLVER.FREEZE_ITERS",
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE value cannot clip a network that SOLVER.FREEZE_ITERS {solver.FREEZE_ITERS} keeps without gradients; set CLIP_TYPE norm",
+        )
     if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:
         yield "SOLVER.NESTEROV SOLVER.MOMENTUM", "SOLVER.NESTEROV needs SOLVER.MOMENTUM above 0"
 

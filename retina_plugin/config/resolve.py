@@ -36,6 +36,8 @@ def resolve_config(cfg: CfgNode) -> None:
                 logger.info("MODEL.RETINANET.NUM_CLASSES = %d, from the classes of %s", len(classes), name)
                 break
     resolve_bottom_up(cfg)
+    if cfg.INPUT.CROP.TYPE.startswith("absolute") and all(x == int(x) for x in cfg.INPUT.CROP.SIZE):
+        cfg.INPUT.CROP.SIZE = [int(x) for x in cfg.INPUT.CROP.SIZE]  # pixels, which Detectron2 wants as integers
     resolve_pixels(cfg)
     scale_schedule(cfg)
     resolve_epochs(cfg)

@@ -19,7 +19,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 import retina_plugin
-from retina_plugin.config import dump_config, load_config, ready_config
+from retina_plugin.config import dump_config, load_config
 from retina_plugin.data.card import DatasetCard, register_card
 from retina_plugin.data.detect import write_card
 from retina_plugin.data.find import find_card
@@ -113,8 +113,6 @@ def main(args: argparse.Namespace) -> None:
         if card_file := getattr(args, "card_file", None):
             register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
         cfg = load_config(args.config_file, args.opts)
-        if not args.eval_only:
-            cfg = ready_config(cfg, training=True)  # what a training lacks is said before the folder is touched
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     set_up(cfg, args)
