@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from retina_plugin.config.key import nearest
 from retina_plugin.config.resolve import LAST_RESNET_STAGE, class_names
 
 META_ARCHITECTURE = "RetinaPluginNet"
@@ -223,4 +224,5 @@ def _datasets(cfg: CfgNode) -> Iterator[Problem]:
         yield "DATASETS.TRAIN", "DATASETS.TRAIN is empty: there is nothing to train on"
     for key in ("TRAIN", "TEST", "FINAL_TEST"):
         if unknown := [name for name in cfg.DATASETS[key] if name not in DatasetCatalog]:
-            yield f"DATASETS.{key}", f"DATASETS.{key} names {', '.join(unknown)}, which is not registered; registered are {', '.join(sorted(DatasetCatalog.list())[:20])}, ..."
+            near = nearest(unknown[0], DatasetCatalog.list())
+            yield f"DATASETS.{key}", f"DATASETS.{key} names {', '.join(unknown)}, which is not registered" + (f"; did you mean {near}?" if near else "")

@@ -120,9 +120,12 @@ def _flatten(data: dict, file: str, lines: dict[tuple, int], above: tuple = ()) 
 
 
 def _overlay(below: dict[str, Setting], above: dict[str, Setting]) -> dict[str, Setting]:
-    """Both, and where both have a key the one above; a section above a value, or a value above a section, replaces it."""
+    """Both, and where both have a key the one above; a section above a value, or a value above a section, replaces it.
+
+    A section that is left empty above, with comments only, changes nothing.
+    """
     sections = {".".join(key.split(".")[:n]) for key in above for n in range(1, key.count(".") + 1)}
-    kept = {key: setting for key, setting in below.items() if key not in sections and not any(key.startswith(f"{other}.") for other in above)}
+    kept = {key: setting for key, setting in below.items() if key not in sections and not any(key.startswith(f"{other}.") for other, setting in above.items() if setting.value is not None)}
     return {**kept, **above}
 
 

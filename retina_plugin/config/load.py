@@ -160,7 +160,9 @@ def _literal(word: str) -> object:
 
 
 def _wrong_type(key: str, value: object, default: object) -> str | None:
-    """For a key without a record of its own, whose rule says more: a value of another type than Detectron2's default."""
+    """For a value that no config can hold, or, of a key without a record, whose rule would say more, of another type than Detectron2's default."""
+    if type(value) not in (tuple, list, str, int, float, bool, type(None)):
+        return f"{key} is a {type(value).__name__}, {str(value)!r}; put it in quotes if it is a text"
     if key in KEYS or key in DETECTRON2_KEYS or default is None or type(value) is type(default):
         return None
     return f"{key} is {value!r}; it must be of type {type(default).__name__}, as Detectron2's default {default!r}"
