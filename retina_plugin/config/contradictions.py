@@ -15,6 +15,8 @@ from retina_plugin.config.resolve import LAST_RESNET_STAGE, class_names
 
 META_ARCHITECTURE = "RetinaPluginNet"
 BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+PYRAMIDS = ("build_retina_pyramid_backbone", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
+WITHOUT_PYRAMID = ("build_resnet_backbone",)
 GROUPS = 32
 """Of Detectron2's group normalisation: a divisor of the channels."""
 
@@ -93,6 +95,13 @@ def _architecture(cfg: CfgNode) -> Iterator[Problem]:
 
 def _bottom_up(cfg: CfgNode) -> Iterator[Problem]:
     node, name, freeze_at = cfg.MODEL.RESNETS, cfg.MODEL.BOTTOM_UP.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
+    if name in PYRAMIDS:
+        yield "MODEL.BOTTOM_UP.NAME", f"MODEL.BOTTOM_UP.NAME is {name!r}, which has a pyramid of its own; MODEL.BOTTOM_UP is what the plugin's stands on"
+    if cfg.MODEL.BACKBONE.NAME in WITHOUT_PYRAMID or cfg.MODEL.BACKBONE.NAME.startswith("build_retina_") and cfg.MODEL.BACKBONE.NAME not in PYRAMIDS:
+        yield (
+            "MODEL.BACKBONE.NAME",
+            f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME!r}, which yields no p{cfg.MODEL.RETINANET.LEVELS[0]}; set MODEL.BOTTOM_UP.NAME to it and MODEL.BACKBONE.NAME to {PYRAMIDS[0]}",
+        )
     if name == "build_retina_timm" and not timm.is_model(cfg.MODEL.TIMM.NAME):
         yield "MODEL.TIMM.NAME", f"MODEL.TIMM.NAME is {cfg.MODEL.TIMM.NAME!r}, which timm {timm.__version__} does not have"
     if name == "build_retina_torchvision" and cfg.MODEL.TORCHVISION.NAME not in torchvision.models.list_models(module=torchvision.models):
@@ -142,7 +151,11 @@ def _normalisation(cfg: CfgNode) -> Iterator[Problem]:
 
 def _anchors(cfg: CfgNode) -> Iterator[Problem]:
     node, levels = cfg.MODEL.ANCHOR_GENERATOR, len(cfg.MODEL.RETINANET.LEVELS)
-    if node.NAME != "PyramidAnchorGenerator":
+    if node.NAME == "RotatedAnchorGenerator":
+        yield "MODEL.ANCHOR_GENERATOR.NAME", "MODEL.ANCHOR_GENERATOR.NAME RotatedAnchorGenerator makes turned boxes, which no part of the plugin knows"
+    if node.NAME == "DefaultAnchorGenerator" and not node.SIZES:
+        yield "MODEL.ANCHOR_GENERATOR.NAME MODEL.ANCHOR_GENERATOR.SIZES", "DefaultAnchorGenerator needs MODEL.ANCHOR_GENERATOR.SIZES; PyramidAnchorGenerator lets them follow from the levels"
+    if node.NAME not in ("PyramidAnchorGenerator", "DefaultAnchorGenerator"):
         return
     for key, rows, allowed in (("SIZES", node.SIZES, {0, levels}), ("ASPECT_RATIOS", node.ASPECT_RATIOS, {1, levels})):
         if len(rows) not in allowed:
