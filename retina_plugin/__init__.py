@@ -22,13 +22,17 @@ try:
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
         from . import data, modeling  # noqa: F401  (registered on import)
-        from .config import add_retina_config, load_config
+        from .config import add_retina_config, load_config, ready_config
+        from .config.check import REFUSED_BY, WARNED_BY
+
+        # What config must not import: the parts' own word on a config. Functions that name options without effect belong to WARNED_BY.
+        REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:
         raise ImportError(f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend") from error
 
-__all__ = ["__version__", "add_retina_config", "load_config", "load_predictor"]
+__all__ = ["__version__", "add_retina_config", "load_config", "load_predictor", "ready_config"]
 
 
 def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None):

@@ -7,6 +7,9 @@ from typing import Any, Callable, NamedTuple
 
 from fvcore.common.registry import Registry
 
+SLOTS: dict[str, "SlotRegistry"] = {}
+"""The registries by the config key that chooses from them; ``import retina_plugin`` fills it."""
+
 
 class Condition(NamedTuple):
     """When a variant reads a key: ``holds(cfg)``; ``otherwise`` says why the key has no effect if that is false."""
@@ -49,6 +52,7 @@ class SlotRegistry(Registry):
     def __init__(self, name: str, key: str) -> None:
         super().__init__(name)
         self.key = key
+        SLOTS[key] = self
 
     def register(self, name: str) -> Callable[[Any], Any]:
         """Return a decorator that registers a class or function under ``name``.

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 
 from retina_plugin import load_config
 from retina_plugin.ablation import load_sweep
-from retina_plugin.config_checks import all_keys, get_key
+from retina_plugin.config import all_keys, get_key
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))

@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 from retina_plugin.data.card import DatasetCard
-from retina_plugin.config_checks import all_keys
+from retina_plugin.config import all_keys
 from retina_plugin import add_retina_config
 
 README = (ROOT / "README.md").read_text()

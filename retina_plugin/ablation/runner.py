@@ -17,8 +17,7 @@ from detectron2.config import CfgNode
 
 from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED, PLAN, RUNNING, start_worker
-from retina_plugin.config import dump_config
-from retina_plugin.config_checks import all_keys, get_key
+from retina_plugin.config import all_keys, dump_config, get_key
 from retina_plugin.engine.summary import SUMMARY
 
 Executor = Callable[[list[Path]], None]

@@ -4,14 +4,14 @@ import dataclasses
 import itertools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from detectron2.config import CfgNode
 
 from retina_plugin.config import dump_config, load_config
+from retina_plugin.text import read_yaml
 
 KEYS = {
     "title": "one line for the table",
@@ -25,6 +25,10 @@ KEYS = {
     "sizes": "name -> keys of this list that replace those above, chosen by --size",
 }
 """Keys of a sweep file; ``base`` and ``axes`` have to be there, in the file or in every size."""
+
+
+PLAIN = re.compile(r"\w[\w.-]*")
+"""Names that may become part of a folder's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """The file's name without its ending, and the size if there are several."""
-        return self.file.stem + (f"-{self.size}" if self.size else "")
+        return _plain(self.file.stem) + (f"-{self.size}" if self.size else "")
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -92,7 +96,7 @@ class Sweep:
         opts = [word for pair in {**run.options, "OUTPUT_DIR": os.fspath(folder)}.items() for word in pair]
         try:
             return load_config(self.base, opts)
-        except (ValueError, KeyError, AssertionError) as error:
+        except ValueError as error:
             raise ValueError(f"{self.file}, {run.name(tuple(self.axes))}: {error}") from error
 
     def check(self) -> None:
@@ -129,15 +133,19 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
 
     Raises:
         FileNotFoundError: no such file, or no such base config.
-        ValueError: a key or a size that does not exist, or something missing.
+        ValueError: it is no YAML, has a key or a size that does not exist, a value of the wrong kind, or something missing.
     """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"sweep file {os.fspath(file)!r} does not exist (looked in {Path.cwd()})")
-    data = yaml.safe_load(file.read_text())
+    data = read_yaml(file, what="sweep file")
     if not isinstance(data, dict):
         raise ValueError(f"{file}: expected keys ({', '.join(KEYS)}), got {type(data).__name__}")
     sizes = data.pop("sizes", {})
+    if not isinstance(sizes, dict) or not all(isinstance(name, str) and isinstance(keys, dict) for name, keys in sizes.items()):
+        raise ValueError(f"{file}: sizes must be names with keys below each; got {sizes!r}")
+    if wrong := [name for name in sizes if not PLAIN.fullmatch(name)]:
+        raise ValueError(f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must be of letters, digits, '.', '-' and '_', and begin with a letter or digit")
     if size and size not in sizes:
         raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
     size = size or next(iter(sizes), "")
@@ -146,6 +154,8 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         raise ValueError(f"{file}: unknown keys {', '.join(unknown)}; a sweep has {', '.join(KEYS)}")
     if missing := [key for key in ("base", "axes") if not data.get(key)]:
         raise ValueError(f"{file}: {' and '.join(missing)} missing")
+    if wrong := [f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)]:
+        raise ValueError("\n  ".join([f"{file}:", *wrong]))
     base = file.parent / data["base"]
     if not base.is_file():
         raise FileNotFoundError(f"{file}: its base config {data['base']!r} does not exist")
@@ -164,6 +174,27 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
     return sweep
 
 
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, (str, int, float)) for key in value)
+
+
+def _is_list_of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) > 0 and all(type(entry) in kinds for entry in value)
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "title": (lambda value: isinstance(value, str), "a line of text"),
+    "base": (lambda value: isinstance(value, str), "the path of a config file"),
+    "axes": (_is_mapping, "names or keys with their values"),
+    "seeds": (_is_list_of(int), "a list of integers"),
+    "compare_to": (_is_mapping, "axis -> label"),
+    "report": (_is_list_of(str), "a list of names of metrics"),
+    "options": (_is_mapping, "KEY: value"),
+    "paper": (lambda value: _is_mapping(value) and all(_is_mapping(row) for row in value.values()), "row labels -> {metric: value}"),
+}
+"""What each of ``KEYS`` holds, and how to say it."""
+
+
 def _plain(text: str) -> str:
     """For a folder's name: anything but letters, digits, "." and "-" becomes "_"."""
     return re.sub(r"[^\w.-]+", "_", text)
@@ -173,6 +204,6 @@ def _axis(name: str, values: Any, file: Path) -> dict[str, dict[str, Any]]:
     """Label -> options, from named groups or from the values of one key."""
     if isinstance(values, list) and values:
         return {re.sub(r"[\s'\"]", "", str(value)): {name: value} for value in values}
-    if isinstance(values, dict) and values and all(isinstance(group, dict) for group in values.values()):
+    if isinstance(values, dict) and values and all(isinstance(group, dict) and all(isinstance(key, str) for key in group) for group in values.values()):
         return {str(label): group for label, group in values.items()}
     raise ValueError(f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}")

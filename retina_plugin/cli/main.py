@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "data": "look at a dataset: check, convert, stats, anchors, preview",
     "doctor": "what is installed, and how to mend what is wrong",
     "explain-focal": "the focal loss in numbers and pictures (figures 1 and 4 of the paper)",
+    "keys": "what can be set in a config: default, allowed values, meaning",
     "quickstart": "train, evaluate and predict on the bundled digits",
     "report": "write the page of a run anew, from its folder",
 }

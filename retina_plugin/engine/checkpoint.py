@@ -13,8 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 import retina_plugin
-from retina_plugin.config import dump_config
-from retina_plugin.config_pixels import INFO_KEY
+from retina_plugin.config import INFO_KEY, dump_config
 from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.weights import adopt_names, read_pickle
 

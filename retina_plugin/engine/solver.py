@@ -1,12 +1,12 @@
 """Optimizers and schedules that detectron2 does not have."""
 
 import torch
-from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler
+from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, ParamScheduler
 
 from detectron2 import solver
 from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
-from detectron2.solver.lr_scheduler import LRMultiplier
+from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -32,12 +32,35 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
+class EqualSteps(ParamScheduler):
+    """Falls by ``gamma`` after each of ``num_decays`` + 1 parts of equal length, but for the last.
+
+    As fvcore's ``StepWithFixedGammaParamScheduler``, which has no value at the very end, where training asks for one.
+
+    Example:
+        >>> [EqualSteps(gamma=0.5, num_decays=1)(where) for where in (0, 0.25, 0.5, 1)]
+        [1.0, 1.0, 0.5, 0.5]
+    """
+
+    def __init__(self, *, gamma: float, num_decays: int) -> None:
+        self.gamma, self.num_decays = gamma, num_decays
+
+    def __call__(self, where: float) -> float:
+        """The factor at a share of the training, 0..1."""
+        return float(self.gamma ** min(self.num_decays, int((where + self.WHERE_EPSILON) * (self.num_decays + 1))))
+
+
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
     """Detectron2's schedules, and "OneCycleLR".
 
     One cycle rises along a cosine from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS and falls along one
     to BASE_LR_END (Smith and Topin 2018, with the cosine of fast.ai).
     """
+    if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        steps = EqualSteps(gamma=cfg.SOLVER.GAMMA, num_decays=cfg.SOLVER.NUM_DECAYS)
+        rise = min(cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER, 1.0)
+        multiplier = WarmupParamScheduler(steps, cfg.SOLVER.WARMUP_FACTOR, rise, cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.RESCALE_INTERVAL)
+        return LRMultiplier(optimizer, multiplier=multiplier, max_iter=cfg.SOLVER.MAX_ITER)
     if cfg.SOLVER.LR_SCHEDULER_NAME != "OneCycleLR":
         return solver.build_lr_scheduler(cfg, optimizer)
     rise = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER

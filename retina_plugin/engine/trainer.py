@@ -18,6 +18,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 
+from retina_plugin.config import ready_config
 from retina_plugin.data.catalog import load_datasets, result_of
 from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
 from retina_plugin.data.mapper import build_mapper
@@ -37,13 +38,16 @@ class RetinaTrainer(DefaultTrainer):
     """Trains what a config describes; hooks, writers and loaders are Detectron2's.
 
     Args:
-        cfg: from :func:`retina_plugin.load_config`.
+        cfg: from :func:`retina_plugin.load_config`, or made any other way; then it is resolved and checked here.
+
+    Raises:
+        ValueError: the config cannot be trained, see :func:`retina_plugin.ready_config`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         # DefaultTrainer's constructor knows AMP on CUDA only and its own checkpointer: put together anew.
         TrainerBase.__init__(self)
-        self.cfg = cfg
+        self.cfg = cfg = ready_config(cfg, training=True)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.visualizer import Visualizer
 
+from retina_plugin.config import refuse_unresolved
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
@@ -142,6 +143,7 @@ class RetinaPluginNet(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        refuse_unresolved(cfg)
         node = cfg.MODEL.RETINANET
         if node.NUM_CLASSES < 1:
             raise ValueError(

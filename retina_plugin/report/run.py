@@ -13,8 +13,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from retina_plugin.config import add_retina_config
-from retina_plugin.config_checks import all_keys, get_key
+from retina_plugin.config import add_retina_config, all_keys, get_key
 from retina_plugin.data.mapper import read_image
 from retina_plugin.evaluation.errors import ImageErrors, image_errors
 from retina_plugin.evaluation.hotcoco import PRECISION_RECALL

@@ -88,3 +88,14 @@ def test_detectron2s_schedules_still_work(name):
 def test_one_cycle_without_a_rise_is_refused():
     with pytest.raises(ValueError, match="WARMUP_ITERS"):
         rates("SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.WARMUP_ITERS", 100)
+
+
+def test_steps_of_equal_length_are_fvcores_and_have_a_value_at_the_end():
+    from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
+
+    from retina_plugin.engine.solver import EqualSteps
+
+    theirs, mine = StepWithFixedGammaParamScheduler(1.0, 3, 0.1, 100), EqualSteps(gamma=0.1, num_decays=3)
+    for i in range(100):
+        assert abs(mine(i / 100) - theirs(i / 100)) < 1e-12
+    assert abs(mine(1.0) - 0.001) < 1e-12

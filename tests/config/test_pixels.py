@@ -5,8 +5,8 @@ import torch
 from conftest import BASE, ROOT
 
 from retina_plugin import load_config
-from retina_plugin.config import dump_config
-from retina_plugin.config_pixels import CAFFE, CAFFE2_RESNEXT, HALF, IMAGENET, INFO_KEY, Pixels
+from retina_plugin.config import INFO_KEY, dump_config
+from retina_plugin.config.pixels import CAFFE, CAFFE2_RESNEXT, HALF, IMAGENET, Pixels
 
 COMMON = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3]
 TIMM = ["MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.BACKBONE.FREEZE_AT", 0]
@@ -47,7 +47,7 @@ def test_torchvisions_and_detectron2s_mean_are_each_others_mirror():
 def test_what_is_configured_stays_and_the_contradiction_is_said(caplog):
     own = ["MODEL.PIXEL_STD", [50.0, 50.0, 50.0], "MODEL.WEIGHTS", "resnet50-0676ba61.pth"]
     assert pixels(*own) == Pixels("BGR", CAFFE.mean, (50.0,) * 3)
-    assert "expects RGB" in caplog.text and "which stays" in caplog.text
+    assert "expects RGB" in caplog.text and "which is kept" in caplog.text
     assert pixels("MODEL.PIXELS_FROM", "config", "MODEL.WEIGHTS", "resnet50-0676ba61.pth") == CAFFE
 
 

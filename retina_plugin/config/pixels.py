@@ -1,21 +1,18 @@
 """What range, order and mean of the pixels pretrained weights expect."""
 
 import logging
-import pickle
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import timm
-import torch
-import yaml
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
+
+from retina_plugin.config.checkpoint_info import config_in_checkpoint
+from retina_plugin.config.detectron2_keys import untouched
+from retina_plugin.config.key import say_once
 
 logger = logging.getLogger(__name__)
-
-INFO_KEY = "retina_plugin"
-"""Where a checkpoint of the plugin says what it is, its config included."""
 
 
 class Pixels(NamedTuple):
@@ -74,28 +71,18 @@ def pixels_of_weights(cfg: CfgNode) -> Pixels | None:
     return None
 
 
-def config_in_checkpoint(file: str) -> dict | None:
-    """The config that a checkpoint of the plugin carries; None for any other file, and for none. Tensors are not read."""
-    if not Path(file).is_file():
-        return None
-    try:
-        info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)
-    except (RuntimeError, ValueError, AttributeError, pickle.UnpicklingError):  # no zip of tensors by name: not ours
-        return None
-    return info and yaml.safe_load(info["config"])
-
-
 def resolve_pixels(cfg: CfgNode) -> None:
     """Let INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD follow MODEL.WEIGHTS, in place, and log it.
 
     They stay if MODEL.PIXELS_FROM is "config" or one of them is not as detectron2 has it; then a warning says
     how the weights differ.
     """
-    wanted, now, untouched = pixels_of_weights(cfg), _configured(cfg), _configured(get_cfg())
+    wanted, now, default = pixels_of_weights(cfg), _configured(cfg), _configured(untouched())
     if cfg.MODEL.PIXELS_FROM != "weights" or wanted is None or now == wanted:
         return
-    if now != untouched:
-        logger.warning("%s expects %s, but the config sets %s, which stays; MODEL.PIXELS_FROM config says that this is meant", cfg.MODEL.WEIGHTS, _say(wanted), _say(now))
+    if now != default:
+        text = f"{cfg.MODEL.WEIGHTS} expects {_say(wanted)}, but the config sets {_say(now)}, which is kept; set MODEL.PIXELS_FROM config to silence this"
+        say_once(cfg, logger, logging.WARNING, text)
         return
     cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = wanted.format, list(wanted.mean), list(wanted.std)
     logger.info("pixels as %s expects them: %s", cfg.MODEL.WEIGHTS, _say(wanted))

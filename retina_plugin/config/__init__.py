@@ -1,0 +1,32 @@
+"""The config: keys, reading, what follows from them, and what is wrong with them.
+
+A config is read, its values are checked, what follows from them is filled in, contradictions are refused, and it is frozen:
+:func:`load_config` from a file, :func:`config_from_text` from a checkpoint, :func:`ready_config` from one made any other way.
+"""
+
+from .check import check_values, refuse_unresolved
+from .checkpoint_info import CONFIG_KEY, INFO_KEY, config_in_checkpoint
+from .key import Key, all_keys, get_key, nearest, set_key
+from .keys import KEYS, add_retina_config
+from .load import config_from_text, dump_config, load_config, ready_config
+from .resolve import resolve_config
+
+__all__ = [
+    "CONFIG_KEY",
+    "INFO_KEY",
+    "KEYS",
+    "Key",
+    "add_retina_config",
+    "all_keys",
+    "check_values",
+    "config_from_text",
+    "config_in_checkpoint",
+    "dump_config",
+    "get_key",
+    "load_config",
+    "nearest",
+    "ready_config",
+    "refuse_unresolved",
+    "resolve_config",
+    "set_key",
+]
