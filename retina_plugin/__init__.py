@@ -25,8 +25,9 @@ try:
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
 
-        # What config must not import: the parts' own word on a config. Functions that name options without effect belong to WARNED_BY.
+        # What config must not import: the parts' own word on a config.
         REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
+        WARNED_BY.append(modeling.unused_options)
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:
