@@ -78,7 +78,7 @@ class Console:
     """
 
     def __init__(self, rank: int = 0) -> None:
-        self.rank, self.problems = rank, Problems()
+        self.rank, self.problems, self.file = rank, Problems(), None
         self._handlers: list[logging.Handler] = [self.problems]
         if rank == 0:
             shown = logging.StreamHandler(sys.stdout)
@@ -90,11 +90,16 @@ class Console:
             logging.getLogger().addHandler(handler)
         for name in (OURS, *LIBRARIES):
             logging.getLogger(name).setLevel(logging.DEBUG)
+        # torch writes to the terminal by itself, also what is of no use there, such as that there is no GPU.
+        torch_logger = logging.getLogger("torch")
+        self._torch = (torch_logger.handlers[:], torch_logger.propagate)
+        torch_logger.handlers, torch_logger.propagate = [], True
         logging.captureWarnings(True)
 
     def write_to(self, folder: Path) -> None:
         """Write everything to ``log.txt`` of a folder, of other processes than the first to ``log.txt.rank1`` and so on."""
-        file = logging.FileHandler(folder / ("log.txt" + (f".rank{self.rank}" if self.rank else "")), encoding="utf-8")
+        self.file = folder / ("log.txt" + (f".rank{self.rank}" if self.rank else ""))
+        file = logging.FileHandler(self.file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
         self._handlers.append(file)
         logging.getLogger().addHandler(file)
@@ -106,4 +111,5 @@ class Console:
             handler.close()
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
+        logging.getLogger("torch").handlers, logging.getLogger("torch").propagate = self._torch
         logging.captureWarnings(False)

@@ -1,14 +1,11 @@
 """How a command ends: exit codes, and errors as one line."""
 
 import errno
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 DONE, UNEXPECTED, ERROR, DIVERGED, STOPPED = 0, 1, 2, 3, 75
 """Exit codes: finished; a mistake in the program; something that whoever started it can mend; losses, gradients or weights that are
@@ -89,11 +86,11 @@ def exit_code(call: Callable[[], int | None]) -> int:
         return STOPPED if command else 128 + number
     except Exception as error:
         code, text = verdict(error)
-        logger.debug("%s", text, exc_info=True)
-        if code == UNEXPECTED:
-            logger.error("unexpected", exc_info=True)
-            if not logging.getLogger().handlers:
-                sys.excepthook(type(error), error, error.__traceback__)
+        file = getattr(error, "log_file", None)
+        if code == UNEXPECTED and file is None:
+            sys.excepthook(type(error), error, error.__traceback__)
+        elif code == UNEXPECTED:
+            text += f" (this is a mistake in the program; its stack trace is in {file})"
         _say(f"error: {text}")
         return code
 

@@ -132,12 +132,23 @@ def evaluation_line(values: dict[str, float], iteration: int, best: float | None
         >>> evaluation_line({"bbox/AP": 41.23, "bbox/AP50": 60.0, "bbox/AP-cat": 41.23}, 500, 41.23, 500, "bbox/AP")
         'evaluated after iteration 500: AP 41.2, AP50 60.0; the best bbox/AP until now'
     """
-    groups: dict[str, list[str]] = {}
-    for key, value in values.items():
-        group, _, name = key.rpartition("/")
-        if name in SHOWN:
-            groups.setdefault(group.removesuffix("bbox").rstrip("/"), []).append(f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}")
-    text = "; ".join(f"{group} {', '.join(figures)}" if group not in ("", "validation") else ", ".join(figures) for group, figures in groups.items())
+    text = figures(values)
     if best is not None:
         text += f"; the best {metric} until now" if best_iteration == iteration else f"; the best {metric} was {best:.1f} after iteration {best_iteration}"
     return f"evaluated after iteration {iteration}: {text}"
+
+
+def figures(values: dict[str, float]) -> str:
+    """The figures of an evaluation that people look at first, by dataset if there are several.
+
+    Example:
+        >>> figures({"bbox/AP": 41.23, "validation/total_loss": 0.5})
+        'AP 41.2, validation loss 0.500'
+    """
+    groups: dict[str, list[str]] = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition("/")
+        dataset = "" if group == "validation" else group.removesuffix("bbox").rstrip("/")
+        if name in SHOWN:
+            groups.setdefault(dataset, []).append(f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}")
+    return "; ".join(f"{dataset} {', '.join(shown)}".lstrip() for dataset, shown in groups.items())

@@ -32,7 +32,8 @@ class FolderInUse(ValueError):
 
 def has_run(folder: Path) -> bool:
     """Whether a training began in the folder: it has figures or a checkpoint."""
-    return any((folder / name).exists() for name in ("last_checkpoint", "metrics.json")) or any(folder.glob("model_*.pth"))
+    metrics = folder / "metrics.json"
+    return (folder / "last_checkpoint").exists() or (metrics.is_file() and metrics.stat().st_size > 0) or any(folder.glob("model_*.pth"))
 
 
 def numbered(folder: Path) -> Iterator[Path]:

@@ -142,6 +142,6 @@ class RunPage(HookBase):
 def write_page(folder: str) -> None:
     """Write ``report.html`` of a run; a page that cannot be written is logged and ends nothing."""
     try:
-        logger.info("wrote %s", write_run_report(folder))
+        logger.debug("wrote %s", write_run_report(folder))
     except Exception:
         logger.exception("the page of the run could not be written")

@@ -81,7 +81,6 @@ class RetinaTrainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         if comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-            (Path(cfg.OUTPUT_DIR) / MODEL_FILE).write_text(f"{self.detector}\n", encoding="utf-8")
         self.register_hooks(self.build_hooks())
 
     @property
@@ -182,6 +181,8 @@ class RetinaTrainer(DefaultTrainer):
             Stopped: SIGINT or SIGTERM came, and a checkpoint was written from which a run with ``resume`` goes on.
             TrainingDiverged: losses or gradients are not finite.
         """
+        if comm.is_main_process():
+            (Path(self.cfg.OUTPUT_DIR) / MODEL_FILE).write_text(f"{self.detector}\n", encoding="utf-8")
         try:
             with StopOnSignal(self._ask_to_stop):
                 TrainerBase.train(self, self.start_iter, self.max_iter)
