@@ -140,6 +140,8 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
     sizes = data.pop("sizes", {})
     if size and size not in sizes:
         raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
+    if odd := [name for name in sizes if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name)]:
+        raise ValueError(f"{file}: sizes become names of folders, of letters, digits, '-', '_' and '.'; got {', '.join(map(repr, odd))}")
     size = size or next(iter(sizes), "")
     data = {**data, **sizes.get(size, {})}
     if unknown := [key for key in data if key not in KEYS]:

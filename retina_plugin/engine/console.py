@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from retina_plugin.names import one_line
+
 OURS = "retina_plugin"
 EVALUATOR = "detectron2.evaluation.evaluator"
 """Logs how far an evaluation is, every five seconds."""
@@ -17,9 +19,6 @@ LIBRARIES = ("detectron2", "fvcore")
 
 EVALUATION_SECONDS = 10.0
 
-ESCAPES = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
-"""Characters that move the cursor, ring or colour: names from strangers' files are text."""
-
 
 class ForPeople(logging.Formatter):
     """"12:30:59 text", with the level from WARNING on, and without stack traces, which the log file has."""
@@ -27,7 +26,12 @@ class ForPeople(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
         level = f"{record.levelname} " if record.levelno >= logging.WARNING else ""
-        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}{record.getMessage().translate(ESCAPES)}"
+        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}{text(record)}"
+
+
+def text(record: logging.LogRecord) -> str:
+    """What a record says; names from strangers' files in it are text to the terminal."""
+    return "\n".join(map(one_line, record.getMessage().split("\n")))
 
 
 class Shown(logging.Filter):
@@ -59,14 +63,14 @@ class Problems(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count a message."""
-        text = record.getMessage().translate(ESCAPES)
-        self.messages[text] = self.messages.get(text, 0) + 1
+        said = text(record)
+        self.messages[said] = self.messages.get(said, 0) + 1
 
     def again(self) -> str:
         """All of them, one a line; "" if nothing was wrong."""
         if not self.messages:
             return ""
-        lines = [f"  {text.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "") for text, count in self.messages.items()]
+        lines = [f"  {said.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "") for said, count in self.messages.items()]
         return "\n".join([f"to be looked at ({len(lines)}):", *lines])
 
 

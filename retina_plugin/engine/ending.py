@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from retina_plugin.names import one_line
+
 DONE, UNEXPECTED, ERROR, DIVERGED, STOPPED = 0, 1, 2, 3, 75
 """Exit codes: finished; a mistake in the program; something that whoever started it can mend; losses, gradients or weights that are
 not finite; stopped by a signal after a checkpoint was written, so that ``--resume`` goes on (75 is EX_TEMPFAIL of sysexits.h: try again)."""
@@ -97,4 +99,5 @@ def exit_code(call: Callable[[], int | None]) -> int:
 
 def _say(text: str) -> None:
     sys.stdout.flush()
+    text = "\n".join(map(one_line, text.split("\n")))
     print(text, file=sys.stderr, flush=True)

@@ -92,7 +92,7 @@ def claimed(folder: Path, *, named: bool, resume: bool = False, overwrite: bool 
             )
         candidate.mkdir(parents=True, exist_ok=True)
         try:
-            lock = _lock(candidate)
+            lock = locked(candidate)
         except FolderInUse:
             if named or resume or overwrite:
                 raise
@@ -119,8 +119,12 @@ def keep_latest(folder: Path, count: int) -> None:
         file.unlink(missing_ok=True)
 
 
-def _lock(folder: Path) -> TextIO:
-    """The lock file, held until it is closed or the process ends, whatever ends it."""
+def locked(folder: Path) -> TextIO:
+    """The lock file of a folder, held until it is closed or the process ends, whatever ends it.
+
+    Raises:
+        FolderInUse: another process has it.
+    """
     file = open(folder / LOCK, "a+", encoding="utf-8")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _try(file):
