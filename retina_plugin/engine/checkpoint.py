@@ -83,7 +83,7 @@ def read_torch(file: str) -> dict:
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{file} is not a file of weights that torch wrote, or it is truncated") from error
         raise ValueError(f"{file} holds more than tensors and plain values, and is not read: {error}") from error
-    except (RuntimeError, EOFError, UnicodeDecodeError, KeyError, IndexError, AttributeError) as error:  # what torch raises for other files, and for pieces of its own
+    except (RuntimeError, OSError, EOFError, UnicodeDecodeError, KeyError, IndexError, AttributeError) as error:  # what torch raises for other files, and for pieces of its own
         raise ValueError(f"{file} is not a file of weights that torch wrote, or it is damaged: {(str(error).splitlines() or ['no reason given'])[0]}") from error
 
 

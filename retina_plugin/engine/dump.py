@@ -102,7 +102,7 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
     for name, gradient in gradients.items():
         part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "rest")
         norms[part] = math.hypot(norms[part], float(gradient.float().norm()))
-    return Step({name: float(loss) for name, loss in losses.items()}, dict(levels), dict(norms), bad, non_finite(gradients))
+    return Step({name: float(loss.detach()) for name, loss in losses.items()}, dict(levels), dict(norms), list(dict.fromkeys(bad)), non_finite(gradients))
 
 
 def _tensors(output: object) -> list[torch.Tensor]:
@@ -112,7 +112,9 @@ def _tensors(output: object) -> list[torch.Tensor]:
     return [x for value in values for x in _tensors(value)]
 
 
-def write_dump(folder: Path, *, cfg: CfgNode, model: nn.Module, batch: list[dict], losses: dict[str, float], norm: float, rate: float, iteration: int) -> Path:
+def write_dump(
+    folder: Path, *, cfg: CfgNode, model: nn.Module, batch: list[dict], losses: dict[str, float], norm: float, rate: float, iteration: int, normalizer: torch.Tensor | None = None
+) -> Path:
     """Write a step that diverged to a folder of its own: facts for people, and all that running it again needs.
 
     Args:
@@ -122,10 +124,13 @@ def write_dump(folder: Path, *, cfg: CfgNode, model: nn.Module, batch: list[dict
         batch: of this process.
         losses, norm, rate: what was met, and the learning rate.
         iteration: of the step, from 0.
+        normalizer: ``loss_normalizer`` of before the step, which moved it.
     """
     folder.mkdir(parents=True)
     gradients = [p.grad for p in model.parameters()]
-    state = {"model": model.state_dict(), "batch": [_plain(x) for x in batch]}
+    now = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    before = now if normalizer is None else {**now, "loss_normalizer": normalizer}
+    state = {"model": before, "batch": [_plain(x) for x in batch]}
     torch.save(state, folder / TENSORS)
     facts = {
         "iteration": iteration, "learning_rate": rate, "losses": losses, "gradient_norm": norm,
@@ -136,13 +141,14 @@ def write_dump(folder: Path, *, cfg: CfgNode, model: nn.Module, batch: list[dict
     }  # fmt: skip
     _write_facts(folder, facts)  # before anything is run again, which may fail
     try:
+        model.load_state_dict(before)
         facts["again"] = dataclasses.asdict(run_step_again(model, batch))
     except (RuntimeError, ValueError, AttributeError, TypeError) as error:  # a model of another build; the rest of the dump is there
         facts["again"] = f"could not be run again here: {error}"
     finally:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        model.load_state_dict(state["model"])
+        model.load_state_dict(now)
     _write_facts(folder, facts)
     return folder
 

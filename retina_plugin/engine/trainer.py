@@ -227,6 +227,8 @@ class RetinaTrainer(DefaultTrainer):
             raise StopTraining
         if self._trainer.stop_agreed or (self._trainer.stop_wanted and comm.get_world_size() == 1):
             raise Interrupted
+        normalizer = getattr(self.detector, "loss_normalizer", None)
+        self._normalizer = normalizer.clone() if normalizer is not None else None
         super().before_step()
 
     def write_dump(self, batch: list[dict], losses: dict[str, float], norm: float) -> str:
@@ -235,7 +237,7 @@ class RetinaTrainer(DefaultTrainer):
         folder = next(path for path in numbered(wanted) if not path.exists())
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         try:
-            write_dump(folder, cfg=self.cfg, model=self.detector, batch=batch, losses=losses, norm=norm, rate=rate, iteration=self.iter)
+            write_dump(folder, cfg=self.cfg, model=self.detector, batch=batch, losses=losses, norm=norm, rate=rate, iteration=self.iter, normalizer=self._normalizer)
         except OSError as error:
             return f"what was met could not be written: {verdict(error)[1]}"
         return f"what was met is in {folder}; this runs the step again: retina debug {folder}"
