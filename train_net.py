@@ -1,6 +1,8 @@
 """Train or evaluate RetinaNet: ``python train_net.py --data FOLDER``, or ``--config-file configs/digits/quickstart.yaml``."""
 
-from retina_plugin.engine import argument_parser, run
+import sys
+
+from retina_plugin.engine import argument_parser, exit_code, run
 
 if __name__ == "__main__":
-    run(argument_parser().parse_args())
+    sys.exit(exit_code(lambda: run(argument_parser().parse_args()) and 0))

@@ -21,7 +21,7 @@ try:
         # fvcore and detectron2 script some functions with torch.jit, which torch says is going away.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
-        from . import data, modeling  # noqa: F401  (registered on import)
+        from . import data, modeling, packages  # noqa: F401  (registered on import)
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
 

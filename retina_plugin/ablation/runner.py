@@ -1,7 +1,6 @@
 """Runs what a sweep still lacks, one after another or through Ray, and shows how far it is."""
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -18,13 +17,11 @@ from detectron2.config import CfgNode
 from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED, PLAN, RUNNING, start_worker
 from retina_plugin.config import all_keys, dump_config, get_key
+from retina_plugin.engine.folder import FolderInUse, locked
 from retina_plugin.engine.summary import SUMMARY
 
 Executor = Callable[[list[Path]], None]
 """Runs the workers of the folders, and returns when all have ended."""
-
-PATIENCE_SECONDS = 5
-"""How long a run that lost its sweep is given to end."""
 
 
 def run_sweep(sweep: Sweep, output: str | os.PathLike, *, executor: Executor | None = None, num_gpus: int = 0) -> list[Path]:
@@ -126,16 +123,12 @@ def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
 @contextlib.contextmanager
 def _only_one(output: Path) -> Iterator[int]:
     """Hold a lock on the folder of the sweep; yields its file descriptor, which the runs inherit."""
-    with open(output / ".lock", "w") as file:
-        for wait in range(2 * PATIENCE_SECONDS + 1):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if wait == 2 * PATIENCE_SECONDS:
-                    raise RuntimeError(f"another process is at work in {output}: wait for it, or give another --output") from None
-                time.sleep(0.5)
-        yield file.fileno()
+    try:
+        lock = locked(output)
+    except FolderInUse:
+        raise RuntimeError(f"another process is at work in {output}: wait for it, or give another --output") from None
+    with lock:
+        yield lock.fileno()
 
 
 @contextlib.contextmanager

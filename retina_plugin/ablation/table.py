@@ -11,6 +11,7 @@ from pathlib import Path
 from retina_plugin.ablation.sweep import Sweep
 from retina_plugin.ablation.worker import FAILED
 from retina_plugin.engine.summary import SUMMARY
+from retina_plugin.names import markdown_cell, one_line
 
 CERTAIN = 2.0
 """A difference of means has to be larger than this many of its standard errors to be called one."""
@@ -86,11 +87,11 @@ class SweepTable:
         sweep, compared = self.sweep, self.sweep.report[0]
         published = [metric for metric in sweep.report if any(metric in values for values in sweep.paper.values())]
         header = [*sweep.axes, *sweep.report, f"Δ {compared}", "parameters, M", "images/s", "memory, MiB", *(f"paper's {metric}" for metric in published)]
-        lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+        lines = [f"| {' | '.join(map(_heading, header))} |", "|---" * len(header) + "|"]
         for row in self.rows:
             paper = sweep.paper.get(", ".join(row.labels), {})
             cells = [
-                *row.labels, *(self._cell(row, metric) for metric in sweep.report), self._difference(row, compared),
+                *map(markdown_cell, row.labels), *(self._cell(row, metric) for metric in sweep.report), self._difference(row, compared),
                 _number(row.parameters and row.parameters / 1e6, 2), _number(row.images_per_second, 1), _number(row.peak_memory_mib, 0),
                 *(_number(paper.get(metric), 1) for metric in published),
             ]  # fmt: skip
@@ -116,13 +117,13 @@ class SweepTable:
         metric = self.sweep.report[0]
         spread = self.spread(metric)
         seeds = f"{'seed' if len(self.sweep.seeds) == 1 else 'mean ± standard deviation over seeds'} {', '.join(map(str, self.sweep.seeds))}"
-        notes = [f"- {seeds}; Δ is to the row {', '.join(self.sweep.compare_to)}"]
+        notes = [f"- {seeds}; Δ is to the row {markdown_cell(', '.join(self.sweep.compare_to))}"]
         if spread is None:
             notes.append("- a row has one seed: how much seeds differ is not known, and a small difference means nothing")
         else:
             notes.append(f"- one run's {metric} differs between seeds by {spread:.2f} (standard deviation, pooled over the rows); a Δ of less than {CERTAIN:g} standard errors is within the spread")
-        notes += [f"- {', '.join(row.labels)}, seed {seed}: failed: {why}" for row in self.rows for seed, why in row.failed.items()]
-        notes += [f"- {', '.join(row.labels)}: seeds not run yet: {', '.join(map(str, row.unfinished))}" for row in self.rows if row.unfinished]
+        notes += [f"- {markdown_cell(', '.join(row.labels))}, seed {seed}: failed: {one_line(why)}" for row in self.rows for seed, why in row.failed.items()]
+        notes += [f"- {markdown_cell(', '.join(row.labels))}: seeds not run yet: {', '.join(map(str, row.unfinished))}" for row in self.rows if row.unfinished]
         return [*notes, *(f"- {name}" for name in self.machines)]
 
     def as_json(self) -> str:
@@ -144,6 +145,11 @@ class SweepTable:
             cost = [row.parameters, row.images_per_second, row.peak_memory_mib]
             writer.writerow([*row.labels, len(row.values[metrics[0]]), *figures, difference[0] if difference else None, *cost])
         return text.getvalue()
+
+
+def _heading(name: str) -> str:
+    """Names of keys and metrics stay readable; what would end the cell is escaped."""
+    return one_line(name).replace("|", r"\|")
 
 
 def _number(value: float | None, digits: int) -> str:

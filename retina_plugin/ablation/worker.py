@@ -8,9 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from detectron2.engine import default_argument_parser
-
-from retina_plugin.engine import run
+from retina_plugin.engine import argument_parser, exit_code, run
 from retina_plugin.engine.summary import SUMMARY
 
 PLAN, RUNNING, FAILED, LOG = "plan.json", "running", "failed.txt", "output.txt"
@@ -30,7 +28,7 @@ def start_worker(folder: Path, *, threads: int = 0, keep_open: tuple[int, ...] =
     with open(folder / LOG, "a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder), str(os.getpid())],
-            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, pass_fds=keep_open,
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, **({"pass_fds": keep_open} if os.name == "posix" else {}),
         )
         (folder / RUNNING).write_text(str(process.pid))
         try:
@@ -58,11 +56,12 @@ def main(folder: Path, parent: int) -> None:
     """Train, or go on training, as long as the process ``parent`` is there."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     plan = json.loads((folder / PLAN).read_text())
-    words = ["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), *(["--resume"] if (folder / "last_checkpoint").exists() else [])]
-    args = default_argument_parser().parse_args(words)
+    # What began without getting as far as a checkpoint begins again.
+    begun = "--resume" if any(folder.glob("model_*.pth")) else "--overwrite"
+    args = argument_parser().parse_args(["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), begun])
     args.opts = plan["opts"]
     run(args)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.exit(exit_code(lambda: main(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print as it goes, and write the table; 2 for an unknown case."""
+    """Measure, print as it goes, and write the table."""
     import torch
 
     from retina_plugin.bench.cases import CASES, DEFAULT
@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
 
     names = args.cases or list(CASES)
     if unknown := [name for name in names if name not in CASES]:
-        print(f"no such case: {', '.join(unknown)}; known: {', '.join(CASES)}")
-        return 2
+        raise ValueError(f"no such case: {', '.join(unknown)}; known: {', '.join(CASES)}")
+    if args.rounds < 1:
+        raise ValueError(f"--rounds must be at least 1; got {args.rounds}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, notes = [], [f"medians of {args.rounds} rounds, sides in turns; memory in a fresh process, above what is held before"]
     for name in names:

@@ -16,6 +16,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the imbalance example, draw figure 1 and, with a checkpoint, figure 4."""
     from retina_plugin.evaluation.focal import draw_figure_1, imbalance_example
 
+    if args.images < 1:
+        raise ValueError(f"--images must be at least 1; got {args.images}")
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"One object among a hundred backgrounds that are recognised well (base-10 logarithms):\n\n{imbalance_example()}\n")
@@ -39,8 +41,10 @@ def _figure_4(args: argparse.Namespace, folder: Path) -> None:
     torch.manual_seed(0)
     predictor = load_predictor(args.checkpoint)
     cfg = predictor.cfg
-    name = args.dataset or cfg.DATASETS.TEST[0]
+    name = args.dataset or cfg.DATASETS.TEST[0]  # load_predictor always names one
     mapper = RetinaMapper(augmentations=build_augmentations(cfg, is_train=False), image_format=cfg.INPUT.FORMAT, is_train=True)
+    if name not in DatasetCatalog:
+        raise ValueError(f"the dataset {name} is not registered here; --dataset names another, such as digits_val")
     records = DatasetCatalog.get(name)[: args.images]
     foreground, background = collect_p_t(predictor.model, ([mapper(record)] for record in records))
     shares = draw_figure_4(foreground, background, folder / "figure_4.png")

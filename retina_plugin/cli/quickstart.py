@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 
 from detectron2.data import DatasetCatalog
-from detectron2.engine import default_argument_parser
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/digits/quickstart.yaml"
 PICTURE = "ground_truth_and_predictions.jpg"
@@ -24,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and evaluate, then predict on val images with the checkpoint alone, and say what to try next."""
     from retina_plugin import load_config, load_predictor
+    from retina_plugin.engine import argument_parser
     from retina_plugin.engine import run as run_training
     from retina_plugin.inference import draw_comparison
 
-    run_training(default_argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
-    cfg = load_config(args.config_file, args.opts)
-    folder = Path(cfg.OUTPUT_DIR)
+    folder = run_training(argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
+    cfg = load_config(folder / "config.yaml")
     results = json.loads((folder / "results.json").read_text())
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]

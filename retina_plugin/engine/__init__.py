@@ -1,7 +1,8 @@
 """Training: the trainer on Detectron2's, its precision, schedule, checkpoints and start-up."""
 
 from .checkpoint import RetinaCheckpointer
+from .ending import exit_code
 from .run import argument_parser, run
 from .trainer import RetinaTrainer
 
-__all__ = ["argument_parser", "RetinaCheckpointer", "RetinaTrainer", "run"]
+__all__ = ["RetinaCheckpointer", "RetinaTrainer", "argument_parser", "exit_code", "run"]

@@ -1,6 +1,8 @@
 """What happens between the steps of a training."""
 
 import logging
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,7 +13,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter
 
 from retina_plugin.data.loader import SimilarSizeBatches
+from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import Evaluation
+from retina_plugin.engine.folder import keep_latest
 from retina_plugin.evaluation import write_results
 from retina_plugin.report.run import write_run_report
 
@@ -25,13 +29,14 @@ class ExactResume(HookBase):
     images every process was. Stands before the hook that writes checkpoints.
 
     Args:
-        loader: of this process.
+        loader: of this process; one without ``state_dict``, such as Detectron2's own, begins its images again when a run is resumed.
         period: SOLVER.CHECKPOINT_PERIOD, iterations.
         seed: SEED; negative: torch's random numbers are left alone.
     """
 
-    def __init__(self, loader: SimilarSizeBatches, *, period: int, seed: int) -> None:
+    def __init__(self, loader: SimilarSizeBatches | Iterable, *, period: int, seed: int) -> None:
         self.loader, self.period, self.seed = loader, period, seed
+        self.exact = all(hasattr(loader, name) for name in ("state_dict", "load_state_dict", "batch_size"))
         self._state: dict = {}
 
     def before_step(self) -> None:
@@ -41,7 +46,12 @@ class ExactResume(HookBase):
 
     def after_step(self) -> None:
         """Note where all processes are in their data, if a checkpoint follows."""
-        if (self.trainer.iter + 1) % self.period == 0 or self.trainer.iter + 1 == self.trainer.max_iter:
+        if (self.period > 0 and (self.trainer.iter + 1) % self.period == 0) or self.trainer.iter + 1 == self.trainer.max_iter:
+            self.note()
+
+    def note(self) -> None:
+        """Note where all processes are in their data; called by all of them."""
+        if self.exact:
             self._state = {"iteration": self.trainer.iter, "processes": comm.gather(self.loader.state_dict()), "batch_size": self.loader.batch_size}
 
     def state_dict(self) -> dict:
@@ -50,10 +60,36 @@ class ExactResume(HookBase):
 
     def load_state_dict(self, state: dict) -> None:
         """Go on in the data where the checkpoint was written, if the processes are as many as then."""
-        if (len(state["processes"]), state["batch_size"]) == (comm.get_world_size(), self.loader.batch_size):
+        if not self.exact:
+            logger.warning("resumed with a loader that cannot go on where it was: the order of the images begins anew")
+        elif (len(state["processes"]), state["batch_size"]) == (comm.get_world_size(), self.loader.batch_size):
             self.loader.load_state_dict(state["processes"][comm.get_rank()])
+            self._state = state
         else:
             logger.warning("resumed with another number of processes or batch size: the order of the images begins anew")
+
+
+class Checkpoints(HookBase):
+    """Writes ``model_<iteration>.pth`` every so often and ``model_final.pth`` at the end.
+
+    Args:
+        checkpointer: that writes.
+        period: SOLVER.CHECKPOINT_PERIOD, iterations; 0: at the end only.
+        kept: SOLVER.CHECKPOINTS_KEPT, counted in the folder, those of before a resume included; 0: all.
+    """
+
+    def __init__(self, checkpointer: RetinaCheckpointer, *, period: int, kept: int) -> None:
+        self.checkpointer, self.period, self.kept = checkpointer, period, kept
+
+    def after_step(self) -> None:
+        """Write if it is time."""
+        iteration = self.trainer.iter
+        if self.period > 0 and (iteration + 1) % self.period == 0:
+            self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            if self.kept:
+                keep_latest(Path(self.checkpointer.save_dir), self.kept)
+        if iteration + 1 >= self.trainer.max_iter:
+            self.checkpointer.save("model_final", iteration=iteration)
 
 
 class FreezeBackbone(HookBase):
@@ -106,6 +142,6 @@ class RunPage(HookBase):
 def write_page(folder: str) -> None:
     """Write ``report.html`` of a run; a page that cannot be written is logged and ends nothing."""
     try:
-        logger.info("wrote %s", write_run_report(folder))
+        logger.debug("wrote %s", write_run_report(folder))
     except Exception:
         logger.exception("the page of the run could not be written")

@@ -1,13 +1,28 @@
-"""One training step: Detectron2's loop with loss scaling, and a loss that is not finite explained."""
+"""One training step: Detectron2's loop with loss scaling, and losses and gradients that are looked at before the weights move."""
 
 import contextlib
+import math
 import time
+from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+
+SMALLEST_SCALE = 2.0**-10
+"""Of the loss in fp16, which halves with every overflow: below it the gradients are not finite for another reason than their range."""
+
+
+class TrainingDiverged(FloatingPointError):
+    """Losses or gradients are not finite; the weights are as they were before the step."""
+
+
+class DataLoadingError(RuntimeError):
+    """The next batch could not be loaded, for instance because a process of the loader died."""
 
 
 class PrecisionTrainer(SimpleTrainer):
@@ -18,25 +33,33 @@ class PrecisionTrainer(SimpleTrainer):
         data_loader: yields lists of dataset dicts.
         optimizer: stepped once every ``accumulate`` batches.
         accumulate: SOLVER.ACCUMULATE, batches whose gradients are averaged for a step.
+
+    Attributes:
+        explain: called with (batch, losses by name, norm of the gradients) when these are not finite; returns a line for the error.
+        stop_wanted: set it on one process, and ``stop_agreed`` is set on all of them at the end of the same step.
     """
 
     def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, accumulate: int = 1) -> None:
         super().__init__(model, data_loader, optimizer)
         self.accumulate = accumulate
         module = model.module if isinstance(model, DistributedDataParallel) else model
-        self.grad_scaler = torch.amp.GradScaler(module.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16)
+        self.device = next(module.parameters()).device
+        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16)
+        self.explain: Callable[[list[dict], dict[str, float], float], str] | None = None
+        self.stop_wanted = self.stop_agreed = False
 
     def run_step(self) -> None:
-        """One step: data, losses, gradients, a check that the loss is finite, update.
+        """One step: data, losses, gradients, a look at both, update.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are as they were before the step.
+            TrainingDiverged: losses or gradients are not finite; the weights are as they were before the step.
+            DataLoadingError: the loader failed.
         """
         self.optimizer.zero_grad()
         data, sums, data_time = [], {}, 0.0
         for part in range(self.accumulate):
             start = time.perf_counter()
-            batch = next(self._data_loader_iter)
+            batch = self._next_batch()
             data_time += time.perf_counter() - start
             data += batch
             last = part + 1 == self.accumulate
@@ -46,16 +69,64 @@ class PrecisionTrainer(SimpleTrainer):
                 self.grad_scaler.scale(sum(losses.values())).backward()
             sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         self.after_backward()
-        try:
-            self._write_metrics(sums, data_time)
-        except FloatingPointError as error:
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            images = "\n  ".join(f"{x.get('file_name')} with {len(x['instances'])} boxes" for x in data)
-            raise FloatingPointError(f"{error}\nlearning rate {max(rates):g}; the batch of this process:\n  {images}") from error
+        self._look(sums, data_time, data)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         if self.grad_scaler.is_enabled():
             get_event_storage().put_scalar("grad_scale", self.grad_scaler.get_scale())
+
+    def _next_batch(self) -> list[dict]:
+        try:
+            return next(self._data_loader_iter)
+        except StopIteration:
+            raise DataLoadingError("the training loader has no more batches; it has to go on without end, as Detectron2's do") from None
+        except Exception as error:
+            # An error of a loading process carries its stack trace as text; the last line is the reason.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise DataLoadingError(
+                f"loading the training data failed: {reason}. DATALOADER.NUM_WORKERS 0 loads in this process and shows where; "
+                "loading processes that are killed usually lack memory (fewer NUM_WORKERS need less)"
+            ) from error
+
+    def _look(self, losses: dict[str, torch.Tensor], data_time: float, data: list[dict]) -> None:
+        """Log losses and the norm of the gradients, and see that they are finite, in all processes alike.
+
+        All that is looked at goes to the CPU in one copy, the only time in a step that a GPU is waited for here.
+        """
+        scale = self.grad_scaler.get_scale() if self.grad_scaler.is_enabled() else 1.0
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float()) / scale if gradients else torch.zeros((), device=self.device)
+        values = torch.stack([*(loss.float() for loss in losses.values()), norm])  # (losses + 1,)
+        values = torch.cat([values, values.new_tensor([data_time, self.stop_wanted])])
+        if comm.get_world_size() > 1:
+            parts = [torch.empty_like(values) for _ in range(comm.get_world_size())]
+            dist.all_gather(parts, values)
+            values = torch.stack(parts)  # (processes, losses + 3)
+        rows = values.reshape(-1, len(losses) + 3).tolist()
+        means = {name: sum(row[i] for row in rows) / len(rows) for i, name in enumerate(losses)}
+        norm = max((row[-3] for row in rows), key=lambda value: math.inf if math.isnan(value) else value)
+        self.stop_agreed = any(row[-1] for row in rows)
+        overflow = self.grad_scaler.is_enabled() and scale > SMALLEST_SCALE  # such a step is left out by the scaler
+        if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
+            self._diverged(means, norm, data)
+        storage = get_event_storage()
+        storage.put_scalar("rank_data_time", data_time)
+        storage.put_scalar("data_time", max(row[-2] for row in rows))
+        storage.put_scalars(total_loss=sum(means.values()), **means if len(means) > 1 else {})
+        if math.isfinite(norm):
+            storage.put_scalar("grad_norm", norm)
+
+    def _diverged(self, losses: dict[str, float], norm: float, data: list[dict]) -> None:
+        """Raise the error that says where this happened."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        images = "\n  ".join(f"{x.get('file_name')} with {len(x.get('instances', ()))} boxes" for x in data)
+        what = "the gradients" if all(map(math.isfinite, losses.values())) else "the loss"
+        shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        dump = self.explain(data, losses, norm) if self.explain else ""
+        raise TrainingDiverged(
+            f"{what} became infinite or NaN in iteration {self.iter + 1}: {shown}, norm of the gradients {norm:g}, learning rate {max(rates):g}; "
+            f"the weights were not changed. The batch of this process:\n  {images}" + (f"\n{dump}" if dump else "")
+        )
 
     def state_dict(self) -> dict:
         """Adds the loss scale, so that a resumed fp16 run goes on with it."""

@@ -1,55 +1,56 @@
 """From command-line arguments to a finished run; what ``train_net.py`` and ``retina quickstart`` call."""
 
 import argparse
+import contextlib
+import copy
 import dataclasses
 import logging
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessExitedException
 
 import detectron2
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import DefaultTrainer, launch
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.logger import setup_logger
 
 import retina_plugin
-from retina_plugin.config import dump_config, load_config
+from retina_plugin.config import INFO_KEY, dump_config, load_config
 from retina_plugin.data.account import account_of
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
 from retina_plugin.data.discover import find_card, write_card
 from retina_plugin.data.load import LoadResult, load_split
 from retina_plugin.data.pixels import pixel_range_of
-from retina_plugin.engine.checkpoint import RetinaCheckpointer
-from retina_plugin.engine.evaluating import BEST
+from retina_plugin.engine.arguments import argument_parser, check_arguments, options_of_short_forms
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
+from retina_plugin.engine.console import Console
+from retina_plugin.engine.ending import ProcessEnded, StartError, Stopped, exit_code, message
+from retina_plugin.engine.evaluating import BEST, figures
+from retina_plugin.engine.folder import claimed, evaluation_folder, latest_run
 from retina_plugin.engine.hooks import write_page
+from retina_plugin.engine.resume import find_checkpoint
+from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.evaluation import write_results
+
+__all__ = ["argument_parser", "main", "run"]
 
 logger = logging.getLogger(__name__)
 
 FINETUNE = Path(__file__).resolve().parents[2] / "configs/finetune.yaml"
 """What ``--data`` trains with unless a config file is given."""
-
-LOGGERS = {"retina_plugin": "retina", "detectron2": "d2", "fvcore": "fvcore"}
-"""Loggers that are shown and written to log.txt, and their short names."""
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's options, and ``--data``."""
-    parser = default_argument_parser()
-    parser.add_argument("--data", metavar="PATH", help="a folder of images and annotations, or a dataset card: train on it, with configs/finetune.yaml unless --config-file says otherwise")
-    parser.add_argument("--data-format", help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised")
-    return parser
-
 
 def use_data(args: argparse.Namespace) -> None:
     """Find out what ``args.data`` is, say what is used of it, and let ``args`` train on it, in place.
@@ -105,30 +106,51 @@ def _with_value_range(card: DatasetCard, results: dict[str, LoadResult]) -> Data
     return card
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train or evaluate on as many processes as asked for; what comes out is in OUTPUT_DIR.
+def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] = RetinaTrainer) -> Path | None:
+    """Train or evaluate on as many processes as asked for.
 
     Args:
         args: from :func:`argument_parser`, or detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
             and --num-gpus, --num-machines, --machine-rank, --dist-url are not read.
+        trainer: what trains, a subclass of :class:`RetinaTrainer` as a rule.
+
+    Returns:
+        The folder with what came out: OUTPUT_DIR, or the next number where an earlier run is in a folder that was not named on
+        the command line. None if other processes did the work.
 
     Raises:
-        FileNotFoundError, ValueError: the config cannot work; see :func:`retina_plugin.load_config`.
-        SystemExit: more GPUs are asked for than there are.
+        FileNotFoundError, ValueError: the arguments or the config cannot work; see :func:`retina_plugin.load_config`.
+        OSError: a file cannot be read or written.
+        TrainingDiverged: losses or gradients are not finite.
+        Stopped: SIGINT or SIGTERM came.
+        ProcessEnded: one of several processes failed, and has said why.
     """
+    args = copy.copy(args)
+    check_arguments(args)
+    args.opts = [*options_of_short_forms(args), *map(str, args.opts or [])]
+    args.folder_named = "OUTPUT_DIR" in args.opts[0::2]
     if getattr(args, "data", None):
         use_data(args)
     if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
-        _run_under_torchrun(args)
-        return
+        return _run_under_torchrun(args, trainer)
     if args.num_gpus > 1 and torch.cuda.device_count() < args.num_gpus:
-        raise SystemExit(f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes")
-    launch(
-        main, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args,)
-    )
+        raise ValueError(f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes")
+    if args.num_gpus * args.num_machines <= 1:
+        return main(args, trainer)
+    try:
+        launch(_child, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args, trainer))
+    except ProcessExitedException as error:
+        raise ProcessEnded(error.exit_code) from error
+    return None
 
 
-def _run_under_torchrun(args: argparse.Namespace) -> None:
+def _child(args: argparse.Namespace, trainer: type[DefaultTrainer]) -> None:
+    """One of several processes, which says itself what went wrong."""
+    if code := exit_code(lambda: main(args, trainer) and 0):
+        sys.exit(code)
+
+
+def _run_under_torchrun(args: argparse.Namespace, trainer: type[DefaultTrainer]) -> Path:
     """Join the process group that torchrun describes in the environment."""
     cuda = torch.cuda.is_available()
     if cuda:
@@ -136,85 +158,180 @@ def _run_under_torchrun(args: argparse.Namespace) -> None:
     dist.init_process_group("nccl" if cuda else "gloo")
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
-        main(args)
+        return main(args, trainer)
     finally:
         dist.destroy_process_group()
 
 
-def main(args: argparse.Namespace) -> None:
-    """One process of a run: set up, then train, or evaluate MODEL.WEIGHTS with --eval-only."""
-    for name, short in LOGGERS.items():
-        setup_logger(distributed_rank=comm.get_rank(), name=name, abbrev_name=short)
+def main(args: argparse.Namespace, trainer: type[DefaultTrainer] = RetinaTrainer) -> Path:
+    """One process of a run: set up, then train, or evaluate MODEL.WEIGHTS with --eval-only; returns the folder."""
+    console = Console(comm.get_rank())
     try:
-        if card_file := getattr(args, "card_file", None):
-            register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
-        cfg = load_config(args.config_file, args.opts)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
-    set_up(cfg, args)
-    if args.eval_only:
-        model = RetinaTrainer.build_model(cfg)
-        RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        results = RetinaTrainer.test(cfg, model)
-        _report(cfg, results)
-        return
-    trainer = RetinaTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+        with StopOnSignal(_stop_before_training):
+            with _starting():
+                if card_file := getattr(args, "card_file", None):
+                    register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
+                cfg = load_config(args.config_file, args.opts)
+            if args.eval_only:
+                return _evaluate(cfg, args, trainer, console)
+            with _own_folder(cfg, args) as cfg:
+                return _train(cfg, args, trainer, console)
+    except Exception as error:
+        logger.debug("ended by %s", type(error).__name__, exc_info=True)
+        error.log_file = console.file
+        raise
+    finally:
+        if comm.is_main_process() and (again := console.problems.again()):
+            print(again, flush=True)
+        console.close()
+
+
+def _stop_before_training(number: int) -> None:
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Until training begins, an error of any kind comes from what the user gave: it is passed on as one that says so.
+
+    Raises:
+        StartError: in place of the error of a library that is no ValueError, TypeError, ImportError or OSError.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, OSError):
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, KeyError | AssertionError) else f"{type(error).__name__}: "
+        raise StartError(f"the run cannot begin: {kind}{message(error)}") from error
+
+
+@contextlib.contextmanager
+def _own_folder(cfg: CfgNode, args: argparse.Namespace) -> Iterator[CfgNode]:
+    """The config with the folder that this run may write to, which is this run's as long as it lasts."""
+    with contextlib.ExitStack() as stack:
+        found: Path | Exception | None = None
+        if comm.is_main_process():
+            try:
+                found = stack.enter_context(
+                    claimed(Path(cfg.OUTPUT_DIR), named=getattr(args, "folder_named", True), resume=args.resume, overwrite=getattr(args, "overwrite", False))
+                )
+            except (ValueError, OSError) as error:
+                found = error
+        found = comm.all_gather(found)[0]
+        if isinstance(found, Exception):
+            raise found
+        yield _writing_to(cfg, found)
+
+
+def _writing_to(cfg: CfgNode, folder: Path) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    return cfg
+
+
+def _train(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer], console: Console) -> Path:
+    folder = Path(cfg.OUTPUT_DIR)
+    set_up(cfg, args, console)
+    with _starting():
+        run = trainer(cfg)
+        run.resume_or_load(resume=args.resume)
+    if comm.is_main_process():
+        _record(cfg, run.start_iter)
     if args.resume:
-        _say_what_is_resumed(cfg, trainer)
-    trainer.train()
-    results = trainer.results or {}
+        _say_what_is_resumed(cfg, run)
+    run.train()
+    results = getattr(run, "results", None) or {}
     _report(cfg, results)
     if cfg.DATASETS.FINAL_TEST:
-        results = {**results, "final": _final_test(cfg, trainer.model)}
+        results = {**results, "final": _final_test(cfg, run.model, trainer)}
     if comm.is_main_process():
-        write_summary(cfg, trainer.detector, results)
+        write_summary(cfg, getattr(run, "detector", run.model), results)
         if cfg.TEST.REPORT:
             write_page(cfg.OUTPUT_DIR)
+        files = [name for name in (f"{BEST}.pth", "model_final.pth", "report.html") if (folder / name).is_file()]
+        logger.info("finished; %s has %s", folder, ", ".join(files))
+    return folder
 
 
-def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Folder, log file, the resolved config, the environment and the seed of a run."""
-    rank, folder = comm.get_rank(), Path(cfg.OUTPUT_DIR)
+def _evaluate(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer], console: Console) -> Path:
+    """Evaluate weights; what comes out is below the folder of their run, whose own record stays as it is."""
+    run, beside = Path(cfg.OUTPUT_DIR), Path(cfg.MODEL.WEIGHTS).parent
+    named = getattr(args, "folder_named", True)
+    if not named and args.resume:
+        run = latest_run(run)
+    elif not named and cfg.MODEL.WEIGHTS and (beside / "config.yaml").is_file():
+        run = beside
+    weights = (find_checkpoint(run) if args.resume else None) or cfg.MODEL.WEIGHTS
+    with _starting():
+        model = trainer.build_model(cfg)
+        held = RetinaCheckpointer(model, cfg=cfg).load(str(weights), checkpointables=[], complete=True)
+        _check_classes(held, cfg, str(weights))
+    folder = comm.all_gather(evaluation_folder(run, str(weights)) if comm.is_main_process() else None)[0]
+    cfg = _writing_to(cfg, folder)
+    set_up(cfg, args, console)
     if comm.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        if not args.resume and not args.eval_only and (folder / "last_checkpoint").exists():
-            logger.warning("%s holds an earlier run, which is overwritten; --resume goes on with it", folder)
-        if not args.eval_only:
-            (folder / SUMMARY).unlink(missing_ok=True)
-        (folder / "config.yaml").write_text(dump_config(cfg))
-        if card_file := getattr(args, "card_file", None):
-            (folder / "dataset.yaml").write_bytes(Path(card_file).read_bytes())
-        (folder / "environment.txt").write_text(collect_env_info())
-    for name, short in LOGGERS.items():
-        setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short, configure_stdout=False)
-    logger.info(
-        "retina_plugin %s, detectron2 %s, torch %s, Python %s, %s", retina_plugin.__version__, detectron2.__version__,
-        torch.__version__, platform.python_version(), torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
-    )
-    logger.info("config %s %s; resolved: %s", args.config_file, " ".join(args.opts), folder / "config.yaml")
+        (folder / "config.yaml").write_text(dump_config(cfg), encoding="utf-8")
+    _report(cfg, trainer.test(cfg, model))
+    return folder
+
+
+def _check_classes(held: dict, cfg: CfgNode, weights: str) -> None:
+    """See that the classes of weights are those that they are evaluated on.
+
+    Raises:
+        ValueError: they are the same in another order.
+    """
+    theirs, ours = (held.get(INFO_KEY) or {}).get("class_names"), class_names(cfg)
+    if theirs is None or list(theirs) == ours:
+        return
+    if sorted(theirs) == sorted(ours):
+        raise ValueError(f"{weights} was trained with the classes in another order ({', '.join(theirs)}) than the dataset's ({', '.join(ours)})")
+    logger.warning("%s was trained on the classes %s, and is evaluated on the classes %s", weights, ", ".join(theirs), ", ".join(ours))
+
+
+def set_up(cfg: CfgNode, args: argparse.Namespace, console: Console) -> None:
+    """Log file, a line about what runs, and the seed of a run."""
+    rank, folder = comm.get_rank(), Path(cfg.OUTPUT_DIR)
+    console.write_to(folder)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    logger.info("retina_plugin %s, detectron2 %s, torch %s, Python %s, %s", retina_plugin.__version__, detectron2.__version__, torch.__version__, platform.python_version(), device)
+    logger.info("%s%s -> %s", args.config_file, f" with {' '.join(args.opts)}" if args.opts else "", folder)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     cv2.setNumThreads(0)  # the loader's processes are the parallelism
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
 
 
-def _final_test(cfg: CfgNode, model: torch.nn.Module) -> dict:
+def _record(cfg: CfgNode, start: int) -> None:
+    """Write down what is about to train, now that it is known that it can; what trained until iteration ``start`` is kept beside."""
+    folder, text = Path(cfg.OUTPUT_DIR), dump_config(cfg)
+    file = folder / "config.yaml"
+    if start and file.is_file() and file.read_text(encoding="utf-8") != text:
+        file.replace(folder / f"config_until_{start:07d}.yaml")
+    (folder / SUMMARY).unlink(missing_ok=True)
+    file.write_text(text, encoding="utf-8")
+    (folder / "environment.txt").write_text(collect_env_info(), encoding="utf-8")
+
+
+def _final_test(cfg: CfgNode, model: torch.nn.Module, trainer: type[DefaultTrainer]) -> dict:
     """Evaluate the best weights on DATASETS.FINAL_TEST, which training never saw and which chose nothing."""
     best = Path(cfg.OUTPUT_DIR) / f"{BEST}.pth"
     weights = best if best.exists() else Path(cfg.OUTPUT_DIR) / "model_final.pth"
-    RetinaCheckpointer(model, cfg=cfg).load(str(weights), checkpointables=[])
+    RetinaCheckpointer(model, cfg=cfg).load(str(weights), checkpointables=[], complete=True)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TEST = cfg.DATASETS.FINAL_TEST
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / "final_test")
     Path(cfg.OUTPUT_DIR).mkdir(exist_ok=True)
     logger.info("%s on %s:", weights.name, ", ".join(cfg.DATASETS.FINAL_TEST))
-    results = RetinaTrainer.test(cfg, model)
+    results = trainer.test(cfg, model)
     _report(cfg, results)
     return results
 
 
-def _say_what_is_resumed(cfg: CfgNode, trainer: RetinaTrainer) -> None:
+def _say_what_is_resumed(cfg: CfgNode, trainer: DefaultTrainer) -> None:
     if trainer.start_iter:
         logger.info("resumed at iteration %d of %d, learning rate %g", trainer.start_iter, cfg.SOLVER.MAX_ITER, trainer.optimizer.param_groups[0]["lr"])
     else:
@@ -222,7 +339,8 @@ def _say_what_is_resumed(cfg: CfgNode, trainer: RetinaTrainer) -> None:
 
 
 def _report(cfg: CfgNode, results: dict | None) -> None:
-    """Write the table of the last evaluation."""
+    """Write the table of the last evaluation, and say where it is."""
     if comm.is_main_process() and results and "bbox" in results:
         table = write_results(results, cfg.OUTPUT_DIR, f"{', '.join(cfg.DATASETS.TEST)}, {cfg.OUTPUT_DIR}")
-        logger.info("wrote %s:\n%s", table, table.read_text())
+        logger.info("%s: %s; all of it in %s", ", ".join(cfg.DATASETS.TEST), figures(flatten_results_dict(results)), table)
+        logger.debug("%s", table.read_text(encoding="utf-8"))

@@ -1,5 +1,7 @@
 """Optimizers and schedules that detectron2 does not have."""
 
+import math
+
 import torch
 from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, ParamScheduler
 
@@ -8,12 +10,23 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 
+CLIP_TYPES = ("value", "norm")
+"""Detectron2's ways to clip gradients, each parameter by itself."""
+
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW with detectron2's keys for weight decay, biases and gradient clipping.
 
     The weights below the pyramid learn at SOLVER.BACKBONE_LR_FACTOR x BASE_LR.
+
+    Raises:
+        ValueError: SOLVER.BASE_LR is not finite, or the kind of clipping is unknown.
     """
+    if not (math.isfinite(cfg.SOLVER.BASE_LR) and cfg.SOLVER.BASE_LR >= 0):
+        raise ValueError(f"SOLVER.BASE_LR must be finite and at least 0; got {cfg.SOLVER.BASE_LR}")
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    if clipping.ENABLED and clipping.CLIP_TYPE not in CLIP_TYPES:
+        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clipping.CLIP_TYPE!r}; it must be one of {', '.join(CLIP_TYPES)}")
     factor = cfg.SOLVER.BACKBONE_LR_FACTOR
     params = get_default_optimizer_params(
         model,

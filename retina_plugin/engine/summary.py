@@ -1,7 +1,6 @@
 """What a run cost and gave, in one small file."""
 
 import json
-import resource
 import statistics
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from detectron2.config import CfgNode
 
+from retina_plugin.engine.resume import json_lines
 from retina_plugin.machine import machine
 
 SUMMARY = "summary.json"
@@ -43,16 +43,18 @@ def write_summary(cfg: CfgNode, model: torch.nn.Module, results: dict[str, dict[
 
 
 def median_iteration_time(metrics: Path) -> float | None:
-    """Seconds, from the lines of a run's ``metrics.json``, those of before a resume included."""
-    if not metrics.exists():
-        return None
-    times = [value for line in metrics.read_text().splitlines() if (value := json.loads(line).get("time"))]
+    """Seconds, from the whole lines of a run's ``metrics.json``, those of before a resume included; None without any."""
+    times = [value for line in json_lines(metrics) if isinstance(value := line.get("time"), int | float) and value > 0]
     return statistics.median(times) if times else None
 
 
 def peak_memory_mib() -> float:
-    """The most that this process has held: of the GPU where there is one, else resident memory."""
+    """The most that this process has held: of the GPU where there is one, else resident memory; 0 on systems that do not say."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows has no such module
+        return 0.0
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kib / 2**20 if sys.platform == "darwin" else kib / 2**10

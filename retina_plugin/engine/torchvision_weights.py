@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detectron2.config import get_cfg
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
-from retina_plugin.config_pixels import IMAGENET
+from retina_plugin.config.pixels import IMAGENET
 
 logger = logging.getLogger(__name__)
 

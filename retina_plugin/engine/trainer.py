@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import signal
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,21 +19,39 @@ from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
-from retina_plugin.config import ready_config
+from retina_plugin.config import INFO_KEY, ready_config
 from retina_plugin.data.catalog import load_datasets, result_of
 from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
 from retina_plugin.data.mapper import build_mapper
-from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
+from retina_plugin.engine.dump import write_dump
 from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
-from retina_plugin.engine.hooks import ExactResume, FreezeBackbone, RunPage
+from retina_plugin.engine.ending import Stopped, verdict
+from retina_plugin.engine.folder import numbered
+from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, RunPage
 from retina_plugin.engine.loop import PrecisionTrainer
+from retina_plugin.engine.progress import Progress
+from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, peek, restore_settings, settings_of
+from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation import validation_losses
 from retina_plugin.evaluation import EVALUATORS
 
 logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.txt"
+"""The model, printed, in the folder of a run."""
+
+
+class Interrupted(BaseException):
+    """Ends the training at the end of a step, or in the evaluation after it, because a signal came."""
+
+    def __init__(self, *, in_evaluation: bool = False) -> None:
+        super().__init__()
+        self.in_evaluation = in_evaluation
 
 
 class RetinaTrainer(DefaultTrainer):
@@ -48,6 +68,7 @@ class RetinaTrainer(DefaultTrainer):
         # DefaultTrainer's constructor knows AMP on CUDA only and its own checkpointer: put together anew.
         TrainerBase.__init__(self)
         self.cfg = cfg = ready_config(cfg, training=True)
+        self._signal = 0
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -56,11 +77,14 @@ class RetinaTrainer(DefaultTrainer):
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
         self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)
         trainer = weakref.proxy(self)
+        self._trainer.explain = lambda batch, losses, norm: trainer.write_dump(batch, losses, norm)
         self._trainer.after_backward = lambda: trainer.after_backward()  # its own hooks are none: Detectron2 loses that call
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.average = WeightAverage(self.detector, decay=cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
         self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        if comm.is_main_process():
+            Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         self.register_hooks(self.build_hooks())
 
     @property
@@ -76,12 +100,13 @@ class RetinaTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's, and the plugin's: what a checkpoint has to hold comes before the checkpoint.
 
-        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log, page.
+        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log, page, progress.
         """
         cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
         self._evaluation = Evaluation(
             period=cfg.TEST.EVAL_PERIOD, evaluate=lambda: trainer.evaluate_now(), save=lambda name: trainer.save_beside(name),
             metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0 else "", patience=cfg.TEST.EARLY_STOP_PATIENCE,
+            stopping=lambda: trainer._trainer.stop_agreed,
         )  # fmt: skip
         found = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.SOLVER.FREEZE_ITERS > 0:
@@ -93,13 +118,60 @@ class RetinaTrainer(DefaultTrainer):
             plain.defrost()
             plain.DATALOADER.NUM_WORKERS = 0
             found.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER))
-        found += [self._evaluation, ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)]
+        self._resume = ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)
+        found += [self._evaluation, self._resume]
         if comm.is_main_process():
             writers = self.build_writers()
-            kept = cfg.SOLVER.CHECKPOINTS_KEPT or None
-            found += [hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=kept), hooks.PeriodicWriter(writers, period=20)]
+            found.append(Checkpoints(self.checkpointer, period=cfg.SOLVER.CHECKPOINT_PERIOD, kept=cfg.SOLVER.CHECKPOINTS_KEPT))
+            found.append(hooks.PeriodicWriter(writers, period=20))
             if cfg.TEST.REPORT:
                 found.append(RunPage(cfg, self._evaluation, writers=writers))
+            found.append(Progress(images=cfg.SOLVER.IMS_PER_BATCH))
+        return found
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's for files; what people read is said by :class:`retina_plugin.engine.progress.Progress`."""
+        mend_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
+        return [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load MODEL.WEIGHTS, or go on from the last whole checkpoint of OUTPUT_DIR with the learning rate and schedule of the config.
+
+        Raises:
+            FileNotFoundError: MODEL.WEIGHTS does not exist.
+            ValueError: the weights cannot be read; no checkpoint is whole; or the config has another model or optimizer than the checkpoint.
+        """
+        file = self._checkpoint_to_resume() if resume else None
+        if file is None:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            return
+        held = peek(file)
+        if "trainer" not in held:
+            raise ValueError(f"{file} holds weights, but no state of a training that --resume could go on with; MODEL.WEIGHTS {file} begins a new one from them")
+        changes = compare(held[INFO_KEY], self.cfg, class_names(self.cfg)) if INFO_KEY in held else []
+        del held
+        settings, base_lrs = settings_of(self.optimizer), list(getattr(self.scheduler, "base_lrs", []))
+        self.checkpointer.load(str(file), complete=True)
+        restore_settings(self.optimizer, self.scheduler, settings, base_lrs)
+        self.start_iter = self.iter + 1
+        if changes:
+            logger.info("resumed with other settings than until now: %s", "; ".join(changes))
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        """The one that the main process found, on all of them.
+
+        Raises:
+            ValueError: no checkpoint is whole.
+        """
+        found = None
+        if comm.is_main_process():
+            try:
+                found = find_checkpoint(self.cfg.OUTPUT_DIR)
+            except ValueError as error:
+                found = error
+        found = comm.all_gather(found)[0]
+        if isinstance(found, ValueError):
+            raise found
         return found
 
     def save_beside(self, name: str) -> None:
@@ -107,21 +179,72 @@ class RetinaTrainer(DefaultTrainer):
         self.checkpointer.save(name, tag=name != BEST, iteration=self.iter)
 
     def train(self) -> None:
-        """Train until SOLVER.MAX_ITER, or until the evaluation says that it gets no better."""
+        """Train until SOLVER.MAX_ITER, or until the evaluation says that it gets no better.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM came, and a checkpoint was written from which a run with ``resume`` goes on.
+            TrainingDiverged: losses or gradients are not finite.
+        """
+        if comm.is_main_process():
+            (Path(self.cfg.OUTPUT_DIR) / MODEL_FILE).write_text(f"{self.detector}\n", encoding="utf-8")
         try:
-            TrainerBase.train(self, self.start_iter, self.max_iter)
+            with StopOnSignal(self._ask_to_stop):
+                TrainerBase.train(self, self.start_iter, self.max_iter)
         except StopTraining:
-            self.iter -= 1  # of the step that did not happen any more
+            self.iter -= 1  # the step that was not taken does not count
             if comm.is_main_process():
                 self.checkpointer.save("model_final", iteration=self.iter)
+        except Interrupted as interrupted:
+            self._end_interrupted(interrupted)
+        if self._trainer.stop_agreed and self._evaluation.pending:  # in the last step, after which nothing asked
+            raise Stopped(self._signal or signal.SIGTERM, resume_command(self.cfg))
         if len(self.cfg.TEST.EXPECTED_RESULTS) and comm.is_main_process():
             verify_results(self.cfg, self.results)
 
+    def _ask_to_stop(self, number: int) -> None:
+        """A signal came: all processes stop after the same step, and a single one in an evaluation at once."""
+        self._signal, self._trainer.stop_wanted = number, True
+        # print and logging are not safe in a handler
+        os.write(2, b"stopping after this step; once more ends at once, without a checkpoint\n")
+        if self._evaluation.running and comm.get_world_size() == 1:
+            raise Interrupted(in_evaluation=True)
+
+    def _end_interrupted(self, interrupted: Interrupted) -> None:
+        """Write the checkpoint of the last whole step.
+
+        Raises:
+            Stopped: always.
+        """
+        if not interrupted.in_evaluation:
+            self.iter -= 1  # the step that was not taken does not count
+        if self.iter < self.start_iter and not self.start_iter:
+            raise Stopped(self._signal or signal.SIGTERM)
+        if self.iter >= self.start_iter:
+            self._resume.note()
+            if comm.is_main_process():
+                self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+        raise Stopped(self._signal or signal.SIGTERM, resume_command(self.cfg))
+
     def before_step(self) -> None:
-        """Ends a run that was resumed after it had ended early."""
+        """Ends a run that was resumed after it had ended early, or that is to stop."""
         if self._evaluation.finished:
             raise StopTraining
+        if self._trainer.stop_agreed or (self._trainer.stop_wanted and comm.get_world_size() == 1):
+            raise Interrupted
+        normalizer = getattr(self.detector, "loss_normalizer", None)
+        self._normalizer = normalizer.clone() if normalizer is not None else None
         super().before_step()
+
+    def write_dump(self, batch: list[dict], losses: dict[str, float], norm: float) -> str:
+        """Write down a step that diverged; returns a line that says where it is."""
+        wanted = Path(self.cfg.OUTPUT_DIR) / (f"dump_{self.iter + 1:07d}" + (f"_rank{comm.get_rank()}" if comm.get_rank() else ""))
+        folder = next(path for path in numbered(wanted) if not path.exists())
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        try:
+            write_dump(folder, cfg=self.cfg, model=self.detector, batch=batch, losses=losses, norm=norm, rate=rate, iteration=self.iter, normalizer=self._normalizer)
+        except OSError as error:
+            return f"what was met could not be written: {verdict(error)[1]}"
+        return f"what was met is in {folder}; this runs the step again: retina debug {folder}"
 
     def evaluate_now(self) -> dict:
         """Metrics on DATASETS.TEST, of the averaged weights if there are any, and the losses there (TEST.VALIDATION_LOSS)."""
@@ -134,12 +257,16 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """The model, and one line about its size."""
+        """The model, and one line about its size.
+
+        Raises:
+            ValueError: MODEL.DEVICE is not there, or the config describes no model.
+        """
+        check_device(cfg.MODEL.DEVICE)
         model = build_model(cfg)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
         logger.info("%s with %s: %.2f M parameters, %.2f M of them trained", type(model).__name__, cfg.MODEL.BOTTOM_UP.NAME, total / 1e6, trained / 1e6)
-        logger.debug("%s", model)
         return model
 
     @classmethod
@@ -177,3 +304,21 @@ class RetinaTrainer(DefaultTrainer):
         """COCO's box AP, whatever the format of the annotations, by the evaluator of TEST.EVALUATOR."""
         folder = Path(cfg.OUTPUT_DIR) / (dataset_name if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
         return EVALUATORS[cfg.TEST.EVALUATOR](dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+
+
+def check_device(name: str) -> None:
+    """See that a tensor can be put on a device.
+
+    Raises:
+        ValueError: it is unknown, or not there.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if torch.backends.mps.is_available() else [])]
+        raise ValueError(f"MODEL.DEVICE is {name!r}, which is not here; there are {', '.join(there)}") from error
+
+
+def resume_command(cfg: CfgNode) -> str:
+    """The command that goes on with a run, for people to copy."""
+    return f"python train_net.py --config-file {Path(cfg.OUTPUT_DIR) / 'config.yaml'} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"

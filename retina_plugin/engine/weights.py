@@ -1,49 +1,15 @@
 """Weights from elsewhere: reading them without running code, and giving them the plugin's names."""
 
-import importlib.util
-import io
 import pickle
-from pathlib import Path
+import re
 
 import numpy as np
 import torch
-from iopath.common.file_io import PathHandler
 from torch import Tensor, nn
-
-from detectron2.utils.file_io import PathManager
 
 from retina_plugin.engine.torchvision_weights import adopt_classifier, adopt_detector, from_torchvision, is_detector
 
-__all__ = ["InstalledPackageHandler", "adopt_names", "from_timm", "from_torchvision", "read_pickle"]
-
-
-class InstalledPackageHandler(PathHandler):
-    """``pip://<module>/<path>``: a file inside an installed Python package."""
-
-    PREFIX = "pip://"
-
-    def _get_supported_prefixes(self) -> list[str]:
-        return [self.PREFIX]
-
-    def _get_local_path(self, path: str, force: bool = False, **kwargs) -> str:
-        module, _, rest = path.removeprefix(self.PREFIX).partition("/")
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            raise FileNotFoundError(f"{path}: the package is not installed; pip install {module.replace('_', '-')}")
-        file = Path(spec.origin).parent / rest
-        if not file.is_file():
-            raise FileNotFoundError(f"{path}: the installed package has no file {rest}")
-        return str(file)
-
-    def _isfile(self, path: str, **kwargs) -> bool:
-        return Path(self._get_local_path(path)).is_file()
-
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs) -> io.IOBase:
-        return open(self._get_local_path(path), mode, buffering)
-
-
-PathManager.register_handler(InstalledPackageHandler(), allow_override=True)
-
+__all__ = ["adopt_names", "from_timm", "from_torchvision", "read_pickle"]
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles dicts of numpy arrays, and nothing that could run code."""

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from retina_plugin.names import markdown_cell, one_line
+
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve, in percent: AP averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes below 32², up to 96²,
 above; average recall with 1, 10, 100 detections an image; with 100, of small, medium, large boxes."""
@@ -31,10 +33,10 @@ def format_results(results: dict[str, dict[str, float]], title: str) -> str:
     """
     box = results.get("bbox", {})
     names = [name for name in METRICS if name in box]
-    lines = [f"# {title}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|", f"| {' | '.join(_percent(box[n]) for n in names)} |", ""]
+    lines = [f"# {one_line(title)}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|", f"| {' | '.join(_percent(box[n]) for n in names)} |", ""]
     classes = {name.removeprefix("AP-"): value for name, value in box.items() if name.startswith("AP-")}
     if classes:
-        lines += ["| class | AP |", "|---|---|", *(f"| {name} | {_percent(value)} |" for name, value in classes.items()), ""]
+        lines += ["| class | AP |", "|---|---|", *(f"| {markdown_cell(name)} | {_percent(value)} |" for name, value in classes.items()), ""]
     return "\n".join(lines)
 
 

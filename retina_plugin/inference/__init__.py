@@ -1,6 +1,7 @@
 """Using a trained detector."""
 
 from .drawing import draw_comparison
-from .predictor import load_predictor
+from .image import as_image
+from .predictor import RetinaPredictor, load_predictor
 
-__all__ = ["draw_comparison", "load_predictor"]
+__all__ = ["RetinaPredictor", "as_image", "draw_comparison", "load_predictor"]

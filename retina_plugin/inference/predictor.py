@@ -1,22 +1,69 @@
 """From a checkpoint, and nothing else, to predictions."""
 
 import logging
+import os
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
 
-from retina_plugin.config import config_from_text
+from retina_plugin.config import add_retina_config, config_from_text
+from retina_plugin.config import all_keys
 from retina_plugin.data.mapper import build_augmentations
-from retina_plugin.engine.checkpoint import read_info
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info
+from retina_plugin.engine.trainer import check_device
+from retina_plugin.inference.image import as_image
 
 logger = logging.getLogger(__name__)
 
+Picture = np.ndarray | Image.Image | str | os.PathLike
+"""What is taken for an image, see :func:`retina_plugin.inference.image.as_image`."""
 
-def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None) -> DefaultPredictor:
+
+class RetinaPredictor(DefaultPredictor):
+    """Detectron2's ``DefaultPredictor`` that says what an image is, and refuses weights that leave parts of the model untrained.
+
+    Args:
+        cfg: from :func:`retina_plugin.load_config`; MODEL.WEIGHTS names a whole detector. Images are resized as INPUT.READER says.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # Detectron2's constructor would load with its own checkpointer, which leaves what is missing random.
+        self.cfg = cfg.clone()
+        check_device(cfg.MODEL.DEVICE)
+        self.model = build_model(self.cfg).eval()
+        if cfg.DATASETS.TEST:
+            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        RetinaCheckpointer(self.model, cfg=cfg).load(cfg.MODEL.WEIGHTS, checkpointables=[], complete=True)
+        (self.aug,) = build_augmentations(cfg, is_train=False)
+        self.input_format = cfg.INPUT.FORMAT
+
+    def __call__(self, image: Picture | list[Picture] | tuple[Picture, ...]) -> dict | list[dict]:
+        """Detections of an image: {"instances": Instances} with ``pred_boxes``, ``scores``, ``pred_classes``; of a list of images a list of them.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: it is no image; see :func:`retina_plugin.inference.image.as_image`.
+        """
+        if isinstance(image, list | tuple):
+            if any(isinstance(x, int | float | list | tuple) for x in image):
+                raise TypeError("a list is taken for a list of images, and this one holds numbers; make an array of it first, of shape (H, W, 3) and uint8")
+            return [self(x) for x in image]
+        image = as_image(image)
+        height, width = image.shape[:2]
+        shorter, longest = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
+        scale = min(shorter / min(height, width), longest / max(height, width)) if shorter else 1.0
+        if int(min(height, width) * scale + 0.5) < 1:
+            raise ValueError(f"an image of {height} x {width} (height x width) would have no pixels left at INPUT.MAX_SIZE_TEST {longest}: cut it in pieces")
+        return super().__call__(image)
+
+
+def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None = None, device: str | None = None) -> RetinaPredictor:
     """Detectron2's ``DefaultPredictor`` with the config and the class names that the checkpoint carries.
 
     Args:
@@ -33,24 +80,59 @@ def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint of the plugin, or holds more than data.
+        ValueError: it is no checkpoint of the plugin, is damaged, or holds more than data; or there is no such device.
     """
+    checkpoint = os.fspath(checkpoint)
     info = read_info(checkpoint)
-    opts = ["MODEL.WEIGHTS", str(checkpoint), "MODEL.DEVICE", device or ("cuda" if torch.cuda.is_available() else "cpu")]
+    settings = known_settings(info["config"], checkpoint)
+    opts = ["MODEL.WEIGHTS", checkpoint, "MODEL.DEVICE", device or ("cuda" if torch.cuda.is_available() else "cpu")]
     if score_thresh is not None:
         opts += ["MODEL.RETINANET.SCORE_THRESH_TEST", float(score_thresh)]
-    opts += ["DATASETS.TEST", (_dataset_with_names(info["config"], info["class_names"]),), "DATASETS.TRAIN", ()]
-    if not str(opts[3]).startswith("cuda") and CfgNode(yaml.safe_load(info["config"])).SOLVER.AMP.PRECISION == "fp16":
+    opts += ["DATASETS.TEST", (_dataset_with_names(settings, info["class_names"]),), "DATASETS.TRAIN", ()]
+    if not str(opts[3]).startswith("cuda") and settings.SOLVER.AMP.PRECISION == "fp16":
         opts += ["SOLVER.AMP.PRECISION", "auto"]
-    cfg = config_from_text(info["config"], opts)
-    predictor = DefaultPredictor(cfg)
-    (predictor.aug,) = build_augmentations(cfg, is_train=False)
-    return predictor
+    return RetinaPredictor(config_from_text(yaml.safe_dump(_plain(settings)), opts))
 
 
-def _dataset_with_names(config: str, class_names: list[str]) -> str:
+def known_settings(config: str, source: str) -> CfgNode:
+    """The config of a checkpoint without the keys that are unknown here, such as those of a newer Detectron2; a warning names them.
+
+    Args:
+        config: YAML.
+        source: of it, for the warning.
+    """
+    settings, known = CfgNode(yaml.safe_load(config)), get_cfg()
+    add_retina_config(known)
+    nodes = set(all_keys(known))
+    nodes |= {key.rsplit(".", n)[0] for key in nodes for n in range(1, key.count(".") + 1)}
+    if unknown := [key for key in all_keys(settings) if key not in nodes]:
+        logger.warning("%s has keys that are unknown here, and left out: %s", source, ", ".join(unknown))
+    for key in unknown:
+        *path, last = key.split(".")
+        node = settings
+        for name in path:
+            node = node[name]
+        del node[last]
+    return _without_empty(settings, known)
+
+
+def _without_empty(node: CfgNode, known: CfgNode) -> CfgNode:
+    """Without the nodes that held unknown keys only."""
+    for name in [name for name, value in node.items() if isinstance(value, CfgNode)]:
+        if name not in known:
+            del node[name]
+        else:
+            _without_empty(node[name], known[name])
+    return node
+
+
+def _plain(node: CfgNode) -> dict:
+    return {name: _plain(value) if isinstance(value, CfgNode) else value for name, value in node.items()}
+
+
+def _dataset_with_names(settings: CfgNode, class_names: list[str]) -> str:
     """Name of an entry in the ``MetadataCatalog`` whose classes are those of the checkpoint."""
-    test = CfgNode(yaml.safe_load(config)).DATASETS.TEST
+    test = settings.DATASETS.TEST
     name = test[0] if test else "checkpoint"
     if MetadataCatalog.get(name).get("thing_classes", class_names) != class_names:
         logger.warning("the dataset %s has other classes here than the checkpoint's, which are used", name)

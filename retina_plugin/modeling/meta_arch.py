@@ -316,17 +316,18 @@ class RetinaPluginNet(nn.Module):
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:
-        """Move ``loss_normalizer`` towards the foreground anchors of a batch, averaged over GPUs.
+        """Move ``loss_normalizer`` towards the foreground anchors of a batch, those of all processes.
 
         Returns:
-            The new value, float32 of shape (): 0.9 x the old value + 0.1 x max(num_foreground, 1).
+            What the losses of this process are divided by, float32 of shape (): the new value, 0.9 x the old one + 0.1 x
+            max(foreground anchors of all processes, 1), over the number of processes. DDP averages gradients, so that the gradient is
+            that of one process with the whole batch.
         """
-        count = torch.full_like(self.loss_normalizer, max(num_foreground, 1))
+        count = torch.full_like(self.loss_normalizer, num_foreground)
         if comm.get_world_size() > 1:
             torch.distributed.all_reduce(count)
-            count /= comm.get_world_size()
-        self.loss_normalizer.lerp_(count, 1 - NORMALIZER_MOMENTUM)
-        return self.loss_normalizer.clone()
+        self.loss_normalizer.lerp_(count.clamp_(min=1), 1 - NORMALIZER_MOMENTUM)
+        return self.loss_normalizer / comm.get_world_size()
 
     @torch.no_grad()
     def visualize_training(

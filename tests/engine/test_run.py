@@ -24,14 +24,19 @@ def test_train_resume_and_evaluate(small_digits, tmp_path):
     result = call(*common, *opts)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "training on cpu in float32" in result.stdout and "eta" in result.stdout
-    assert {"config.yaml", "environment.txt", "log.txt", "metrics.json", "results.json", "coco_table.md", "model_final.pth"} <= {p.name for p in tmp_path.iterdir()}
+    assert {"config.yaml", "environment.txt", "log.txt", "model.txt", "metrics.json", "results.json", "coco_table.md", "model_final.pth"} <= {p.name for p in tmp_path.iterdir()}
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert sum("training on cpu" in line for line in lines) == 1, "logged once"
     trained = json.loads((tmp_path / "results.json").read_text())
 
+    record = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     result = call(*common, "--eval-only", *opts, "MODEL.WEIGHTS", tmp_path / "model_final.pth")
     assert result.returncode == 0, result.stderr[-3000:]
-    assert json.loads((tmp_path / "results.json").read_text())["bbox"]["AP"] == pytest.approx(trained["bbox"]["AP"], nan_ok=True)
+    assert json.loads((tmp_path / "eval/model_final/results.json").read_text())["bbox"]["AP"] == pytest.approx(trained["bbox"]["AP"], nan_ok=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == record, "the record of the run stays as it is"
+
+    result = call(*common, *opts)
+    assert result.returncode == 2 and "--resume goes on with it, --overwrite removes it" in result.stderr
 
     result = call(*common, "--resume", *opts, "SOLVER.MAX_ITER", 6)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -58,12 +63,12 @@ def test_two_processes_under_torchrun_share_one_normaliser(small_digits, tmp_pat
 )
 def test_mistakes_end_with_one_sentence(opts, said):
     result = call(*opts)
-    assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr
 
 
 def test_more_gpus_than_there_are():
     result = call("--config-file", DIGITS, "--num-gpus", torch.cuda.device_count() + 2)
-    assert result.returncode == 1 and "found here" in result.stderr
+    assert result.returncode == 2 and "found here" in result.stderr
 
 
 @pytest.fixture()

@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from retina_plugin import load_config, load_predictor
 from retina_plugin.config import dump_config
 from retina_plugin.engine.checkpoint import INFO_KEY, RetinaCheckpointer
+from retina_plugin.inference import RetinaPredictor
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
@@ -66,3 +67,48 @@ def test_a_missing_file_and_a_foreign_file_are_named(tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="no description"):
         load_predictor(str(tmp_path / "foreign.pth"))
+
+
+def test_lists_of_images_give_lists_and_numbers_are_no_images(checkpoint):
+    predictor = load_predictor(checkpoint, score_thresh=0.0, device="cpu")
+    one, path = predictor([IMAGE, checkpoint.with_name("image.png")])
+    assert torch.equal(one["instances"].scores, predictor(IMAGE)["instances"].scores)
+    assert len(path["instances"]) == 100 and predictor([]) == []
+    with pytest.raises(TypeError, match="a list of images"):
+        predictor([[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match="1 x 5000 .* would have no pixels left"):
+        predictor(np.zeros((1, 5000, 3), np.uint8))
+
+
+def test_weights_that_leave_the_head_untrained_are_refused(checkpoint):
+    config = str(checkpoint.with_name("config.yaml"))
+    with pytest.raises(ValueError, match="untrained"):
+        RetinaPredictor(load_config(config))  # its weights are those that training began from
+    content = torch.load(checkpoint, weights_only=True)
+    content["model"] = {name: x for name, x in content["model"].items() if not name.startswith("head.")}
+    torch.save(content, checkpoint.with_name("headless.pth"))
+    with pytest.raises(ValueError, match="head would be random"):
+        load_predictor(checkpoint.with_name("headless.pth"), device="cpu")
+
+
+def test_a_key_of_a_newer_detectron2_is_left_out_with_a_warning(checkpoint, caplog):
+    content = torch.load(checkpoint, weights_only=True)
+    content[INFO_KEY]["config"] += "NEW_NODE:\n  DEEP:\n    KEY: 1\nNEW_KEY: [1, 2]\n"
+    content[INFO_KEY]["config"] = content[INFO_KEY]["config"].replace("SOLVER:\n", "SOLVER:\n  NEWER: true\n", 1)
+    torch.save(content, checkpoint.with_name("newer.pth"))
+    with caplog.at_level("WARNING"):
+        predictor = load_predictor(checkpoint.with_name("newer.pth"), device="cpu")
+    assert predictor.metadata.thing_classes and "SOLVER.NEWER" in caplog.text and "NEW_NODE.DEEP.KEY" in caplog.text and "NEW_KEY" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "mps:7"])
+def test_a_device_that_is_not_there_is_named(checkpoint, device):
+    with pytest.raises(ValueError, match=f"MODEL.DEVICE|{device}"):
+        load_predictor(checkpoint, device=device)
+
+
+def test_a_damaged_checkpoint_is_refused(checkpoint, tmp_path):
+    for name, data in {"cut.pth": checkpoint.read_bytes()[:5000], "empty.pth": b"", "text.pth": b"hello"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name):
+            load_predictor(tmp_path / name)

@@ -1,0 +1,36 @@
+"""Names from strangers' files, such as classes, as text: in Markdown, in pictures, on the terminal."""
+
+import re
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, colour, ring, break lines or turn the direction of writing."""
+
+
+def one_line(text: object) -> str:
+    r"""The text with every character that a terminal would act on written out.
+
+    Example:
+        >>> one_line("cat" + chr(27) + "[31m" + chr(10) + "dog")
+        'cat\\x1b[31m\\ndog'
+    """
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def markdown_cell(text: object) -> str:
+    r"""The text as it stands, in a cell of a Markdown table.
+
+    Example:
+        >>> markdown_cell("a|b*c")
+        'a\\|b\\*c'
+    """
+    return re.sub(r"([\\`*_\[\]<>|~$])", r"\\\1", one_line(text))
+
+
+def plain_label(text: object) -> str:
+    r"""The text as it stands, in a picture of matplotlib, which takes what is between two dollars for a formula.
+
+    Example:
+        >>> plain_label("US$ and A$")
+        'US\\$ and A\\$'
+    """
+    return one_line(text).replace("$", r"\$")

@@ -1,0 +1,58 @@
+"""What has one meaning is taken, and the rest is told what an image is."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retina_plugin.inference.image import as_image
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+GRAY = PICTURE[:, :, 0]
+
+
+@pytest.mark.parametrize(
+    "value, want",
+    [
+        (PICTURE, PICTURE), (GRAY, np.dstack([GRAY] * 3)), (GRAY[:, :, None], np.dstack([GRAY] * 3)), (np.dstack([PICTURE, GRAY]), PICTURE), (PICTURE.astype(np.float32), PICTURE),
+        (PICTURE.astype(np.float64) + 0.25, PICTURE), (PICTURE.astype(np.int64), PICTURE), (PICTURE.astype(np.uint16), PICTURE), (PICTURE[:, ::-1], PICTURE[:, ::-1]),
+        (Image.fromarray(PICTURE[:, :, ::-1].copy()), PICTURE), (Image.fromarray(GRAY), np.dstack([GRAY] * 3)), (np.zeros((4, 4, 3)), np.zeros((4, 4, 3))), (np.ones((4, 4)), np.ones((4, 4, 3))),
+    ],
+)  # fmt: skip
+def test_arrays_and_pillows_images(value, want):
+    found = as_image(value if not isinstance(value, np.ndarray) or value.max() <= 255 else np.minimum(value, 255))
+    assert found.dtype == np.uint8 and found.shape == want.shape and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, want)
+
+
+def test_files_as_text_and_as_paths(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    for value in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(as_image(value), PICTURE)
+    for mode in ("P", "L", "RGBA", "CMYK", "1"):
+        assert as_image(Image.fromarray(PICTURE).convert(mode)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    "value, error, said",
+    [
+        (None, TypeError, "cv2.imread returns it"), (PICTURE.transpose(2, 0, 1), ValueError, "channels come last"), (PICTURE[None], ValueError, "of a batch"), (np.zeros((0, 50, 3), np.uint8), ValueError, "no pixels"),
+        (PICTURE / 255, ValueError, "multiply by 255"), (PICTURE * 256.0, ValueError, "divide by 257"), (np.full((4, 4, 3), np.nan), ValueError, "values from nan"), (np.full((4, 4, 3), -1), ValueError, "from -1"),
+        (torch.zeros(3, 4, 4), TypeError, "a Tensor is no image"), (b"bytes", TypeError, "a bytes is no image"), (7, TypeError, "a int is no image"), (PICTURE > 3, TypeError, "bool"), (np.array("x"), TypeError, "no image"),
+        ({}, TypeError, "a dict is no image"), (np.zeros((4, 4, 5), np.uint8), ValueError, "shape"), (np.zeros(7, np.uint8), ValueError, "shape"), (np.zeros((4, 4, 3), complex), TypeError, "complex"),
+        (np.zeros((4, 4, 3), object), TypeError, "object"), ("nowhere.png", FileNotFoundError, "nowhere.png"), (Path("."), FileNotFoundError, "no image file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_told_so(value, error, said):
+    with pytest.raises(error) as raised:
+        as_image(value)
+    assert said in str(raised.value)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "x.png").write_text("text")
+    with pytest.raises(ValueError, match="x.png cannot be read as an image"):
+        as_image(tmp_path / "x.png")
