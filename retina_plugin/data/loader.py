@@ -291,12 +291,12 @@ class UnbrokenBatches:
                 yield kept
 
 
-def build_test_loader(cfg: CfgNode, dataset: str | list[str], mapper: Callable[[dict], dict]) -> UnbrokenBatches:
+def build_test_loader(cfg: CfgNode, records: list[dict], mapper: Callable[[dict], dict]) -> UnbrokenBatches:
     """Detectron2's loader for evaluation, which a broken image does not stop: it is named, and left out.
 
     Args:
         cfg: for the number of processes.
-        dataset: names in the ``DatasetCatalog``.
+        records: dataset dicts.
         mapper: of :func:`retina_plugin.data.mapper.build_mapper`.
     """
-    return UnbrokenBatches(build_detection_test_loader(cfg, dataset, mapper=MarkBroken(mapper)))
+    return UnbrokenBatches(build_detection_test_loader(dataset=records, mapper=MarkBroken(mapper), num_workers=cfg.DATALOADER.NUM_WORKERS))

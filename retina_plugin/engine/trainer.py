@@ -13,7 +13,6 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
@@ -23,7 +22,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
 from retina_plugin.config import INFO_KEY, ready_config
 from retina_plugin.data.catalog import load_datasets, result_of
-from retina_plugin.data.loader import SimilarSizeBatches, build_train_loader
+from retina_plugin.data.loader import SimilarSizeBatches, build_test_loader, build_train_loader
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.dump import write_dump
@@ -291,13 +290,13 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Detectron2's loader with the mapper of INPUT.READER, of the records that are scored."""
-        return build_detection_test_loader(dataset=result_of(dataset_name).records, mapper=build_mapper(cfg, is_train=False), num_workers=cfg.DATALOADER.NUM_WORKERS)
+        return build_test_loader(cfg, result_of(dataset_name).records, build_mapper(cfg, is_train=False))
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
         """All of DATASETS.TEST at the size of the test, with its boxes."""
         records = [record for name in cfg.DATASETS.TEST for record in result_of(name).records]
-        return build_detection_test_loader(dataset=records, mapper=build_mapper(cfg, is_train=False, with_boxes=True), num_workers=cfg.DATALOADER.NUM_WORKERS)
+        return build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

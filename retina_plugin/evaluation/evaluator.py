@@ -26,7 +26,7 @@ class BoxEvaluator(COCOEvaluator):
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str, detections_per_image: int = COCO_DETECTIONS) -> None:
-        self.dataset_name, self.num_detections, self.truth = dataset_name, 0, GroundTruth.of(dataset_name)
+        self.dataset_name, self.num_detections, self.processed, self.truth = dataset_name, 0, set(), GroundTruth.of(dataset_name)
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{dataset_name.replace('/', '_').replace(':', '_')}_coco_format.json"
@@ -44,17 +44,21 @@ class BoxEvaluator(COCOEvaluator):
     def reset(self) -> None:
         """Forget all detections."""
         super().reset()
-        self.num_detections = 0
+        self.num_detections, self.processed = 0, set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take the detections of a batch."""
         super().process([{**record, "image_id": self.truth.number_of(record)} for record in inputs], outputs)
+        self.processed |= {self.truth.number_of(record) for record in inputs}
         self.num_detections += sum(len(output["instances"]) for output in outputs)
 
     def evaluate(self, img_ids=None) -> OrderedDict | None:
         """COCO's figures in percent on the main process, None on the others."""
         detections = sum(comm.all_gather(self.num_detections))
         self._do_evaluation = self.truth.labelled  # what Detectron2 calls a dataset without annotations
+        processed = set().union(*comm.all_gather(self.processed))
+        if img_ids is None and self.truth.labelled and len(processed) < len(self.truth.original_ids):
+            img_ids = [image["id"] for image in self.truth.of_images(processed, self.dataset_name)["images"]]
         results = super().evaluate(img_ids)
         if comm.is_main_process():
             self._give_original_ids(Path(self._output_dir) / PREDICTIONS)

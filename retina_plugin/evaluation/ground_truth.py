@@ -1,11 +1,14 @@
 """What a dataset is scored against: the records that training would see, with numbers of their own."""
 
+import logging
 from dataclasses import dataclass
 
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from retina_plugin.data.catalog import result_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,6 +64,15 @@ class GroundTruth:
             original_categories=[known.get(label, label + 1) for label in range(len(names))],
             labelled=any("annotations" in record for record in records), class_names=names,
         )  # fmt: skip
+
+    def of_images(self, numbers: set[int], dataset_name: str) -> dict:
+        """The annotations of the images that were processed: one that turned out to be broken is not scored, as it is not trained on."""
+        left_out = len(self.original_ids) - len(numbers)
+        if not left_out:
+            return self.coco
+        logger.warning("dataset %s: %d of %d images were not processed, and are not scored", dataset_name, left_out, len(self.original_ids))
+        images = [image for image in self.coco["images"] if image["id"] in numbers]
+        return {**self.coco, "images": images, "annotations": [x for x in self.coco["annotations"] if x["image_id"] in numbers]}
 
     def number_of(self, record: dict) -> int | None:
         """The number of the image that a dict of a loader is about; None if it is none of the dataset's."""

@@ -80,6 +80,7 @@ class HotCocoEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         """Forget all detections."""
         self.detections: list[np.ndarray] = []
+        self.processed: set[int] = set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take the detections of a batch: rows (image number, x, y, width, height, score, label)."""
@@ -87,6 +88,7 @@ class HotCocoEvaluator(DatasetEvaluator):
             number = self.truth.number_of(record)
             if number is None:
                 raise ValueError(f"dataset {self.dataset_name} has no image {record.get('image_id', record.get('file_name'))!r}")
+            self.processed.add(number)
             found = output["instances"].to("cpu")
             rows = np.empty((len(found), 7))
             rows[:, 0] = number
@@ -96,7 +98,7 @@ class HotCocoEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> OrderedDict | None:
         """COCO's figures in percent on the main process, None on the others."""
-        gathered = comm.gather(self.detections, dst=0)
+        gathered, processed = comm.gather(self.detections, dst=0), comm.gather(self.processed, dst=0)
         if not comm.is_main_process():
             return None
         rows = np.concatenate([np.zeros((0, 7)), *itertools.chain(*gathered)])
@@ -110,7 +112,7 @@ class HotCocoEvaluator(DatasetEvaluator):
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
         say_what_is_counted(self.truth, self.most)
-        truth = hotcoco.COCO(self.truth.coco)
+        truth = hotcoco.COCO(self.truth.of_images(set().union(*processed), self.dataset_name))
         rows[:, 6] += 1
         coco_eval = hotcoco.COCOeval(truth, truth.loadRes(rows), "bbox")
         params = coco_eval.params

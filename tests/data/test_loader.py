@@ -205,7 +205,7 @@ def test_if_every_image_is_broken_the_training_stops():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, workers):
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", workers])
-    loader = build_test_loader(cfg, "digits_train", build_mapper(cfg, is_train=False))
+    loader = build_test_loader(cfg, DatasetCatalog.get("digits_train"), build_mapper(cfg, is_train=False))
     for _ in range(2):
         batches = list(loader)
         assert len(loader) == 8 and len(batches) == 6 and all("image" in x for batch in batches for x in batch)
