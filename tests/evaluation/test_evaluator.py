@@ -48,7 +48,7 @@ def test_voc_annotations_are_converted(evaluate, tmp_path):
     name = f"voc_eval_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
     for folder in ("images", "xml"):
         (tmp_path / "v" / folder).mkdir(parents=True)
-    Image.new("RGB", (100, 50)).save(tmp_path / "v/images/a.jpg")
+    Image.new("RGB", (90, 60)).save(tmp_path / "v/images/a.jpg")
     (tmp_path / "v/list.txt").write_text("a\n")
     (tmp_path / "v/xml/a.xml").write_text(
         "<annotation><filename>a.jpg</filename><size><width>90</width><height>60</height></size><object><name>cat</name><bndbox>"
@@ -63,7 +63,7 @@ def test_voc_annotations_are_converted(evaluate, tmp_path):
 
 def test_a_card_with_some_of_the_categories_in_an_order_of_its_own(tmp_path):
     (tmp_path / "s/images").mkdir(parents=True)
-    Image.new("RGB", (100, 50)).save(tmp_path / "s/images/a.jpg")
+    Image.new("RGB", (90, 60)).save(tmp_path / "s/images/a.jpg")
     names = {5: "dog", 2: "cat", 9: "cow"}
     box = {"image_id": 1, "bbox": [5, 5, 30, 40], "area": 1200, "iscrowd": 0}
     data = {
