@@ -82,11 +82,6 @@ def test_the_step_is_run_again_from_the_dump_alone(tmp_path, capsys):
     assert "iteration 5, learning rate 0.01" in said and "image0.jpg with 1 boxes" in said and "head.bbox_pred" in said
 
 
-def test_a_folder_without_a_dump_is_one_line(tmp_path, capsys):
-    assert main(["debug", str(tmp_path)]) == 2
-    assert "holds no dump" in capsys.readouterr().err
-
-
 def test_the_same_step_without_the_fault_is_finite(tmp_path):
     loop = loop_with(gradient_explodes, tmp_path / "dump")
     with EventStorage(), pytest.raises(TrainingDiverged):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from conftest import ROOT, SMALL
-from detectron2.engine import hooks
+from detectron2.engine import DefaultTrainer, hooks
 
 from retina_plugin import load_config
 from retina_plugin.data.problems import DatasetProblems
-from retina_plugin.engine import RetinaTrainer
+from retina_plugin.engine import RetinaTrainer, argument_parser, run
+from retina_plugin.engine.trainer import check_device
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -91,3 +92,54 @@ def test_so_many_checkpoints_are_kept_and_precise_bn_runs_if_asked_for(small_dig
     again = RetinaTrainer(cfg)
     again.resume_or_load(resume=True)
     assert again.start_iter == 6
+
+
+def test_detectron2s_own_trainer_trains_the_model_on_a_cpu(small_digits, tmp_path):
+    """With SOLVER.AMP.ENABLED False, whose trainer wants CUDA, and a schedule of Detectron2's."""
+    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", (), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", ())
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert trainer.iter == 2 and (tmp_path / "model_final.pth").exists()
+
+
+def test_run_takes_a_trainer_and_returns_where_it_wrote(small_digits, tmp_path, monkeypatch):
+    built = []
+
+    class Mine(RetinaTrainer):
+        def build_hooks(self):
+            built.append(self.cfg.OUTPUT_DIR)
+            return super().build_hooks()
+
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-file", str(DIGITS), *map(str, SMALL), "SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "1", "DATASETS.TEST", "()"]
+    folders = [run(argument_parser().parse_args(words), trainer=Mine) for _ in range(2)]
+    assert [str(folder) for folder in folders] == built == ["output/quickstart", "output/quickstart_2"]
+    assert all((folder / "model_final.pth.sha256").exists() and (folder / "model.txt").read_text().startswith("RetinaPluginNet(") for folder in folders)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:1:2", "mps:3", ""])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ValueError, match="MODEL.DEVICE is .*; there are cpu"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("key, value, said", [("SOLVER.BASE_LR", float("inf"), "BASE_LR"), ("SOLVER.BASE_LR", float("nan"), "BASE_LR"), ("SOLVER.CLIP_GRADIENTS", "full_model", "CLIP_TYPE")])
+def test_a_solver_that_cannot_work_is_named(key, value, said, tmp_path):
+    cfg = cfg_for(tmp_path).clone()
+    cfg.defrost()
+    if key == "SOLVER.BASE_LR":
+        cfg.SOLVER.BASE_LR = value
+    else:
+        cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = True, value
+    with pytest.raises(ValueError, match=said):
+        RetinaTrainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
+
+
+def test_weights_that_are_not_finite_are_not_written(small_digits, tmp_path):
+    trainer = RetinaTrainer(cfg_for(tmp_path, "DATASETS.TEST", ()))
+    trainer.checkpointer.save("model_good")
+    trainer.model.head.cls_score.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="model_bad.pth is not written: the weights hold infinities or NaN in head.cls_score.weight"):
+        trainer.checkpointer.save("model_bad")
+    assert {path.name for path in tmp_path.glob("*.pth*")} == {"model_good.pth", "model_good.pth.sha256"} and (tmp_path / "last_checkpoint").read_text() == "model_good.pth"

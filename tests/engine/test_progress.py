@@ -1,0 +1,35 @@
+"""Progress by time."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from detectron2.utils.events import EventStorage
+
+from retina_plugin.engine import progress
+from retina_plugin.engine.progress import Progress, duration
+
+
+def test_a_line_after_the_first_step_and_then_every_ten_seconds(monkeypatch, caplog):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    hook = Progress(images=8)
+    with EventStorage() as storage, caplog.at_level("INFO"):
+        hook.trainer = SimpleNamespace(iter=0, start_iter=0, max_iter=1000, storage=storage)
+        hook.before_train()
+        for i in range(100):
+            hook.trainer.iter = i
+            storage.put_scalars(total_loss=1.0, loss_cls=0.75, loss_box_reg=0.25, lr=0.01)
+            hook.after_step()
+            clock.now += 0.5
+    lines = caplog.messages
+    # 100 steps of half a second, the last ends after 49.5: at 0, 10, 20, 30, 40
+    assert lines[0] == "training: 1000 iterations of 8 images" and len(lines) == 1 + 5
+    assert lines[1] == "iteration 1 of 1000 (0 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01"
+    # 20 steps in 10 s: 8 images in half a second; 979 are left, 489.5 s
+    assert lines[2] == "iteration 21 of 1000 (2 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 8 min 9 s"
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90000, "1 d 1 h")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
