@@ -12,4 +12,4 @@ def test_one_case_is_measured_and_written(tmp_path, capsys):
 
 def test_an_unknown_case_is_named(capsys):
     assert main(["bench", "--cases", "maper"]) == 2
-    assert "no such case: maper; known: train_step" in capsys.readouterr().out
+    assert "no such case: maper; known: train_step" in capsys.readouterr().err

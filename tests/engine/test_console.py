@@ -9,7 +9,7 @@ from retina_plugin.engine.console import Console
 
 
 @pytest.fixture()
-def console(tmp_path):
+def console(capsys, tmp_path):
     made = Console()
     made.write_to(tmp_path)
     yield made
