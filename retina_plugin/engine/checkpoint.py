@@ -257,7 +257,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             raise ValueError(f"{filename} holds no tensors by name")
         # Of other things than tensors, such as counters, no weight can come.
         loaded["model"] = {name: value for name, value in loaded["model"].items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
-        loaded["model"] = adopt_names(loaded["model"], self.model)
+        loaded["model"] = adopt_names(loaded["model"], self.model, filename)
         return loaded
 
     def _log_incompatible_keys(self, incompatible) -> None:
