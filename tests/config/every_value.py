@@ -35,6 +35,7 @@ WITH = {
     ("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator"): ANCHORS,
     ("MODEL.RETINANET.ATSS_TOPK", None): {"MODEL.RETINANET.ASSIGNER": "atss"},
     ("MODEL.RETINANET.NUM_CLASSES", 0): {"DATASETS.TRAIN": ("digits_train",)},
+    ("MODEL.FPN.BIFPN_NORM", None): {"MODEL.FPN.NAME": "bifpn"},
     ("MODEL.FPN.BIFPN_LAYERS", None): {"MODEL.FPN.NAME": "bifpn"},
     ("MODEL.FPN.TOP_BLOCK", None): {"MODEL.RETINANET.LEVELS": [3, 4, 5, 6, 7]},
     ("MODEL.FPN.TOP_BLOCK", "none"): {},
