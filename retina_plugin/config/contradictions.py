@@ -85,6 +85,8 @@ def _architecture(cfg: CfgNode) -> Iterator[Problem]:
         yield "MODEL.FPN.TOP_BLOCK MODEL.RETINANET.LEVELS", f"MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to {top[-1]}, and the backbone ends at {LAST_RESNET_STAGE}"
     if cfg.MODEL.FPN.NAME == "bifpn" and len(cfg.MODEL.RETINANET.LEVELS) < 2:
         yield "MODEL.FPN.NAME MODEL.RETINANET.LEVELS", "MODEL.FPN.NAME bifpn fuses levels, so MODEL.RETINANET.LEVELS needs at least two"
+    if cfg.MODEL.RETINANET.CLS_LOSS == "ohem_1to3" and cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE < 4:
+        yield "MODEL.CLS_LOSS.OHEM_BATCH_SIZE", f"MODEL.CLS_LOSS.OHEM_BATCH_SIZE is {cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE}; ohem_1to3 needs at least 4, one foreground anchor and three others"
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
     if len(labels) != len(thresholds) + 1 or thresholds != sorted(thresholds):
         yield (
@@ -135,6 +137,8 @@ def _normalisation(cfg: CfgNode) -> Iterator[Problem]:
     norms = {"MODEL.FPN.NORM": cfg.MODEL.FPN.NORM, "MODEL.RETINANET.NORM": cfg.MODEL.RETINANET.NORM if cfg.MODEL.RETINANET.NUM_CONVS else ""}
     if cfg.MODEL.BOTTOM_UP.NAME in ("build_retina_resnet", "build_resnet_backbone"):
         norms["MODEL.RESNETS.NORM"], widths["MODEL.RESNETS.NORM"] = resnet.NORM, ("MODEL.RESNETS.STEM_OUT_CHANNELS", resnet.STEM_OUT_CHANNELS)
+    if cfg.MODEL.FPN.NAME == "bifpn":
+        norms["MODEL.FPN.BIFPN_NORM"], widths["MODEL.FPN.BIFPN_NORM"] = cfg.MODEL.FPN.BIFPN_NORM, widths["MODEL.FPN.NORM"]
     for key, norm in norms.items():
         width_key, channels = widths[key]
         if norm == "GN" and channels % GROUPS:
@@ -169,6 +173,9 @@ def _images(cfg: CfgNode) -> Iterator[Problem]:
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         if len(cfg.MODEL[key]) != channels:
             yield f"MODEL.{key}", f"MODEL.{key} has {len(cfg.MODEL[key])} values, but images in INPUT.FORMAT {cfg.INPUT.FORMAT} have {channels} channels"
+    values = list(cfg.INPUT.VALUE_RANGE)
+    if values and (len(values) != 2 or values[0] >= values[1]):
+        yield "INPUT.VALUE_RANGE", f"INPUT.VALUE_RANGE is {tuple(values)}; it must be (low, high), ascending, or empty"
     sizes = list(cfg.INPUT.MIN_SIZE_TRAIN)
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and (len(sizes) != 2 or sizes[0] > sizes[1] or sizes[0] < 1):
         yield "INPUT.MIN_SIZE_TRAIN INPUT.MIN_SIZE_TRAIN_SAMPLING", f"INPUT.MIN_SIZE_TRAIN_SAMPLING range draws between two sizes above 0; INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}"

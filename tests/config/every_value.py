@@ -35,6 +35,7 @@ WITH = {
     ("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator"): ANCHORS,
     ("MODEL.RETINANET.ATSS_TOPK", None): {"MODEL.RETINANET.ASSIGNER": "atss"},
     ("MODEL.RETINANET.NUM_CLASSES", 0): {"DATASETS.TRAIN": ("digits_train",)},
+    ("MODEL.FPN.BIFPN_NORM", None): {"MODEL.FPN.NAME": "bifpn"},
     ("MODEL.FPN.BIFPN_LAYERS", None): {"MODEL.FPN.NAME": "bifpn"},
     ("MODEL.FPN.TOP_BLOCK", None): {"MODEL.RETINANET.LEVELS": [3, 4, 5, 6, 7]},
     ("MODEL.FPN.TOP_BLOCK", "none"): {},
@@ -43,7 +44,8 @@ WITH = {
     ("MODEL.RESNETS.WIDTH_PER_GROUP", None): {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.STEM_OUT_CHANNELS": 8},
     ("MODEL.BACKBONE.FREEZE_AT", 5): {"MODEL.WEIGHTS": "x.pth"},
     ("MODEL.RESNETS.NORM", "FrozenBN"): {"MODEL.WEIGHTS": "x.pth"},
-    ("MODEL.RESNETS.RES5_DILATION", 2): None,
+    ("MODEL.RESNETS.RES5_DILATION", 2): None,  # fits no pyramid
+    ("INPUT.MAX_IMAGE_PIXELS", 1): None,  # leaves every image out, as it should
     ("MODEL.PIXEL_MEAN", None): {"INPUT.FORMAT": "L", "MODEL.PIXEL_STD": [1.0]},
     ("MODEL.PIXEL_STD", None): {"INPUT.FORMAT": "L", "MODEL.PIXEL_MEAN": [1.0]},
     ("INPUT.FORMAT", "L"): {"MODEL.PIXEL_MEAN": [0.0], "MODEL.PIXEL_STD": [1.0]},
@@ -57,7 +59,7 @@ WITH = {
     ("SOLVER.AMP.PRECISION", "fp16"): {"SOLVER.AMP.ENABLED": False},
     ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", None): {"SOLVER.CLIP_GRADIENTS.ENABLED": True},
 }
-"""What a value needs beside it, by key and value, or by key for all of its values; None: it is refused by name, as it fits no pyramid."""
+"""What a value needs beside it, by key and value, or by key for all of its values; None: it is rightly refused."""
 
 LARGE = {"MODEL.RESNETS.WIDTH_PER_GROUP", "MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.FPN.OUT_CHANNELS", "MODEL.RETINANET.HEAD_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"}
 """Keys whose upper end would need gigabytes: it is loaded and checked, not built."""
