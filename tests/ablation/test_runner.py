@@ -85,9 +85,7 @@ def test_two_at_once_through_ray(sweep, tmp_path):
     assert "nowhere.pth" in (folders[2] / "failed.txt").read_text()
 
 
-def test_a_second_sweep_in_the_same_folder_is_refused(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("retina_plugin.ablation.runner.PATIENCE_SECONDS", 1)
-
+def test_a_second_sweep_in_the_same_folder_is_refused(sweep, tmp_path):
     def second_sweep(folders):
         with pytest.raises(RuntimeError, match="another process is at work in"):
             run_sweep(sweep, tmp_path, executor=lambda folders: None)
