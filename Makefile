@@ -4,13 +4,17 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test setup venv doctor clean
+.PHONY: quickstart test soak setup venv doctor clean
 
 quickstart: setup
 	$(PY) -m retina_plugin quickstart
 
 test: setup
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist worksteal
+
+# 100,000 changed files of every kind: each is read or refused, none hangs. About ten minutes on two cores.
+soak: setup
+	$(PY) tests/fuzz/soak.py
 
 setup: $(READY)
 

@@ -148,12 +148,10 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         raise ValueError(f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must be of letters, digits, '.', '-' and '_', and begin with a letter or digit")
     if size and size not in sizes:
         raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
-    if odd := [name for name in sizes if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name)]:
-        raise ValueError(f"{file}: sizes become names of folders, of letters, digits, '-', '_' and '.'; got {', '.join(map(repr, odd))}")
     size = size or next(iter(sizes), "")
     data = {**data, **sizes.get(size, {})}
     if unknown := [key for key in data if key not in KEYS]:
-        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}; a sweep has {', '.join(KEYS)}")
+        raise ValueError(f"{file}: unknown keys {', '.join(map(str, unknown))}; a sweep has {', '.join(KEYS)}")
     if missing := [key for key in ("base", "axes") if not data.get(key)]:
         raise ValueError(f"{file}: {' and '.join(missing)} missing")
     if wrong := [f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)]:

@@ -24,6 +24,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, BoxMode, ImageList
 from detectron2.utils.events import EventStorage
 
+from retina_plugin.bench.dataset_start import CORNERS, detectron2_reads, generated_coco, plugin_reads
 from retina_plugin.bench.measure import Work
 from retina_plugin.bench.sides import calibrate, detectron2_cfg, plugin_cfg, random_inputs, torchvision_inputs, torchvision_retinanet
 from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper
@@ -326,6 +327,14 @@ def _evaluation(engine: str) -> Side:
     return prepare
 
 
+def _dataset_start(read: Callable[[Path], list[dict]], *, corners: int = 0) -> Side:
+    def prepare(device: torch.device) -> Work:
+        folder = generated_coco(corners=corners)
+        return lambda: read(folder)
+
+    return prepare
+
+
 def _cfg_detectron2(device: str) -> CfgNode:
     return detectron2_cfg(num_classes=K, device=device)
 
@@ -365,6 +374,15 @@ CASES = {
     }),
     "evaluation": Case("COCO evaluation, 5,000 images with 100 detections each, loading included", {
         "pycocotools": _evaluation("pycocotools"), DEFAULT: _evaluation("hotcoco"),
+    }),
+    "dataset_start": Case("start on a COCO JSON of 118,287 images and 860,001 boxes", {
+        "Detectron2, reading": _dataset_start(detectron2_reads),
+        "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False)),
+        "plugin, reading and looking at every image": _dataset_start(functools.partial(plugin_reads, look=True)),
+    }),
+    "dataset_start_polygons": Case("the same, with a polygon of 12 corners for each box", {
+        "Detectron2, reading": _dataset_start(detectron2_reads, corners=CORNERS),
+        "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False), corners=CORNERS),
     }),
 }  # fmt: skip
 """Cases by the name that ``retina bench --cases`` takes."""

@@ -61,7 +61,7 @@ def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
     if "://" in file:
         raise ValueError(f"{asked}{file} is an address: configs are read from this machine only. Download it, look at it, and give its path")
     path = Path(file).expanduser()
-    real = str(path.resolve())
+    real = os.path.realpath(path)
     if real in chain:
         raise ValueError(f"{asked}{file} leads back to where it began: {' -> '.join([*chain, real])}")
     if len(chain) >= MOST_BASES:

@@ -1,5 +1,6 @@
 """What became of every image, annotation file and box of a dataset: sums that add up."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def account_of(card: DatasetCard, results: dict[str, LoadResult]) -> Account:
     used = {record["file_name"] for result in results.values() for record in result.records}
     problems = [problem for result in results.values() for problem in result.problems]
     named = used | {problem.file for problem in problems if problem.images and Path(problem.file).suffix.lower() not in NO_IMAGES}
-    resolved = {str(Path(file).resolve()) for file in named - set(there)}
+    resolved = {os.path.realpath(file) for file in named - set(there)}
     unnamed = [image for path, image in {**there, **special}.items() if path not in named and path not in resolved]
     files = {relative(file, root) for result in results.values() for file in result.files}
     unused = {file: why for file, why in card.left_out.items() if file not in files}
@@ -97,13 +98,13 @@ def account_of(card: DatasetCard, results: dict[str, LoadResult]) -> Account:
 
 def _listings(card: DatasetCard, root: Path) -> list[Listing]:
     """The folder of the data, and folders of images that the card names outside of it."""
-    listings, inside = [Listing(root)], str(root.resolve())
+    listings, inside = [Listing(root)], os.path.realpath(root)
     for split in card.splits:
         for source in card.sources(split):
             places = source.get("images", [])
             for place in [places] if isinstance(places, str) else places:
-                folder = (root / str(place)).resolve()
-                if folder.is_dir() and not str(folder).startswith(inside) and folder not in [listing.root for listing in listings]:
+                folder = Path(os.path.realpath(root / str(place)))
+                if folder.is_dir() and not folder.is_relative_to(inside) and folder not in [listing.root for listing in listings]:
                     listings.append(Listing(folder))
     return listings
 

@@ -87,7 +87,7 @@ def card_folders() -> list[Path]:
 def register_cards() -> None:
     """Register every card in the ``datasets`` folders; one that is wrong is reported, left out, and stops nothing."""
     try:
-        files = dict.fromkeys(file.resolve() for folder in card_folders() if folder.is_dir() for file in sorted(folder.glob("*.yaml")))
+        files = dict.fromkeys(Path(os.path.realpath(file)) for folder in card_folders() if folder.is_dir() for file in sorted(folder.glob("*.yaml")))
     except (OSError, RuntimeError) as error:  # a folder that may not be read, a link to itself, no working directory
         logger.error("dataset cards cannot be looked for: %s", error)
         return

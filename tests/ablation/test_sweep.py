@@ -41,6 +41,7 @@ def test_a_size_replaces_what_stands_above_it(tmp_path):
         (DIGITS, "axes missing"),
         (GAMMA, "base missing"),
         (DIGITS + GAMMA + "sedes: [1]\n", "unknown keys sedes; a sweep has title, base"),
+        (DIGITS + GAMMA + "0.5: 1\n", "unknown keys 0.5; a sweep has"),
         (DIGITS + "axes: {gamma: 3}\n", "the axis gamma must be"),
         (DIGITS + "axes: {gamma: [[]]}\ncompare_to: {gamma: '7'}\n", "compare_to names the row '7'"),
         (DIGITS + GAMMA + "paper: {'3': {AP: 1.0}}\n", "paper has values for"),

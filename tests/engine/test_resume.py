@@ -84,7 +84,7 @@ INFO = {"class_names": [str(d) for d in range(10)]}
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("SOLVER.BASE_LR", 0.5), ("SOLVER.MAX_ITER", 7), ("SOLVER.CHECKPOINT_PERIOD", 3), ("TEST.EVAL_PERIOD", 3), ("SOLVER.STEPS", (3,)),
+        ("SOLVER.BASE_LR", 0.5), ("SOLVER.MAX_ITER", 700), ("SOLVER.CHECKPOINT_PERIOD", 3), ("TEST.EVAL_PERIOD", 3), ("SOLVER.STEPS", (3,)),
         ("SOLVER.WEIGHT_DECAY", 0.1), ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 1.0), ("INPUT.MIN_SIZE_TEST", 99), ("SOLVER.IMS_PER_BATCH", 4), ("SEED", 5),
     ],
 )  # fmt: skip
@@ -96,7 +96,7 @@ def test_what_may_change_is_said(key, value):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("SOLVER.OPTIMIZER", "SGD"), ("MODEL.RETINANET.LEVELS", [3, 4, 5, 6]), ("MODEL.FPN.OUT_CHANNELS", 32), ("MODEL.RETINANET.NORM", "GN"), ("MODEL.FPN.NAME", "pafpn"),
+        ("SOLVER.OPTIMIZER", "SGD"), ("MODEL.RETINANET.LEVELS", [3, 4, 5, 6]), ("MODEL.FPN.OUT_CHANNELS", 32), ("MODEL.RETINANET.NORM", "LN"), ("MODEL.FPN.NAME", "pafpn"),
         ("MODEL.ANCHOR_GENERATOR.SCALE", 3.0), ("MODEL.RETINANET.NUM_CONVS", 3), ("MODEL.RETINANET.HEAD_NAME", "shared_tower"), ("SOLVER.BACKBONE_LR_FACTOR", 0.5), ("MODEL.TIMM.NAME", "resnet18"),
     ],
 )  # fmt: skip

@@ -129,12 +129,12 @@ def test_two_images_are_learnt_by_heart(registry, name, two_images, monkeypatch,
 
 @pytest.mark.parametrize("neck, top_block, levels", itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS))
 def test_every_pyramid_builds_or_is_refused_with_a_reason(neck, top_block, levels):
-    cfg = tiny_cfg("MODEL.FPN.NAME", neck, "MODEL.FPN.TOP_BLOCK", top_block, "MODEL.RETINANET.LEVELS", levels)
+    opts = ["MODEL.FPN.NAME", neck, "MODEL.FPN.TOP_BLOCK", top_block, "MODEL.RETINANET.LEVELS", levels]
     if top_block == "none" and levels[-1] > 5:
         with pytest.raises(ValueError, match="MODEL.FPN.TOP_BLOCK is 'none'"):
-            build_model(cfg)
+            tiny_cfg(*opts)
         return
-    model = build_model(cfg).eval()
+    model = build_model(tiny_cfg(*opts)).eval()
     with torch.no_grad():
         features = model.backbone(torch.randn(1, 3, 96, 160))
     assert [f"p{level}" for level in levels] == list(features)

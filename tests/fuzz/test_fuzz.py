@@ -1,0 +1,66 @@
+"""Changed files of every kind are read or refused: a short run of the fuzzer, the same each time. ``make soak`` is the long one."""
+
+import os
+
+import pytest
+from fuzz import valid
+from fuzz.changes import KINDS, ODD, SPECIAL, Change, changed_bytes
+from fuzz.targets import TARGETS, Hang, check_records, folder_of, inputs, limited, refused, run_folder, run_image
+from hypothesis import HealthCheck, given, seed, settings
+
+from retina_plugin.data.discover import find_card
+
+SHORT = 2000
+"""Inputs of all targets together."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_whatever_is_changed_is_read_or_refused(name):
+    run, share = TARGETS[name]
+
+    @settings(max_examples=int(SHORT * share), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @seed(0)
+    @given(inputs(run))
+    def explore(arguments):
+        run(*arguments)
+
+    explore()
+
+
+FOUND = [(run_folder, ("coco", [Change("special", 0, 0.0, SPECIAL.index(kind))])) for kind in SPECIAL]
+"""(target, arguments) that once failed."""
+
+
+@pytest.mark.parametrize("run, arguments", FOUND, ids=str)
+def test_what_was_found_stays_mended(run, arguments):
+    run(*arguments)
+
+
+@pytest.mark.parametrize("base", valid.folders())
+def test_the_fuzzer_starts_from_folders_that_are_read_completely(base):
+    with folder_of(valid.folders()[base], []) as folder:
+        card = find_card(folder / valid.WRITTEN if base.startswith(valid.WRITTEN) else folder)
+        check_records(card)
+        records = [record for split in card.splits for record in card.load(split)]
+    assert len({os.path.basename(record["file_name"]) for record in records}) == len(valid.SIZES) or "csv" in base or base == "darknet"
+    assert sum(len(record["annotations"]) for record in records) >= 3
+
+
+@pytest.mark.parametrize("name", valid.images())
+def test_and_from_images_that_are_read(name):
+    run_image(name, [])
+
+
+def test_a_change_changes_something():
+    data = valid.folders()["coco"]["train.json"]
+    for kind in KINDS[: KINDS.index("rename")]:
+        assert any(changed_bytes(data, Change(kind, 0, where / 7, what)) != data for where in range(7) for what in range(len(ODD))), kind
+
+
+def test_a_fault_would_be_found():
+    with pytest.raises(KeyError):
+        refused(lambda: {}["x"])
+    with pytest.raises(Hang), limited(0.05):
+        while True:
+            pass
+    assert refused(lambda: int("x")) is None
