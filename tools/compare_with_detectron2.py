@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import nn
+
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer
+from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
@@ -27,16 +30,10 @@ from retina_plugin.modeling.anchors import anchor_sizes
 from retina_plugin.modeling.neck import PyramidLevels
 
 
-def detectron2_cfg(cfg: CfgNode) -> CfgNode:
-    """The same experiment for Detectron2's ``RetinaNet``: what follows from the levels is written out."""
+def as_it_comes(cfg: CfgNode) -> CfgNode:
+    """The same experiment without what Detectron2 does not have."""
     cfg = cfg.clone()
     cfg.defrost()
-    pyramid = PyramidLevels.from_config(cfg)
-    anchors = cfg.MODEL.ANCHOR_GENERATOR
-    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
-    cfg.MODEL.RETINANET.IN_FEATURES = pyramid.features
-    anchors.NAME = "DefaultAnchorGenerator"
-    anchors.SIZES = anchors.SIZES or anchor_sizes([2**level for level in pyramid.levels], scale=anchors.SCALE, scales_per_octave=anchors.SCALES_PER_OCTAVE)
     cfg.SOLVER.AMP.ENABLED = False
     cfg.SOLVER.EMA_DECAY = 0.0
     cfg.INPUT.READER = cfg.TEST.EVALUATOR = "detectron2"
@@ -45,17 +42,30 @@ def detectron2_cfg(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def train(cfg: CfgNode, *, as_it_comes: bool) -> dict:
+def detectron2_retinanet(cfg: CfgNode) -> nn.Module:
+    """Detectron2's ``RetinaNet``, for which what follows from the levels is written out."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    pyramid = PyramidLevels.from_config(cfg)
+    anchors = cfg.MODEL.ANCHOR_GENERATOR
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    cfg.MODEL.RETINANET.IN_FEATURES = pyramid.features
+    anchors.NAME = "DefaultAnchorGenerator"
+    anchors.SIZES = anchors.SIZES or anchor_sizes([2**level for level in pyramid.levels], scale=anchors.SCALE, scales_per_octave=anchors.SCALES_PER_OCTAVE)
+    return build_model(cfg)
+
+
+def train(cfg: CfgNode, trainer_class: type[RetinaTrainer]) -> dict:
     """Train and evaluate; returns AP, AP50, AP75 (percent) and the minutes of both together."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     seed_all_rng(cfg.SEED)
-    trainer = Detectron2Trainer(cfg) if as_it_comes else RetinaTrainer(cfg)
+    trainer = trainer_class(cfg)
     trainer.checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[])
     seed_all_rng(cfg.SEED)  # loading draws random numbers or does not: the order of the images must be the same
     start = time.perf_counter()
     trainer.train()
     minutes = (time.perf_counter() - start) / 60
-    box = (trainer._last_eval_results if as_it_comes else trainer.results)["bbox"]
+    box = (getattr(trainer, "_last_eval_results", None) or trainer.results)["bbox"]
     return {**{name: round(box[name], 2) for name in ("AP", "AP50", "AP75")}, "minutes": round(minutes, 2)}
 
 
@@ -65,6 +75,11 @@ class Detectron2Trainer(RetinaTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self._trainer = SimpleTrainer(self.model, self._trainer.data_loader, self.optimizer)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Detectron2's."""
+        return detectron2_retinanet(cfg)
 
     build_hooks, train, before_step = DefaultTrainer.build_hooks, DefaultTrainer.train, DefaultTrainer.before_step
 
@@ -87,9 +102,9 @@ def main() -> None:
     setup_logger(name="retina_plugin", abbrev_name="retina")
     results = {}
     if args.only != "detectron2":
-        results["plugin"] = train(cfg, as_it_comes=False)
+        results["plugin"] = train(cfg, RetinaTrainer)
     if args.only != "plugin":
-        results["detectron2"] = train(detectron2_cfg(cfg), as_it_comes=True)
+        results["detectron2"] = train(as_it_comes(cfg), Detectron2Trainer)
     if not args.only:
         results["minutes, detectron2 / plugin"] = round(results["detectron2"]["minutes"] / results["plugin"]["minutes"], 2)
     (Path(cfg.OUTPUT_DIR) / "comparison.json").write_text(json.dumps(results, indent=1))

@@ -92,19 +92,22 @@ class SeededSamples(Dataset):
 
     Args:
         samples: a map-style dataset that draws from numpy's and Python's random numbers.
-        seed: of the run and the process.
+        seed: of the run.
+        rank, processes: the sample at position q of this process is number q * processes + rank of the run.
         unbroken: below ``samples``, says which images were broken; None: nothing says so.
     """
 
-    def __init__(self, samples: Dataset, *, seed: int, unbroken: UnbrokenSamples | None = None) -> None:
+    def __init__(self, samples: Dataset, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None) -> None:
         self.samples, self.seed, self.unbroken = samples, seed, unbroken
+        self.rank, self.processes = rank, processes
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         """The sample at (position, index)."""
         position, index = key
+        number = position * self.processes + self.rank
         states = np.random.get_state(), random.getstate()
-        np.random.seed([self.seed, position])
-        random.seed(f"{self.seed} {position}")
+        np.random.seed([self.seed, number])
+        random.seed(f"{self.seed} {number}")
         try:
             sample = {**self.samples[index], POSITION: position}
         finally:
@@ -212,8 +215,8 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     """Detectron2's training loader (samplers, processes) over mapped dicts, with :class:`SimilarSizeBatches`.
 
     DATALOADER.ASPECT_RATIO_GROUPING False leaves the images in their order. The random numbers of a sample
-    follow from SEED and its position, also which one replaces a broken image (DATASETS.ON_BROKEN_IMAGE), so that neither a resumed run nor another number of DATALOADER.NUM_WORKERS
-    changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
+    follow from SEED and its position in the run, also which one replaces a broken image (DATASETS.ON_BROKEN_IMAGE), so that neither a resumed
+    run nor another number of processes or of DATALOADER.NUM_WORKERS changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
 
     A batch is what one process computes at once: SOLVER.IMS_PER_BATCH / (processes x SOLVER.ACCUMULATE) images.
 
@@ -239,7 +242,7 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
         stream.dataset = unbroken = UnbrokenSamples(stream.dataset)
     if cfg.INPUT.MOSAIC > 0 or cfg.INPUT.MIXUP > 0:
         stream.dataset = MixedSamples(stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP)
-    stream.dataset = SeededSamples(stream.dataset, seed=seed * processes + comm.get_rank(), unbroken=unbroken)
+    stream.dataset = SeededSamples(stream.dataset, seed=seed, rank=comm.get_rank(), processes=processes, unbroken=unbroken)
     size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size
     return SimilarSizeBatches(singles, sampler=stream.sampler, batch_size=size, pool_size=pool)

@@ -20,7 +20,7 @@ def train(file, launcher=()):
 
 
 def test_fifty_steps_side_by_side(small_digits, tmp_path):
-    """GroupNorm, and images that are not changed at random: what depends on the images of one process alone is left out."""
+    """GroupNorm, and images of one size: what depends on the images of one process alone, as padding does, is left out."""
     one = train(tmp_path / "one.json")
     two = train(tmp_path / "two.json", ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29713"])
     assert len(one["losses"]) == len(two["losses"]) == STEPS

@@ -1,4 +1,4 @@
-"""Trains a few steps and writes the losses of each: ``python two_processes.py FILE STEPS``, alone or under torchrun."""
+"""Trains a few steps and writes the losses of each: ``python two_processes.py FILE STEPS [KEY VALUE ...]``, alone or under torchrun."""
 
 import json
 import os
@@ -20,7 +20,7 @@ OPTIONS = [
     "MODEL.DEVICE", "cpu", "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.NORM", "GN",
     "MODEL.FPN.OUT_CHANNELS", 16, "MODEL.FPN.NORM", "", "MODEL.RETINANET.NORM", "", "MODEL.RETINANET.NUM_CONVS", 1, "SOLVER.AMP.ENABLED", False, "INPUT.MIN_SIZE_TRAIN", (64,),
     "INPUT.MAX_SIZE_TRAIN", 64, "DATALOADER.NUM_WORKERS", 0, "DATASETS.TEST", (), "SOLVER.IMS_PER_BATCH", 4, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.OPTIMIZER", "SGD",
-    "SOLVER.BASE_LR", 0.001, "SOLVER.WARMUP_ITERS", 5, "TEST.REPORT", False,
+    "SOLVER.BASE_LR", 0.001, "SOLVER.WARMUP_ITERS", 5, "TEST.REPORT", False, "INPUT.RANDOM_FLIP", "horizontal", "INPUT.COLOR_JITTER", 0.3,
 ]  # fmt: skip
 
 
@@ -36,12 +36,12 @@ class Losses(HookBase):
         self.found.append({name: latest[name][0] for name in ("loss_cls", "loss_box_reg")})
 
 
-def main(file: Path, steps: int) -> None:
+def main(file: Path, steps: int, *opts: str) -> None:
     """Train, and write the losses and what is left of the weights."""
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*OPTIONS, "SOLVER.MAX_ITER", steps, "OUTPUT_DIR", str(file.with_suffix(""))])
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*OPTIONS, "SOLVER.MAX_ITER", steps, "OUTPUT_DIR", str(file.with_suffix("")), *opts])
     seed_all_rng(1)
     trainer = RetinaTrainer(cfg)
     losses = Losses()
@@ -53,4 +53,4 @@ def main(file: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

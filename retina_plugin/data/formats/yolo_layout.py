@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from retina_plugin.data.files import SPLIT_WORDS, Listing, alike, split_of
 from retina_plugin.data.formats.base import Found, Refused, Source
-from retina_plugin.data.values import as_name, as_number
+from retina_plugin.data.values import as_id, as_name, as_number, as_size
 from retina_plugin.text import read_text, read_yaml
 
 NAME_FILES = ("classes.txt", "obj.names", "names.txt", "classes.names", "predefined_classes.txt", "labels.txt", "_darknet.labels")
@@ -75,11 +75,13 @@ def _names_of(names: object) -> tuple[list[str], list[int]]:
     if isinstance(names, str) and names.startswith("["):
         names = [part.strip(" '\"") for part in names.strip("[] ").split(",")]
     if isinstance(names, dict):
-        pairs = [(as_number(key), as_name(value)) for key, value in names.items()]
-        if any(key is None or key != key or key < 0 or key != int(key) for key, _ in pairs):
+        pairs = [(as_id(key), as_name(value)) for key, value in names.items()]
+        if any(not isinstance(key, int) or key < 0 for key, _ in pairs):
             raise ValueError(f"the keys of its names must be whole numbers, got {list(names)[:10]}")
-        pairs.sort()
-        ids, classes = [int(key) for key, _ in pairs], [name for _, name in pairs]
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError(f"the keys of its names have a number twice: {list(names)[:10]}")
+        pairs.sort(key=lambda pair: pair[0])
+        ids, classes = [key for key, _ in pairs], [name for _, name in pairs]
     elif isinstance(names, list):
         classes = [as_name(name) for name in names]
         ids = list(range(len(classes)))
@@ -94,9 +96,8 @@ def _names_of(names: object) -> tuple[list[str], list[int]]:
 
 def _keypoints_of(shape: object) -> int:
     """Numbers that follow each box for a pose."""
-    if isinstance(shape, list) and len(shape) == 2 and all((as_number(value) or 0) >= 1 for value in shape):
-        return int(as_number(shape[0]) * as_number(shape[1]))
-    return 0
+    numbers = [as_size(value) for value in shape] if isinstance(shape, list) else []
+    return numbers[0] * numbers[1] if len(numbers) == 2 and None not in numbers else 0
 
 
 def _source_of(listing: Listing, file: str, data: dict, key: str, split: str) -> Source | None:
