@@ -58,7 +58,7 @@ def _check(card, args: argparse.Namespace) -> int:
 
     logging.getLogger("retina_plugin.data").setLevel(logging.ERROR)  # the report says it all
     cfg = load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set])
-    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST)
+    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
     print(report.text(most=0 if args.all else 20))
     if not args.fix:
         return int(report.failed)
@@ -66,7 +66,7 @@ def _check(card, args: argparse.Namespace) -> int:
     folder = Path(args.output or f"{card.name}_clean")
     written = write_dataset(card, records, folder, name=f"{card.name}_clean")
     (folder / "changes.txt").write_text("".join(f"{change}\n" for change in changes), encoding="utf-8")
-    copy = check_card(DatasetCard.from_file(written), progress=False)
+    copy = check_card(DatasetCard.from_file(written), progress=False, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
     print(f"\n{remains(report, records)}\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}")
     if copy.failed:
         print(copy.text())
@@ -102,17 +102,19 @@ def _config(card, args: argparse.Namespace):
     if name not in DatasetCatalog:
         DatasetCatalog.register(name, lambda: card.load(split))
         MetadataCatalog.get(name).set(thing_classes=card.classes)
-    return load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *args.set])
+    pixels = ["INPUT.VALUE_RANGE", card.value_range] if card.value_range is not None else []
+    return load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *pixels, *args.set])
 
 
 def _stats(card, args: argparse.Namespace) -> int:
     """Write the page."""
+    from retina_plugin.data.pixels import build_reader
     from retina_plugin.report.statistics import statistics_page
 
     cfg = _config(card, args)
     file = args.output or f"{card.name}_stats.html"
     records = {split: card.load(split) for split in card.splits}
-    statistics_page(card.name, card.classes, records, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST).write(file)
+    statistics_page(card.name, card.classes, records, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, read=build_reader(cfg, "BGR")).write(file)
     print(file)
     return 0
 
@@ -123,6 +125,7 @@ def _anchors(card, args: argparse.Namespace) -> int:
     from detectron2.data import DatasetCatalog
 
     from retina_plugin.evaluation.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
+    from retina_plugin.data.pixels import build_reader
     from retina_plugin.report.anchors import worst_sheet
 
     cfg = _config(card, args)
@@ -142,7 +145,7 @@ def _anchors(card, args: argparse.Namespace) -> int:
         print(f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |")
     print(f"\n{advice(now, found, **sides)}")
     file = args.output or f"{card.name}_anchors.jpg"
-    cv2.imwrite(file, worst_sheet(records, truth, best))
+    cv2.imwrite(file, worst_sheet(records, truth, best, read=build_reader(cfg, "BGR")))
     print(f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not")
     return 0
 

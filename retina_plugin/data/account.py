@@ -97,14 +97,14 @@ def account_of(card: DatasetCard, results: dict[str, LoadResult]) -> Account:
 
 
 def _listings(card: DatasetCard, root: Path) -> list[Listing]:
-    """The folder of the data, and folders of images that the card names outside of it."""
-    listings, inside = [Listing(root)], os.path.realpath(root)
+    """The folder of the data, and folders of images that the card names outside of it; not one that holds it: that may be a whole disk."""
+    listings, inside = [Listing(root)], Path(os.path.realpath(root))
     for split in card.splits:
         for source in card.sources(split):
             places = source.get("images", [])
             for place in [places] if isinstance(places, str) else places:
                 folder = Path(os.path.realpath(root / str(place)))
-                if folder.is_dir() and not folder.is_relative_to(inside) and folder not in [listing.root for listing in listings]:
+                if folder.is_dir() and not folder.is_relative_to(inside) and not inside.is_relative_to(folder) and folder not in [listing.root for listing in listings]:
                     listings.append(Listing(folder))
     return listings
 

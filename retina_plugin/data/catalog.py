@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.formats.base import same_shape
+from retina_plugin.data.image_files import MAX_IMAGE_PIXELS
 from retina_plugin.data.load import LoadResult, load_split, look_again, part_of
 from retina_plugin.data.problems import DatasetProblems, Kind, Problem, describe
 from retina_plugin.data.values import as_size
@@ -98,8 +99,12 @@ def register_cards() -> None:
             logger.error("%s; its datasets are not registered", error)
 
 
-def result_of(name: str, *, look: bool = True, progress: Callable | None = None) -> LoadResult:
+def result_of(name: str, *, look: bool = True, progress: Callable | None = None, max_pixels: int = MAX_IMAGE_PIXELS) -> LoadResult:
     """A registered dataset, cleaned: of a card, or of anybody else who registered it.
+
+    Args:
+        name: in detectron2's ``DatasetCatalog``.
+        look, progress, max_pixels: see :func:`retina_plugin.data.load.load_split`.
 
     Raises:
         KeyError: it is not registered.
@@ -108,13 +113,13 @@ def result_of(name: str, *, look: bool = True, progress: Callable | None = None)
     metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
     if metadata is not None and (file := metadata.get("card")):
         card, split = DatasetCard.from_file(file), metadata.card_split
-        result = load_split(card, split, look=look, progress=progress)
+        result = load_split(card, split, look=look, progress=progress, max_pixels=max_pixels)
         _describe(card, split, **{key: value for key, value in result.metadata.items() if key == "thing_dataset_id_to_contiguous_id"})
         return result
-    return _cleaned(name, DatasetCatalog.get(name), look=look, progress=progress)
+    return _cleaned(name, DatasetCatalog.get(name), look=look, progress=progress, max_pixels=max_pixels)
 
 
-def _cleaned(name: str, records: list[dict], *, look: bool, progress: Callable | None) -> LoadResult:
+def _cleaned(name: str, records: list[dict], *, look: bool, progress: Callable | None, max_pixels: int) -> LoadResult:
     """Records that somebody else made: with a size and an id each, and without images that cannot be read.
 
     Raises:
@@ -124,7 +129,7 @@ def _cleaned(name: str, records: list[dict], *, look: bool, progress: Callable |
     if bad := [number for number, record in enumerate(records) if not isinstance(record, dict) or not isinstance(record.get("file_name"), (str, os.PathLike))]:
         raise ValueError(f"dataset {name}: record {bad[0]} has no file_name ({len(bad)} such records)")
     needed = [as_size(record.get("height")) is None or as_size(record.get("width")) is None for record in records]
-    seen_files = look_again([str(record["file_name"]) for record in records], needed, everything=look, progress=progress)
+    seen_files = look_again([str(record["file_name"]) for record in records], needed, everything=look, progress=progress, max_pixels=max_pixels)
     ids = [record.get("image_id") for record in records]
     unique = len(set(map(str, ids))) == len(ids) and None not in ids
     for record, seen in zip(records, seen_files, strict=True):
@@ -158,7 +163,9 @@ def has_object(record: dict) -> bool:
     return any(not x.get("iscrowd", 0) for x in record.get("annotations") or ())
 
 
-def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str, empty_share: float = 1.0, seed: int = 0, check_images: bool = True) -> list[dict]:
+def load_datasets(
+    names: list[str], *, filter_empty: bool, on_problem: str, empty_share: float = 1.0, seed: int = 0, check_images: bool = True, max_pixels: int = MAX_IMAGE_PIXELS
+) -> list[dict]:
     """Detectron2's dataset dicts of several registered datasets, together, for training.
 
     Args:
@@ -167,6 +174,7 @@ def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str, empt
         empty_share: of the images without boxes, the share that is kept if they are not left out.
         seed: decides which.
         check_images: look at the header and the end of every image file first.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS.
         on_problem: "drop", or "refuse" to stop if anything is wrong with one of them.
 
     Raises:
@@ -174,7 +182,7 @@ def load_datasets(names: list[str], *, filter_empty: bool, on_problem: str, empt
         KeyError: a dataset is not registered.
         ValueError: there is nothing to train on.
     """
-    results = [result_of(name, look=check_images) for name in names]
+    results = [result_of(name, look=check_images, max_pixels=max_pixels) for name in names]
     problems = [problem for result in results for problem in result.problems]
     for result in results:
         _say(result)

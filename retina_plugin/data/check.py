@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
-import cv2
 import numpy as np
 
 from detectron2.structures import BoxMode
@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from retina_plugin.data.account import Account, account_of
 from retina_plugin.data.card import DatasetCard, classes_alike
-from retina_plugin.data.image_files import read_header
+from retina_plugin.data.image_files import MAX_IMAGE_PIXELS
+from retina_plugin.data.image_headers import ImageFile
 from retina_plugin.data.load import LoadResult, load_split
-from retina_plugin.data.pixels import read_image
+from retina_plugin.data.pixels import PixelRange, decode, is_deep
 from retina_plugin.data.problems import Kind, Problem
-from retina_plugin.text import read_bytes
 
 LARGEST_SIDE, SMALLEST_SIDE, MOST_STRETCHED = 10_000, 16, 10
 """Images beyond these (pixels; longer side / shorter side) are reported."""
@@ -86,7 +86,9 @@ class CheckReport:
         return "\n".join([*lines, "", f"{errors} errors, {len(self.findings) - errors} warnings"])
 
 
-def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None) -> CheckReport:
+def check_card(
+    card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+) -> CheckReport:
     """Read all annotations and decode all images of a dataset, and report everything that is wrong or odd.
 
     Args:
@@ -95,6 +97,7 @@ def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None 
         workers: threads that decode; None: as many as there are processors.
         most_objects: TEST.DETECTIONS_PER_IMAGE.
         shortest: side of the network's input, pixels, at which boxes are measured; None: as they are.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS.
 
     Raises:
         FileNotFoundError: the data is not there.
@@ -102,13 +105,13 @@ def check_card(card: DatasetCard, *, progress: bool = True, workers: int | None 
     report = CheckReport(card)
     for split in card.splits:
         try:
-            report.results[split] = load_split(card, split)
+            report.results[split] = load_split(card, split, max_pixels=max_pixels)
         except (ValueError, FileNotFoundError) as error:
-            if not card.root_path().exists():
+            if not os.path.exists(card.root_path()):
                 raise
             report.results[split] = LoadResult(f"{card.name}_{split}", problems=[Problem(Kind.FILE, str(card.file), str(error), done="nothing of this split can be used")])
         report.findings += [Finding(split, problem) for problem in report.results[split].problems]
-    looks = _decode_all(report.records, progress=progress, workers=workers)
+    looks = _decode_all(report.records, progress=progress, workers=workers, max_pixels=max_pixels)
     for split, records in report.records.items():
         _check_images(report, split, records, looks)
         _check_boxes(report, split, records, most_objects=most_objects, shortest=shortest)
@@ -135,23 +138,25 @@ class _Look:
     error: str = ""
 
 
-def _decode(file: str) -> _Look:
+def _decode(file: str, *, max_pixels: int) -> _Look:
+    """Decode an image as training does."""
     try:
-        header = read_header(file)
-        data = np.frombuffer(read_bytes(file), dtype=np.uint8)
-        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        if plain is None:  # OpenCV does not read all that Pillow reads
-            plain = read_image(file, "BGR")
-    except (OSError, ValueError, cv2.error) as error:
-        return _Look(error=f"cannot be decoded: {error}")
-    digest = hashlib.sha256(np.ascontiguousarray(plain).tobytes() + str(plain.shape).encode()).hexdigest()
-    return _Look((header.height, header.width), digest, header.orientation > 1, header.channels, header.bits)
+        with ImageFile(file, max_pixels=max_pixels) as image:
+            header = image.header
+            pixels = decode(image, "BGR", value_range=PixelRange(0, 255))
+            # Of deep images the range would make different ones alike.
+            content = image.whole() if is_deep(header) else np.ascontiguousarray(pixels).data
+    except (OSError, ValueError) as error:
+        return _Look(error=getattr(error, "reason", "") or f"cannot be decoded: {error}")
+    digest = hashlib.sha256(content)
+    digest.update(str(pixels.shape).encode())
+    return _Look((header.height, header.width), digest.hexdigest(), header.orientation > 1, header.channels, header.bits)
 
 
-def _decode_all(records: dict[str, list[dict]], *, progress: bool, workers: int | None) -> dict[str, _Look]:
+def _decode_all(records: dict[str, list[dict]], *, progress: bool, workers: int | None, max_pixels: int) -> dict[str, _Look]:
     files = list(dict.fromkeys(record["file_name"] for split in records.values() for record in split))
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV decodes outside of Python's lock
-        looks = pool.map(_decode, files)
+        looks = pool.map(partial(_decode, max_pixels=max_pixels), files)
         return dict(zip(files, shown_progress(looks, total=len(files), what="images") if progress else looks, strict=True))
 
 

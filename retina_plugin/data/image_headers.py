@@ -382,5 +382,11 @@ def _header(height: int, width: int, orientation: int, form: str, channels: int,
 def _refuse_size(file: str, header: ImageHeader, max_pixels: int) -> None:
     if header.height < 1 or header.width < 1 or header.channels < 1:
         raise ImageError(file, f"cannot be read: it says that it is {header.width}x{header.height} pixels with {header.channels} channels")
-    if header.height * header.width > max_pixels:
-        raise ImageError(file, f"is {header.width}x{header.height}, {header.height * header.width:,} pixels; INPUT.MAX_IMAGE_PIXELS allows {max_pixels:,}")
+    if reason := too_large(header, max_pixels):
+        raise ImageError(file, reason)
+
+
+def too_large(header: ImageHeader, max_pixels: int) -> str | None:
+    """Why an image has too many pixels, or None."""
+    pixels = header.height * header.width
+    return f"is {header.width}x{header.height}, {pixels:,} pixels; INPUT.MAX_IMAGE_PIXELS allows {max_pixels:,}" if pixels > max_pixels else None

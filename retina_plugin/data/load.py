@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from retina_plugin.data.card import GENERATORS, DatasetCard
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.formats.base import Reading
-from retina_plugin.data.image_files import look_at
+from retina_plugin.data.image_files import MAX_IMAGE_PIXELS, look_at
+from retina_plugin.data.image_headers import ImageHeader, too_large
 from retina_plugin.data.problems import Kind, Problem
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class LoadResult:
         return sum(len(record["annotations"]) for record in self.records)
 
 
-def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Callable | None = None) -> LoadResult:
+def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Callable | None = None, max_pixels: int = MAX_IMAGE_PIXELS) -> LoadResult:
     """Read a split of a card.
 
     Args:
@@ -57,15 +59,16 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
         look: look at the header and the end of every image file, so that what cannot be read, or has another size than the annotations
             say, does not surprise anybody later.
         progress: see :func:`retina_plugin.data.image_files.look_at`.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS; a larger image that was looked at is left out.
 
     Raises:
         FileNotFoundError: the data is not there; says where it was looked for.
         ValueError: the annotations cannot be read at all.
     """
     root, name = card.root_path(), f"{card.name}_{split}"
-    if not root.exists() and card.generator:
+    if not os.path.exists(root) and card.generator:
         GENERATORS[card.generator](root)
-    if not root.exists():
+    if not os.path.exists(root):
         raise FileNotFoundError(
             f"dataset {name}: there is no folder {root}. Get the data from {card.source} and put it there, or set "
             f"{card.root_variable} to its folder, or DETECTRON2_DATASETS to the folder that holds {card.root}"
@@ -76,7 +79,7 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
         reading = Reading(root, card.classes, source, split=split, outside=card.outside)
         try:
             annotation_format.read(source, reading)
-            reading.finish(lambda files, needed: look_again(files, needed, everything=look, progress=progress))
+            reading.finish(lambda files, needed: look_again(files, needed, everything=look, progress=progress, max_pixels=max_pixels))
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"dataset {name} (card {card.file}): {error}") from error
         _unite(result, reading, used_before)
@@ -86,7 +89,7 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
     return result
 
 
-def look_again(files: list[str], needed: list[bool], *, everything: bool, progress: Callable | None) -> list:
+def look_again(files: list[str], needed: list[bool], *, everything: bool, progress: Callable | None, max_pixels: int) -> list[ImageHeader | str | None]:
     """What each image file says, None where it is neither needed nor wanted; files that did not change are not looked at again."""
     result, wanted = [None] * len(files), []
     for i, file in enumerate(files):
@@ -102,11 +105,11 @@ def look_again(files: list[str], needed: list[bool], *, everything: bool, progre
             result[i] = before[1]
         else:
             wanted.append((i, key))
-    for (i, key), seen in zip(wanted, look_at([files[i] for i, _ in wanted], progress=progress), strict=True):
+    for (i, key), seen in zip(wanted, look_at([files[i] for i, _ in wanted], progress=progress, max_pixels=sys.maxsize), strict=True):
         result[i] = seen
         if key is not None:
             _SEEN[files[i]] = key, seen
-    return result
+    return [(too_large(seen, max_pixels) or seen) if isinstance(seen, ImageHeader) else seen for seen in result]
 
 
 def _unite(result: LoadResult, reading: Reading, used_before: dict[str, dict]) -> None:

@@ -283,19 +283,19 @@ class RetinaTrainer(DefaultTrainer):
         """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(
             list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM,
-            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED, check_images=cfg.DATASETS.CHECK_IMAGES,
+            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED, check_images=cfg.DATASETS.CHECK_IMAGES, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
         )  # fmt: skip
         return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Detectron2's loader with the mapper of INPUT.READER, of the records that are scored."""
-        return build_test_loader(cfg, result_of(dataset_name).records, build_mapper(cfg, is_train=False))
+        return build_test_loader(cfg, result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records, build_mapper(cfg, is_train=False))
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
         """All of DATASETS.TEST at the size of the test, with its boxes."""
-        records = [record for name in cfg.DATASETS.TEST for record in result_of(name).records]
+        records = [record for name in cfg.DATASETS.TEST for record in result_of(name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records]
         return build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
 
     @classmethod

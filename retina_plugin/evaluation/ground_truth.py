@@ -1,6 +1,7 @@
 """What a dataset is scored against: the records that training would see, with numbers of their own."""
 
 import logging
+import sys
 from dataclasses import dataclass
 
 from detectron2.data import MetadataCatalog
@@ -39,7 +40,7 @@ class GroundTruth:
             KeyError: it is not registered.
             ValueError: there is not one image in it; a label is none of its classes.
         """
-        records = result_of(dataset_name).records
+        records = result_of(dataset_name, max_pixels=sys.maxsize).records  # what the loader leaves out is not processed, and not scored
         if not records:
             raise ValueError(f"dataset {dataset_name} has not one image that can be evaluated")
         metadata = MetadataCatalog.get(dataset_name)

@@ -7,16 +7,22 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from retina_plugin.data.mapper import read_image
+from retina_plugin.data.image_files import MAX_IMAGE_PIXELS
+from retina_plugin.data.pixels import PixelRange, read_image
 
 EXPECTED = "an image is an array (H, W, 3) of uint8, 0-255, in the order blue, green, red, as cv2.imread gives it; or a file, or a Pillow image"
 
 
-def as_image(value: object) -> np.ndarray:
+def as_image(value: object, *, value_range: PixelRange | None = None, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """The image that a value means: (H, W, 3) uint8, BGR.
 
     Taken are files, Pillow's images (turned as their EXIF data says), and arrays (H, W), (H, W, 1), (H, W, 3) and (H, W, 4)
     (blue, green, red and alpha, which is left out) of whole numbers or of floats from 0 to 255, which are rounded.
+
+    Args:
+        value: see above.
+        value_range: INPUT.VALUE_RANGE of the model: files and arrays of more than 8 bits are scaled by it, as in training.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS, for files.
 
     Raises:
         TypeError: it is nothing of these, for instance None, which cv2.imread returns for a file that it cannot read.
@@ -26,24 +32,24 @@ def as_image(value: object) -> np.ndarray:
     if value is None:
         raise TypeError(f"None is no image; cv2.imread returns it for a file that is not there or not an image. {EXPECTED}")
     if isinstance(value, str | os.PathLike):
-        return _read(Path(value))
+        return _read(Path(value), value_range, max_pixels)
     if isinstance(value, Image.Image):
         return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(value).convert("RGB"))[:, :, ::-1])
     if not isinstance(value, np.ndarray):
         raise TypeError(f"a {type(value).__name__} is no image; {EXPECTED}")
-    return _three_channels(_bytes(value))
+    return _three_channels(_bytes(value, value_range))
 
 
-def _read(file: Path) -> np.ndarray:
+def _read(file: Path, value_range: PixelRange | None, max_pixels: int) -> np.ndarray:
     if not file.is_file():
         raise FileNotFoundError(f"there is no image file {file}")
     try:
-        return read_image(str(file), "BGR")
+        return read_image(str(file), "BGR", value_range=value_range, max_pixels=max_pixels)
     except (OSError, ValueError, cv2.error) as error:
         raise ValueError(f"{file} cannot be read as an image: {error}") from error
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
+def _bytes(array: np.ndarray, value_range: PixelRange | None) -> np.ndarray:
     """The values as uint8."""
     if array.size == 0:
         raise ValueError(f"an image of shape {array.shape} has no pixels; {EXPECTED}")
@@ -51,6 +57,8 @@ def _bytes(array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind not in "iuf":
         raise TypeError(f"an array of {array.dtype} is no image; {EXPECTED}")
+    if value_range is not None and array.dtype.itemsize > 1:
+        return value_range.scale(array)
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 255):  # false for NaN, too
         raise ValueError(f"the image has values from {low:g} to {high:g}; {EXPECTED}. Bring 16-bit images to 0-255 first (divide by 257)")

@@ -16,6 +16,7 @@ from detectron2.modeling import build_model
 from retina_plugin.config import add_retina_config, config_from_text
 from retina_plugin.config import all_keys
 from retina_plugin.data.mapper import build_augmentations
+from retina_plugin.data.pixels import value_range_of
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info
 from retina_plugin.engine.trainer import check_device
 from retina_plugin.inference.image import as_image
@@ -54,7 +55,7 @@ class RetinaPredictor(DefaultPredictor):
             if any(isinstance(x, int | float | list | tuple) for x in image):
                 raise TypeError("a list is taken for a list of images, and this one holds numbers; make an array of it first, of shape (H, W, 3) and uint8")
             return [self(x) for x in image]
-        image = as_image(image)
+        image = as_image(image, value_range=value_range_of(self.cfg), max_pixels=self.cfg.INPUT.MAX_IMAGE_PIXELS)
         height, width = image.shape[:2]
         shorter, longest = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
         scale = min(shorter / min(height, width), longest / max(height, width)) if shorter else 1.0

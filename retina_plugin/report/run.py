@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from retina_plugin.config import add_retina_config, all_keys, get_key
-from retina_plugin.data.mapper import read_image
+from retina_plugin.data.pixels import build_reader
 from retina_plugin.evaluation.errors import ImageErrors, image_errors
 from retina_plugin.evaluation.hotcoco import PRECISION_RECALL
 from retina_plugin.evaluation.table import METRICS
@@ -204,8 +204,14 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     page.heading("What it finds, the worst first")
     page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out.")
     page.legend([("right", COLOURS[RIGHT]), ("wrong: the class, the place, or found twice", COLOURS[WRONG]), ("missed, with dashes", COLOURS[MISSED])])
+    read = build_reader(cfg, "BGR")
     for record, boxes, classes, scores, errors in judged[: EXAMPLES - 2] + judged[max(EXAMPLES - 2, len(judged) - 2) :]:
-        page.picture(_draw(record, boxes, classes, scores, errors, metadata.thing_classes), f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right")
+        try:
+            image = np.ascontiguousarray(read(record["file_name"]))
+        except (OSError, ValueError) as error:
+            page.text(f"{record['image_id']} is not shown: {error}")
+            continue
+        page.picture(_draw(image, record, boxes, classes, scores, errors, metadata.thing_classes), f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right")
 
 
 def _judge(record: dict, found: list[dict], contiguous: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, ImageErrors]:
@@ -218,8 +224,7 @@ def _judge(record: dict, found: list[dict], contiguous: dict) -> tuple[np.ndarra
     return boxes, classes, scores, image_errors(boxes, classes, scores, gt_boxes, gt_classes)
 
 
-def _draw(record: dict, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, errors: ImageErrors, names: list[str]) -> np.ndarray:
-    image = np.ascontiguousarray(read_image(record["file_name"], "BGR"))
+def _draw(image: np.ndarray, record: dict, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, errors: ImageErrors, names: list[str]) -> np.ndarray:
     truth = [x for x in record["annotations"] if not x.get("iscrowd")]
     missed = [x for x, was in zip(truth, errors.missed, strict=True) if was]
     every = np.concatenate([boxes, np.array([x["bbox"] for x in missed], dtype=float).reshape(-1, 4)])

@@ -1,12 +1,13 @@
 """What a dataset looks like to the network."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
-from retina_plugin.data.mapper import read_image
+from retina_plugin.data.pixels import read_image
 from retina_plugin.evaluation.coverage import ground_truth
 from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
 from retina_plugin.report.figures import finish, legend_beside, plain, say, style
@@ -17,7 +18,9 @@ PICTURE_WIDTH = 330
 HEAT_CELLS = 32
 
 
-def statistics_page(name: str, classes: list[str], records: dict[str, list[dict]], *, shortest: int, longest: int) -> Page:
+def statistics_page(
+    name: str, classes: list[str], records: dict[str, list[dict]], *, shortest: int, longest: int, read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR")
+) -> Page:
     """Images with their boxes, and the distributions of classes, sizes, shapes, counts and positions.
 
     Args:
@@ -25,6 +28,7 @@ def statistics_page(name: str, classes: list[str], records: dict[str, list[dict]
         classes: K names.
         records: by split, Detectron2's dataset dicts with boxes XYXY_ABS.
         shortest, longest: sides of the network input, as INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
+        read: (h, w, 3) uint8, BGR, of a file, as :func:`retina_plugin.data.pixels.build_reader` makes it; an image that it refuses is named.
     """
     page = Page(f"Dataset {name}", f"sizes in pixels of the network input: shorter side {shortest}, longer at most {longest}")
     truths = {split: ground_truth(found, shortest=shortest, longest=longest) for split, found in records.items()}
@@ -46,7 +50,12 @@ def statistics_page(name: str, classes: list[str], records: dict[str, list[dict]
     page.legend(_entries(classes, (x["category_id"] for _, record in shown for x in record["annotations"])))
     page.text("Labels that would hide a small box, or repeat in a crowd, are left out; the colour still says the class.")
     for split, record in shown:
-        page.picture(_drawn(record, classes), f"{split}: {record['image_id']}, {record['width']}x{record['height']}, {len(record['annotations'])} boxes")
+        try:
+            drawn = _drawn(record, classes, read)
+        except (OSError, ValueError) as error:
+            page.text(f"{split}: {record['image_id']} is not shown: {error}")
+            continue
+        page.picture(drawn, f"{split}: {record['image_id']}, {record['width']}x{record['height']}, {len(record['annotations'])} boxes")
     return page
 
 
@@ -123,8 +132,8 @@ def _spread_out(records: list[dict], count: int) -> list[dict]:
     return [records[i] for i in sorted({round(x) for x in np.linspace(0, len(records) - 1, min(count, len(records)))})] if records else []
 
 
-def _drawn(record: dict, classes: list[str]) -> np.ndarray:
-    image = read_image(record["file_name"], "BGR")
+def _drawn(record: dict, classes: list[str], read: Callable[[str], np.ndarray]) -> np.ndarray:
+    image = read(record["file_name"])
     found = record["annotations"]
     boxes = np.array([x["bbox"] for x in found], dtype=float).reshape(-1, 4)
     labels = [classes[x["category_id"]] + (" (crowd)" if x.get("iscrowd") else "") for x in found]

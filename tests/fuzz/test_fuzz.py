@@ -5,7 +5,7 @@ import os
 import pytest
 from fuzz import valid
 from fuzz.changes import KINDS, ODD, SPECIAL, Change, changed_bytes
-from fuzz.targets import TARGETS, Hang, check_records, folder_of, inputs, limited, refused, run_folder, run_image
+from fuzz.targets import TARGETS, Hang, check_records, folder_of, inputs, limited, refused, run_card, run_folder, run_image
 from hypothesis import HealthCheck, given, seed, settings
 
 from retina_plugin.data.discover import find_card
@@ -27,7 +27,10 @@ def test_whatever_is_changed_is_read_or_refused(name):
     explore()
 
 
-FOUND = [(run_folder, ("coco", [Change("special", 0, 0.0, SPECIAL.index(kind))])) for kind in SPECIAL]
+FOUND = [(run_folder, ("coco", [Change("special", 0, 0.0, SPECIAL.index(kind))])) for kind in SPECIAL] + [
+    (run_card, ("sources", [Change("flip", 0, 0.5, 0)])),  # `images: /` had the whole disk listed
+    (run_card, ("parts", [Change("tokens", 0, 0.1, len(ODD) - 1)])),
+]
 """(target, arguments) that once failed."""
 
 

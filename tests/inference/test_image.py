@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from retina_plugin.data.pixels import PixelRange
 from retina_plugin.inference.image import as_image
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -56,3 +57,18 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "x.png").write_text("text")
     with pytest.raises(ValueError, match="x.png cannot be read as an image"):
         as_image(tmp_path / "x.png")
+
+
+def test_values_of_more_than_8_bits_are_scaled_by_the_range_of_the_model(tmp_path):
+    deep = (PICTURE.astype(np.uint16) + 7) * 10  # 70 to 2620
+    value_range = PixelRange(70, 2620)
+    np.testing.assert_array_equal(as_image(deep, value_range=value_range), PICTURE)
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    np.testing.assert_array_equal(as_image(tmp_path / "a.png", value_range=value_range), PICTURE)
+    np.testing.assert_array_equal(as_image(PICTURE, value_range=value_range), PICTURE)
+
+
+def test_a_file_of_more_pixels_than_allowed_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    with pytest.raises(ValueError, match="INPUT.MAX_IMAGE_PIXELS allows 599"):
+        as_image(tmp_path / "a.png", max_pixels=599)
