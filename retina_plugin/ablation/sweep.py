@@ -136,7 +136,7 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         ValueError: it is no YAML, has a key or a size that does not exist, a value of the wrong kind, or something missing.
     """
     file = Path(file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise FileNotFoundError(f"sweep file {os.fspath(file)!r} does not exist (looked in {Path.cwd()})")
     data = read_yaml(file, what="sweep file")
     if not isinstance(data, dict):
@@ -157,7 +157,7 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
     if wrong := [f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)]:
         raise ValueError("\n  ".join([f"{file}:", *wrong]))
     base = file.parent / data["base"]
-    if not base.is_file():
+    if not os.path.isfile(base):
         raise FileNotFoundError(f"{file}: its base config {data['base']!r} does not exist")
     axes = {name: _axis(name, values, file) for name, values in data["axes"].items()}
     compare_to = {name: str(data.get("compare_to", {}).get(name, next(iter(labels)))) for name, labels in axes.items()}

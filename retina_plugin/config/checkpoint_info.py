@@ -1,7 +1,7 @@
 """What a checkpoint of the plugin says of itself, as far as configs need it."""
 
+import os
 import pickle
-from pathlib import Path
 
 import torch
 
@@ -16,7 +16,7 @@ CONFIG_KEY = "config"
 
 def config_in_checkpoint(file: str) -> dict | None:
     """The config that a checkpoint of the plugin carries; None for any other file, and for none. Tensors are not read."""
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         return None
     try:
         info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)

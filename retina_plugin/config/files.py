@@ -74,7 +74,7 @@ def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
     except FileNotFoundError:
         like = _same_name(Path(chain[0])) if chain else None
         hint = f". If {Path(chain[0]).name} is Detectron2's own, the plugin's is {like}" if like else ""
-        raise FileNotFoundError(f"{asked}{file!r} does not exist (looked in {path.parent.resolve()}){hint}") from None
+        raise FileNotFoundError(f"{asked}{file!r} does not exist (looked in {os.path.realpath(path.parent)}){hint}") from None
     except ValueError as error:
         raise ValueError(f"{chain[-1]}: its {BASE_KEY}: {error}" if chain else str(error)) from error
     lines = _lines(yaml.compose(text, Loader=LOADER))  # read_yaml has refused what would be dangerous
@@ -154,7 +154,7 @@ def _detectron2s(path: Path) -> str | None:
 def _texts(path: Path) -> Iterator[str]:
     """The text of a file and of those that it is based on, as far as they are there; only to guess what they are."""
     for _ in range(MOST_BASES):
-        if not path.is_file():
+        if not os.path.isfile(path):
             return
         text, _ = read_text(path)
         yield text
@@ -176,4 +176,4 @@ def _equivalent(path: Path) -> str:
 def _same_name(path: Path) -> Path | None:
     """The shipped config that is called like a file of Detectron2's."""
     files = (CONFIGS / f"{path.stem}.yaml", CONFIGS / f"coco/{path.stem}.yaml")
-    return next((file for file in files if file.is_file() and file.resolve() != path.resolve()), None)
+    return next((file for file in files if file.is_file() and os.path.realpath(file) != os.path.realpath(path)), None)

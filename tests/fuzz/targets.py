@@ -1,5 +1,6 @@
 """What the fuzzer runs on a folder, and what has to hold whatever is in it."""
 
+import io
 import math
 import os
 import shutil
@@ -7,12 +8,16 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import torch
 from fuzz import valid
 from fuzz.changes import Change, changed, changes
 from hypothesis import strategies as st
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 
 from retina_plugin import load_config
 from retina_plugin.ablation import load_sweep
@@ -24,6 +29,7 @@ from retina_plugin.data.discover import find_card
 from retina_plugin.data.image_files import ImageError, defect_of, read_header
 from retina_plugin.data.load import load_split
 from retina_plugin.data.pixels import PixelRange, read_image
+from retina_plugin.evaluation import EVALUATORS
 from retina_plugin.text import decode, parse_yaml, read_json, read_xml
 
 LONGEST = 5.0
@@ -124,6 +130,40 @@ def run_check(base: str, made: list[Change]) -> None:
             assert all(line.isprintable() for line in report.text().splitlines())
 
 
+def ap_of_truth(card: DatasetCard, split: str, evaluator: str = "hotcoco") -> float | None:
+    """AP of a detector that finds exactly the boxes of a split that are kept; None where there is nothing to find."""
+    name = f"fuzz {card.root_path()} {split}"
+    records = load_split(card, split).records
+    if not any(not x["iscrowd"] for record in records for x in record["annotations"]):
+        return None
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(thing_classes=card.classes)
+    try:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+            judge = EVALUATORS[evaluator](name, output_dir=folder, detections_per_image=1000)
+            judge.reset()
+            for record in records:
+                mine = [x for x in record["annotations"] if not x["iscrowd"]]
+                found = Instances((record["height"], record["width"]))
+                found.pred_boxes = Boxes(torch.tensor([x["bbox"] for x in mine], dtype=torch.float64).reshape(-1, 4))
+                found.scores, found.pred_classes = torch.ones(len(mine)), torch.tensor([x["category_id"] for x in mine], dtype=torch.int64)
+                judge.process([record], [{"instances": found}])
+            return judge.evaluate()["bbox"]["AP"]
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name)
+
+
+def run_score(base: str, made: list[Change]) -> None:
+    """Whatever is kept of a folder, who finds it has AP 100."""
+    contents = valid.folders()[base]
+    with folder_of(contents, made, list(contents.values())) as folder:
+        card = refused(lambda: find_card(folder))
+        for split in card.splits if card else ():
+            ap = refused(lambda split=split: ap_of_truth(card, split))
+            assert ap is None or ap > 99.99, f"AP {ap} of the boxes that are kept"
+
+
 def run_card(base: str, made: list[Change]) -> None:
     """A card is read and loaded, or refused."""
     with folder_of({"pets.yaml": valid.cards()[base]}, made) as folder:
@@ -172,9 +212,9 @@ def inputs(run: Callable) -> st.SearchStrategy[tuple]:
     if run is run_text:
         texts = st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")), st.text("{}[]<>:,-&*!|>'\" \n\tae01.", max_size=60).map(str.encode))
         return st.tuples(st.sampled_from(["json", "xml", "yaml"]), texts)
-    bases = {run_folder: valid.folders, run_check: valid.folders, run_card: valid.cards, run_yaml: valid.yamls, run_image: valid.images}[run]()
+    bases = {run_folder: valid.folders, run_check: valid.folders, run_score: valid.folders, run_card: valid.cards, run_yaml: valid.yamls, run_image: valid.images}[run]()
     return st.tuples(st.sampled_from(sorted(bases)), changes(names=run is not run_yaml and run is not run_card))
 
 
-TARGETS = {"folder": (run_folder, 0.45), "check": (run_check, 0.05), "card": (run_card, 0.1), "yaml": (run_yaml, 0.1), "image": (run_image, 0.2), "text": (run_text, 0.1)}
+TARGETS = {"folder": (run_folder, 0.40), "check": (run_check, 0.05), "score": (run_score, 0.05), "card": (run_card, 0.1), "yaml": (run_yaml, 0.1), "image": (run_image, 0.2), "text": (run_text, 0.1)}
 """By name: what is run, and its share of the inputs."""

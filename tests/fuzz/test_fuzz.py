@@ -5,7 +5,7 @@ import os
 import pytest
 from fuzz import valid
 from fuzz.changes import KINDS, ODD, SPECIAL, Change, changed_bytes
-from fuzz.targets import TARGETS, Hang, check_records, folder_of, inputs, limited, refused, run_card, run_folder, run_image
+from fuzz.targets import TARGETS, Hang, ap_of_truth, check_records, folder_of, inputs, limited, refused, run_card, run_folder, run_image, run_yaml
 from hypothesis import HealthCheck, given, seed, settings
 
 from retina_plugin.data.discover import find_card
@@ -29,7 +29,8 @@ def test_whatever_is_changed_is_read_or_refused(name):
 
 FOUND = [(run_folder, ("coco", [Change("special", 0, 0.0, SPECIAL.index(kind))])) for kind in SPECIAL] + [
     (run_card, ("sources", [Change("flip", 0, 0.5, 0)])),  # `images: /` had the whole disk listed
-    (run_card, ("parts", [Change("tokens", 0, 0.1, len(ODD) - 1)])),
+    (run_card, ("parts", [Change("tokens", 0, 0.1, len(ODD) - 1)])),  # names of 5,000 characters
+    (run_yaml, ("configs/digits/quickstart.yaml", [Change("token", 0, 0.16, len(ODD) - 1)])),
 ]
 """(target, arguments) that once failed."""
 
@@ -47,6 +48,15 @@ def test_the_fuzzer_starts_from_folders_that_are_read_completely(base):
         records = [record for split in card.splits for record in card.load(split)]
     assert len({os.path.basename(record["file_name"]) for record in records}) == len(valid.SIZES) or "csv" in base or base == "darknet"
     assert sum(len(record["annotations"]) for record in records) >= 3
+
+
+@pytest.mark.parametrize("evaluator", ["hotcoco", "detectron2"])
+@pytest.mark.parametrize("base", valid.folders())
+def test_who_finds_exactly_what_is_kept_has_ap_100(base, evaluator):
+    with folder_of(valid.folders()[base], []) as folder:
+        card = find_card(folder / valid.WRITTEN if base.startswith(valid.WRITTEN) else folder)
+        found = [ap_of_truth(card, split, evaluator) for split in card.splits]
+    assert min(ap for ap in found if ap is not None) > 99.99
 
 
 @pytest.mark.parametrize("name", valid.images())
