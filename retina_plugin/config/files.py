@@ -143,7 +143,7 @@ def _lines(node: yaml.Node | None, above: tuple = ()) -> dict[tuple, int]:
 def _detectron2s(path: Path) -> str | None:
     """One line for a file that is a config of Detectron2's own, naming the plugin's that does the same; None for any other."""
     if path.suffix == ".py":
-        return f"{path} is a LazyConfig, which is Python; configs here are YAML. {_equivalent(path)}"
+        return f"{path} is a LazyConfig, which is Python; train_net.py takes YAML (configs/lazy has LazyConfigs for a loop of your own). {_equivalent(path)}"
     texts = list(_texts(path))
     architecture = next((found[1] for text in texts if (found := ARCHITECTURE.search(text))), None)
     if architecture is None or any(FIRST[0].name in text for text in texts):

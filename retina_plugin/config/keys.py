@@ -85,6 +85,9 @@ DATA = [
 
 EVALUATION = [
     Key("TEST.EVALUATOR", Choice(("hotcoco", "detectron2")), "Who computes COCO's figures: hotcoco (fast), or detectron2, its COCOEvaluator on pycocotools.", "hotcoco"),
+    Key("TEST.IMS_PER_BATCH", Number(int, 1),
+        "Images that are evaluated at once, by each process. Images of several sizes are padded to the largest of a batch, which changes what the convolutions see at their right and lower "
+        "edges, and so the detections a little.", 1, "images"),
     Key("TEST.REPORT", Flag(), "Write OUTPUT_DIR/report.html, a page about the run, after every evaluation.", True),
     Key("TEST.BEST_METRIC", Text("task/metric"),
         "What decides which checkpoint is model_best.pth, as task/metric, on the first of DATASETS.TEST; empty: none is kept. Needs TEST.EVAL_PERIOD.", "bbox/AP"),

@@ -298,8 +298,9 @@ def build_test_loader(cfg: CfgNode, records: list[dict], mapper: Callable[[dict]
     """Detectron2's loader for evaluation, which a broken image does not stop: it is named, and left out.
 
     Args:
-        cfg: for the number of processes.
+        cfg: for DATALOADER.NUM_WORKERS and TEST.IMS_PER_BATCH.
         records: dataset dicts.
         mapper: of :func:`retina_plugin.data.mapper.build_mapper`.
     """
-    return UnbrokenBatches(build_detection_test_loader(dataset=records, mapper=MarkBroken(mapper), num_workers=cfg.DATALOADER.NUM_WORKERS))
+    loader = build_detection_test_loader(dataset=records, mapper=MarkBroken(mapper), num_workers=cfg.DATALOADER.NUM_WORKERS, batch_size=cfg.TEST.IMS_PER_BATCH)
+    return UnbrokenBatches(loader)

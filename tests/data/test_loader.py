@@ -212,3 +212,11 @@ def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, 
         assert len(loader) == 8 and len(batches) == 6 and all("image" in x for batch in batches for x in batch)
         assert sorted(record["file_name"] for record in loader.left_out) == sorted(broken_digits)
     assert set(loader.broken.reasons) == set(broken_digits)
+
+
+@pytest.mark.parametrize("at_once, batches", [(1, 8), (3, 3), (100, 1)])
+def test_images_are_evaluated_in_batches(small_digits, at_once, batches):
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "TEST.IMS_PER_BATCH", at_once])
+    records = DatasetCatalog.get("digits_train")
+    found = list(build_test_loader(cfg, records, build_mapper(cfg, is_train=False)))
+    assert len(found) == batches and [x["file_name"] for batch in found for x in batch] == [record["file_name"] for record in records]

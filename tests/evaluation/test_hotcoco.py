@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from retina_plugin.data.catalog import register_card
 from retina_plugin.data.discover import discover, write_card
-from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures
+from retina_plugin.evaluation.ground_truth import GroundTruth
+from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures, write_predictions
 from retina_plugin.evaluation.table import METRICS
 
 
@@ -87,3 +88,14 @@ def test_a_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
         found.scores = torch.ones(len(found))
         evaluator.process([record], [{"instances": found}])
     assert 0 < len(records) < 8 and evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+
+
+def test_predictions_are_written_in_parts_with_any_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr("retina_plugin.evaluation.hotcoco.WRITTEN_AT_ONCE", 3)
+    truth = GroundTruth(coco={}, numbers={}, original_ids={1: "a/ü.jpg", 2: 10**40}, original_categories=[7, 5], labelled=True, class_names=["x", "y"])
+    rows = np.array([[1 + i % 2, 1.5, 2.25, i, 4, 0.125 * i, i // 4] for i in range(8)], dtype=np.float32)
+    write_predictions(rows, truth, tmp_path / "x.json")
+    want = [{"image_id": truth.original_ids[1 + i % 2], "category_id": [7, 5][i // 4], "bbox": [1.5, 2.25, float(i), 4.0], "score": 0.125 * i} for i in range(8)]
+    assert json.loads((tmp_path / "x.json").read_text()) == want
+    write_predictions(rows[:0], truth, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == []

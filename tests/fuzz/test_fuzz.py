@@ -35,7 +35,7 @@ FOUND = [(run_folder, ("coco", [Change("special", 0, 0.0, SPECIAL.index(kind))])
 """(target, arguments) that once failed."""
 
 
-@pytest.mark.parametrize("run, arguments", FOUND, ids=str)
+@pytest.mark.parametrize("run, arguments", FOUND, ids=[f"{run.__name__} {i}" for i, (run, _) in enumerate(FOUND)])
 def test_what_was_found_stays_mended(run, arguments):
     run(*arguments)
 

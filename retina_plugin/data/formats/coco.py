@@ -302,6 +302,8 @@ def _names_in_order(data: dict) -> list[str]:
 def folder_of_images(listing: Listing, names: list[str], folder: str, split: str | None) -> str:
     """The folder from which most of the file names count: of several one that is named as the split, then that of the file.
 
+    Where two fit equally well it is neither: each image is looked up by its name, and one that is in both is named and left out.
+
     Args:
         listing: of the data set.
         names: that the annotations have.
@@ -318,5 +320,6 @@ def folder_of_images(listing: Listing, names: list[str], folder: str, split: str
     allowed = {base: n for base, n in counts.items() if not (split and split_of([base]) and split_of([base]) != split)}
     if not allowed:
         return folder or "."
-    best = max(allowed, key=lambda base: (allowed[base], split is not None and split_of([base]) == split, base == folder, -len(base)))
-    return best or "."
+    fit = {base: (allowed[base], split is not None and split_of([base]) == split, base == folder) for base in allowed}
+    best = [base for base in fit if fit[base] == max(fit.values())]
+    return (best[0] if len(best) == 1 else folder) or "."

@@ -2,8 +2,11 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 from conftest import read_source
+from format_card import read_found
 
 SPLIT = {"images": "images", "annotations": "a.json"}
 
@@ -89,3 +92,19 @@ def test_a_file_that_is_no_coco_json_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match="JSON"):
         read_source("coco", tmp_path, SPLIT, ["cat"])
+
+
+def test_of_two_folders_with_the_same_names_none_is_guessed(tmp_path):
+    picture = cv2.imencode(".png", np.zeros((50, 100, 3), np.uint8))[1].tobytes()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(picture)
+    (tmp_path / "b/y.png").write_bytes(picture)
+    images = [{"id": i, "file_name": f"{name}.png", "width": 100, "height": 50} for i, name in enumerate("xy")]
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 3, 4]} for i in range(2)]
+    data = {"images": images[:1], "annotations": boxes[:1], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    ((problem,), found) = read_found(tmp_path, "coco")[::-1]
+    assert found == {"all": {}} and "may be" in problem.what and "a/x.png" in problem.what and "b/x.png" in problem.what and problem.boxes == 1
+    (tmp_path / "all.json").write_text(json.dumps({**data, "images": images, "annotations": boxes}))
+    assert read_found(tmp_path, "coco") == ({"all": {0: [("cat", [1, 2, 4, 6])], 1: [("cat", [1, 2, 4, 6])]}}, []), "b has them all"
