@@ -29,10 +29,18 @@ def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Ten
         rows = (logits.amax(dim=1).float() > floor).nonzero().squeeze(1)
         close = logits[rows].float()
         row, column = (close > floor).nonzero(as_tuple=True)
-        values, order = close[row, column].topk(min(topk, len(row)))
+        values, order = _largest(close[row, column], topk)
         return values, rows[row[order]] * num_classes + column[order]
-    values, positions = logits.flatten().topk(min(topk, logits.numel()))
+    values, positions = _largest(logits.flatten(), topk)
     return values.float(), positions
+
+
+def _largest(values: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The largest of (D,) values, descending, and where they are; a trace must not take the number that one image has for that of all."""
+    if torch.jit.is_tracing():
+        values, order = values.sort(descending=True, stable=True)
+        return values[:most], order[:most]
+    return values.topk(min(most, len(values)))
 
 
 def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
@@ -42,7 +50,8 @@ def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: fl
     float64, where moving costs no precision (in float32 it changes overlaps in the fourth digit).
     """
     boxes = boxes if boxes.device.type == "mps" else boxes.double()  # which has no float64
-    extent = boxes.max() - boxes.min() + 1 if boxes.numel() else 1
+    everything = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
+    extent = everything.max() - everything.min() + 1
     return nms(boxes + (classes * extent).unsqueeze(1), scores.to(boxes.dtype), nms_thresh)
 
 
@@ -96,7 +105,7 @@ def detect(
     classes = torch.cat(classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
 
-    n = 4 * max_detections
+    n = topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections  # a trace has no loop, so it takes all at once
     while True:
         boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
         if clip_before_nms:

@@ -1,10 +1,13 @@
 """Parity with Detectron2's and torchvision's RetinaNet, and the edges of training and inference."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
 
+from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -305,3 +308,24 @@ def test_pixels_of_any_real_type_are_the_same_image(dtype):
     want = model.preprocess_image(inputs).tensor
     inputs[0]["image"] = inputs[0]["image"].to(dtype)
     torch.testing.assert_close(model.preprocess_image(inputs).tensor, want, rtol=0, atol=0)
+
+
+def test_a_traced_model_gives_equal_detections_for_other_numbers_of_them_and_other_sizes():
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.012)).eval()
+
+    def image(seed, height, width):
+        return [{"image": torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed)).float() * (seed % 5 + 1) / 5}]
+
+    adapter = TracingAdapter(model, image(1, 96, 128))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the tracer thinks of Python's numbers
+        traced = torch.jit.trace(adapter, adapter.flattened_inputs)
+        numbers = set()
+        for seed, height, width in [(1, 96, 128), (2, 96, 128), (3, 64, 64), (6, 160, 224), (7, 100, 133), (8, 61, 200), (5, 33, 33)]:
+            inputs = image(seed, height, width)
+            (want,), (got,) = model(inputs), adapter.outputs_schema(traced(inputs[0]["image"]))
+            want, got = want["instances"], got["instances"]
+            numbers.add(len(want))
+            assert torch.equal(want.pred_boxes.tensor, got.pred_boxes.tensor) and torch.equal(want.scores, got.scores) and torch.equal(want.pred_classes, got.pred_classes)
+    assert len(numbers) > 4
