@@ -12,9 +12,9 @@ quickstart: setup
 test: setup
 	$(PY) -m pytest -n 2 --dist worksteal
 
-# 100,000 changed files of every kind: each is read or refused, none hangs. About ten minutes on two cores.
+# The long tests: fuzzer, kills, two processes against one, memory, a large evaluation (see tools/soak.py); about an hour on two cores.
 soak: setup
-	$(PY) tests/fuzz/soak.py
+	$(PY) tools/soak.py
 
 setup: $(READY)
 

@@ -86,3 +86,34 @@ def test_in_a_fresh_process_the_import_alone_fills_the_registries():
         "import importlib, retina_plugin.modeling.losses.classification as c; importlib.reload(c)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd="/")
+
+
+POSIX = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
+"""Modules of Python's library that Windows does not have."""
+
+
+def test_nothing_needs_modules_that_windows_lacks(small_digits):
+    """Every module is imported, a dataset checked and a config loaded, while these modules cannot be imported by the plugin."""
+    program = f"""
+import builtins, importlib, os, pkgutil
+original = builtins.__import__
+def refuse(name, globals=None, locals=None, fromlist=(), level=0):
+    if name.split(".")[0] in {POSIX!r} and (globals or {{}}).get("__name__", "").startswith("retina_plugin"):
+        raise ImportError(f"{{name}} does not exist on Windows")
+    return original(name, globals, locals, fromlist, level)
+builtins.__import__ = refuse
+del os.pread, os.O_NONBLOCK
+import retina_plugin
+names = [module.name for module in pkgutil.walk_packages(retina_plugin.__path__, "retina_plugin.") if not module.name.endswith("__main__")]
+for name in names:
+    importlib.import_module(name)
+from retina_plugin.data.check import check_card
+from retina_plugin.data.discover import find_card
+from retina_plugin.engine.summary import peak_memory_mib
+assert not check_card(find_card("digits"), progress=False).failed and peak_memory_mib() == 0.0
+retina_plugin.load_config({str(ROOT / "configs/digits/quickstart.yaml")!r}, ["MODEL.DEVICE", "cpu"])
+print(len(names))
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert int(result.stdout.split()[-1]) > 90

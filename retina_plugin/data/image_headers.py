@@ -12,7 +12,7 @@ from types import TracebackType
 from PIL import Image
 
 from retina_plugin.data import tiff
-from retina_plugin.data.strangers_files import ImageError, open_regular, stranger
+from retina_plugin.data.strangers_files import ImageError, open_regular, read_at, stranger
 
 MAX_IMAGE_PIXELS = 178_956_970
 """Of an image, unless INPUT.MAX_IMAGE_PIXELS says otherwise: where Pillow suspects a decompression bomb, 512 MiB as RGB."""
@@ -120,7 +120,7 @@ class ImageFile:
         count = min(count, self.size - offset)
         parts = []
         try:
-            while count > 0 and (part := os.pread(self.descriptor, count, offset)):  # at most 2 GiB come at once
+            while count > 0 and (part := read_at(self.descriptor, count, offset)):  # at most 2 GiB come at once
                 parts.append(part)
                 offset, count = offset + len(part), count - len(part)
         except OSError as error:

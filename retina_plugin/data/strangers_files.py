@@ -36,6 +36,14 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
     """There is no such file."""
 
 
+def read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """At most ``count`` bytes of an open file from a place on."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows
+    return os.read(descriptor, count)
+
+
 def open_regular(file: str) -> tuple[int, int]:
     """Descriptor and size of a file, never waiting for what is none.
 
