@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test soak setup venv doctor clean
+.PHONY: quickstart test soak gpu-check setup venv doctor clean
 
 quickstart: setup
 	$(PY) -m retina_plugin quickstart
@@ -15,6 +15,10 @@ test: setup
 # The long tests: fuzzer, kills, two processes against one, memory, a large evaluation (see tools/soak.py); about an hour on two cores.
 soak: setup
 	$(PY) tools/soak.py
+
+# On a machine with a GPU: parity with Detectron2, every variant, a training against the CPU's, speed; into output/gpu_check.
+gpu-check: setup
+	$(PY) tools/gpu_check.py
 
 setup: $(READY)
 
