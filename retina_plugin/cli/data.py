@@ -1,8 +1,10 @@
 """``retina data``: look at a dataset before training on it."""
 
 import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ACTIONS = {
@@ -47,6 +49,19 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
 
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Log nothing of the data but errors: the report says it all."""
+    logger = logging.getLogger("retina_plugin.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@_only_errors()
 def _check(card, args: argparse.Namespace) -> int:
     """Report, and with --fix write a clean copy; 1 if there are errors, in the copy where there is one."""
     from retina_plugin import load_config
@@ -56,7 +71,6 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.fix import fixed, remains
     from retina_plugin.engine.run import FINETUNE
 
-    logging.getLogger("retina_plugin.data").setLevel(logging.ERROR)  # the report says it all
     cfg = load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set])
     report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
     print(report.text(most=0 if args.all else 20))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from retina_plugin.bench import cases
+from retina_plugin.bench.dataset_start import generated_coco
 from retina_plugin.bench.cases import CASES, detectron2_focal_loss, plugin_focal_loss, synthetic_labels, synthetic_logits
 from retina_plugin.bench.sides import random_inputs
 
@@ -19,6 +20,7 @@ def small(monkeypatch):
     monkeypatch.setattr(cases, "training_inputs", lambda device: random_inputs((64, 64), batch=2, num_boxes=3))
     data = cases.evaluation_data(num_images=20, detections_per_image=10)
     monkeypatch.setattr(cases, "evaluation_data", lambda: data)
+    monkeypatch.setattr(cases, "generated_coco", lambda **options: generated_coco(30, 200, **options))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW + UNTRIED])
