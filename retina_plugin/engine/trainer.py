@@ -30,6 +30,7 @@ from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
 from retina_plugin.engine.ending import Stopped, verdict
 from retina_plugin.engine.folder import numbered
+from retina_plugin.engine.gradients import parameters_without_gradient
 from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, RunPage
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.progress import Progress
@@ -72,6 +73,11 @@ class RetinaTrainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
+        if comm.get_world_size() > 1 and (unused := parameters_without_gradient(model)):
+            raise ValueError(
+                f"{len(unused)} trained parameters get no gradient ({', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}), for which several processes would wait: "
+                "train on one, or take a network whose every part leads to MODEL.RETINANET.LEVELS"
+            )
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
         self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)

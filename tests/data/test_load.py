@@ -1,5 +1,7 @@
 """What a split is after loading."""
 
+import dataclasses
+import gc
 import json
 
 import pytest
@@ -50,3 +52,17 @@ def test_a_file_that_changed_is_looked_at_again(card, tmp_path):
     Image.new("RGB", (30, 70)).save(tmp_path / "0.png")
     assert [p.kind for p in load_split(pets, "train").problems] == [Kind.SIZE]
     assert load_split(pets, "train", look=False).problems == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(card, enabled, tmp_path):
+    try:
+        (gc.enable if enabled else gc.disable)()
+        made = card(("a.json", ([(1, 0)], [(1, [1, 1, 9, 9])])))
+        load_split(made, "train")
+        assert gc.isenabled() == enabled
+        with pytest.raises(FileNotFoundError):
+            load_split(dataclasses.replace(made, root=str(tmp_path / "nowhere")), "train")
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
