@@ -24,7 +24,7 @@ setup(
         "pillow>=10",
         "timm>=1.0",
         "pyyaml>=6",
-        "orjson>=3.9",
+        "msgspec>=0.19",
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
         "hotcoco>=1.3",

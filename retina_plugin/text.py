@@ -1,6 +1,7 @@
 """Reading the text files of strangers: one reader for each kind, which refuses what would hang, run code or fill the memory."""
 
 import codecs
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import stat
 from pathlib import Path
 from xml.etree import ElementTree
 
-import orjson
+import msgspec
 import yaml
 
 MOST_BYTES = {"JSON": 4 << 30, "YAML": 16 << 20, "XML": 256 << 20, "text": 1 << 30}
@@ -80,22 +81,16 @@ def read_text(file: str | os.PathLike) -> tuple[str, str | None]:
     return decode(read_bytes(file))
 
 
-def read_json(file: str | os.PathLike, *, exact: bool = False) -> object:
+def read_json(file: str | os.PathLike) -> object:
     """Return what a JSON file says. NaN and infinities are accepted, as Python's json writes them.
-
-    Args:
-        file: to read.
-        exact: keep integers of more than 64 bits as they are; otherwise they become floats, in a fifth of the time.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_bytes`; it is no JSON, with the place where it ends to be one.
     """
     data = read_bytes(file, most=MOST_BYTES["JSON"])
-    try:
-        if not exact:
-            return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass  # it may be what orjson does not take: NaN, another encoding
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(data)
+    # It may be what msgspec does not take: NaN, another encoding, a number of 400 digits.
     try:
         return json.loads(decode(data)[0])
     except json.JSONDecodeError as error:

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
-import orjson
 
 from retina_plugin.data import load
 from retina_plugin.data.card import DatasetCard
@@ -89,7 +89,7 @@ def _write(folder: Path, num_images: int, num_boxes: int, corners: int) -> None:
     ]
     categories = [{"supercategory": "thing", "id": k + 1, "name": f"class {k}"} for k in range(NUM_CLASSES)]
     data = {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
-    (folder / "instances.json").write_bytes(orjson.dumps(data))
+    (folder / "instances.json").write_bytes(msgspec.json.encode(data))
 
 
 def _polygons(low: np.ndarray, high: np.ndarray, corners: int) -> list[list[list[float]]]:

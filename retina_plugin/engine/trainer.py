@@ -70,14 +70,14 @@ class RetinaTrainer(DefaultTrainer):
         self.cfg = cfg = ready_config(cfg, training=True)
         self._signal = 0
         model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
-        logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
         if comm.get_world_size() > 1 and (unused := parameters_without_gradient(model)):
             raise ValueError(
                 f"{len(unused)} trained parameters get no gradient ({', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}), for which several processes would wait: "
                 "train on one, or take a network whose every part leads to MODEL.RETINANET.LEVELS"
             )
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
         self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)

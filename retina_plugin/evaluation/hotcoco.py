@@ -6,8 +6,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 import hotcoco
+import msgspec
 import numpy as np
-import orjson
 
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
@@ -164,8 +164,8 @@ def write_predictions(rows: np.ndarray, truth: GroundTruth, file: Path) -> None:
                 for number, *box, score, label in rows[start : start + WRITTEN_AT_ONCE].tolist()
             ]
             try:
-                text = orjson.dumps(records)
-            except TypeError:  # an id of more than 64 bits
+                text = msgspec.json.encode(records)
+            except UnicodeEncodeError:  # an id that is no text in UTF-8
                 text = json.dumps(records).encode()
             stream.write((b", " if start else b"") + text[1:-1])
         stream.write(b"]")

@@ -5,7 +5,7 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import orjson
+import msgspec
 
 from retina_plugin.data.boxes import extent
 from retina_plugin.data.files import Listing, split_of
@@ -62,8 +62,6 @@ class CocoFormat(AnnotationFormat):
         path = reading.path("annotations")
         reading.path("images", default=".")
         data = read_json(path)
-        if isinstance(data, dict) and any(isinstance(entry, dict) and isinstance(entry.get("id"), float) for part in PARTS[:2] for entry in _entries(data, part)):
-            data = read_json(path, exact=True)  # ids of more than 64 bits are not to be rounded
         if not isinstance(data, dict) or not all(isinstance(data.get(part), list) for part in PARTS):
             lacking = [part for part in PARTS if not isinstance(data, dict) or not isinstance(data.get(part), list)]
             raise ValueError(f"{path} is not a COCO JSON with images, annotations and categories: it has no list of {' and '.join(lacking)}")
@@ -168,7 +166,7 @@ class CocoFormat(AnnotationFormat):
         splits: dict[str, list[Source]] = {}
         for split, found in records.items():
             name = f"instances_{split}.json"
-            (folder / name).write_bytes(orjson.dumps(to_coco(found, classes, relative_to=folder)))
+            (folder / name).write_bytes(msgspec.json.encode(to_coco(found, classes, relative_to=folder)))
             splits[split] = [{"images": ".", "annotations": name}]
         return splits
 
