@@ -24,9 +24,15 @@ def test_what_is_not_used_is_named():
     assert parameters_without_gradient(model) == ["extra.weight", "extra.bias"]
 
 
-@pytest.mark.slow
+def test_a_network_of_timm_with_parts_that_lead_nowhere():
+    cfg = tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", "")
+    names = parameters_without_gradient(build_model(cfg).train())
+    assert names and all(name.startswith("backbone.bottom_up.net.") for name in names)
+
+
 def test_several_processes_are_refused_before_they_start(small_digits, tmp_path, monkeypatch):
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*SMALL, "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path)])
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*SMALL, "OUTPUT_DIR", str(tmp_path)])
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match="trained parameters get no gradient"):
+    monkeypatch.setattr("retina_plugin.engine.trainer.parameters_without_gradient", lambda model: ["backbone.x"])
+    with pytest.raises(ValueError, match=r"1 trained parameters get no gradient \(backbone.x\)"):
         RetinaTrainer(cfg)
