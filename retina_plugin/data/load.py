@@ -89,9 +89,10 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
             f"{card.root_variable} to its folder, or DETECTRON2_DATASETS to the folder that holds {card.root}"
         )
     result, used_before = LoadResult(name), {}
-    annotation_format = FORMAT_REGISTRY.get(card.format)()
+    annotation_format, part = FORMAT_REGISTRY.get(card.format)(), card.part(split)
+    meant = split if part is None else None  # a share of images that may be in a folder called "train", whatever the share is called
     for source in card.sources(split):
-        reading = Reading(root, card.classes, source, split=split, outside=card.outside)
+        reading = Reading(root, card.classes, source, split=meant, outside=card.outside)
         try:
             annotation_format.read(source, reading)
             reading.finish(lambda files, needed: look_again(files, needed, everything=look, progress=progress, max_pixels=max_pixels))
@@ -99,7 +100,7 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
             raise type(error)(f"dataset {name} (card {card.file}): {error}") from error
         _unite(result, reading, used_before)
     _make_ids_unique(result, root)
-    if (part := card.part(split)) is not None:
+    if part is not None:
         _take_part(result, part, seed=card.seed)
     return result
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from retina_plugin.data.card import DatasetCard
+from retina_plugin.data.discover import discover
 from retina_plugin.data.load import load_split
 from retina_plugin.data.problems import Kind
 
@@ -66,3 +67,12 @@ def test_the_garbage_collector_is_left_as_it_was(card, enabled, tmp_path):
         assert gc.isenabled() == enabled
     finally:
         gc.enable()
+
+
+def test_a_share_for_validation_is_found_in_a_folder_called_train(tmp_path):
+    for i in range(10):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / f"train/{i}a.png")
+    (tmp_path / "train.csv").write_text("image_id,x1,y1,x2,y2,label\n" + "".join(f"{i}a,4,4,24,24,cat\n" for i in range(10)))
+    found = discover(tmp_path)
+    assert {split: len(load_split(found, split).records) for split in found.splits} == {"train": 8, "val": 2}
