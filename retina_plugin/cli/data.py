@@ -72,7 +72,7 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.engine.run import FINETUNE
 
     cfg = load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set])
-    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
+    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
     print(report.text(most=0 if args.all else 20))
     if not args.fix:
         return int(report.failed)

@@ -87,7 +87,8 @@ class CheckReport:
 
 
 def check_card(
-    card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+    card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None, longest: int | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> CheckReport:
     """Read all annotations and decode all images of a dataset, and report everything that is wrong or odd.
 
@@ -97,6 +98,7 @@ def check_card(
         workers: threads that decode; None: as many as there are processors.
         most_objects: TEST.DETECTIONS_PER_IMAGE.
         shortest: side of the network's input, pixels, at which boxes are measured; None: as they are.
+        longest: most pixels of the other side there; an image of which nothing is left is reported.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
 
     Raises:
@@ -113,7 +115,7 @@ def check_card(
         report.findings += [Finding(split, problem) for problem in report.results[split].problems]
     looks = _decode_all(report.records, progress=progress, workers=workers, max_pixels=max_pixels)
     for split, records in report.records.items():
-        _check_images(report, split, records, looks)
+        _check_images(report, split, records, looks, shortest=shortest, longest=longest)
         _check_boxes(report, split, records, most_objects=most_objects, shortest=shortest)
         if not any(not x["iscrowd"] for record in records for x in record["annotations"]):
             crowd = " that is no crowd" if any(record["annotations"] for record in records) else ""
@@ -174,7 +176,7 @@ def shown_progress(items: Iterable, *, total: int, what: str) -> Iterator:
             print(f"{what}: {number} of {total}, {number / (now - begin):.0f} per second", file=sys.stderr, flush=True)
 
 
-def _check_images(report: CheckReport, split: str, records: list[dict], looks: dict[str, _Look]) -> None:
+def _check_images(report: CheckReport, split: str, records: list[dict], looks: dict[str, _Look], *, shortest: int | None, longest: int | None) -> None:
     for record in records:
         look, file = looks[record["file_name"]], record["file_name"]
         if look.error:
@@ -186,7 +188,9 @@ def _check_images(report: CheckReport, split: str, records: list[dict], looks: d
         if look.channels > 4 or look.bits > 8:
             what = (f"has {look.channels} bands, of which the first three are taken" if look.channels > 4 else "") + (f"has {look.bits} bits, which are scaled to 8" if look.bits > 8 else "")
             report.add(split, Kind.PIXELS, file, what, record["image_id"], done="kept")
-        if max(h, w) > LARGEST_SIDE or min(h, w) < SMALLEST_SIDE or max(h, w) > MOST_STRETCHED * min(h, w):
+        if shortest and longest and min(h, w) * min(shortest / min(h, w), longest / max(h, w)) < 0.5:
+            report.add(split, Kind.IMAGE, file, f"is {w}x{h}, of which nothing is left at {shortest} px with a longer side of at most {longest}", record["image_id"], done="left out of training")
+        elif max(h, w) > LARGEST_SIDE or min(h, w) < SMALLEST_SIDE or max(h, w) > MOST_STRETCHED * min(h, w):
             report.add(split, Kind.EXTREME, file, f"is {w}x{h}", record["image_id"], done="kept")
         if not record["annotations"]:
             report.add(split, Kind.UNLABELLED, file, "has no usable box", record["image_id"], done="kept")

@@ -12,6 +12,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
 from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
+from retina_plugin.data.strangers_files import ImageError
 
 __all__ = [
     "CvResizeShortestEdge", "CvResizeTransform", "RetinaMapper", "boxes_of", "build_augmentations", "build_mapper", "contiguous", "read_image", "reduction", "to_instances",
@@ -152,7 +153,7 @@ class RetinaMapper:
         size, first = (record.get("height"), record.get("width")), None
         with ImageFile(record["file_name"], max_pixels=self.max_pixels) as file:
             if self.resize is not None and None not in size:
-                first = self.resize.get_transform(np.broadcast_to(np.uint8(0), size))
+                first = self._resized(record["file_name"], np.broadcast_to(np.uint8(0), size))
                 n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
                 if n > 1 and (file.header.height, file.header.width) == size:
                     return first.apply_image(decode(file, self.image_format, reduce=n, **self.reading)), [first]
@@ -160,8 +161,19 @@ class RetinaMapper:
         utils.check_image_size(record, image)
         if self.resize is None:
             return image, []
-        first = first or self.resize.get_transform(image)
+        first = first or self._resized(record["file_name"], image)
         return first.apply_image(image), [first]
+
+    def _resized(self, file: str, image: np.ndarray) -> Transform:
+        """The transform that resizes an image.
+
+        Raises:
+            ImageError: a side would have no pixel.
+        """
+        transform = self.resize.get_transform(image)
+        if isinstance(transform, CvResizeTransform) and min(transform.new_h, transform.new_w) < 1:
+            raise ImageError(file, f"is {transform.w}x{transform.h}, of which {transform.new_w}x{transform.new_h} pixels are left where the longer side is at most {self.resize.max_size}: cut it in pieces")
+        return transform
 
 
 def boxes_of(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -320,3 +320,17 @@ def test_a_folder_that_is_not_there(tmp_path):
     shutil.move(tmp_path / "data", tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         check_card(card, progress=False)
+
+
+def test_an_image_of_which_nothing_is_left_at_the_size_of_the_network_is_an_error_and_left_out(tmp_path):
+    for name, size in (("a.png", (64, 48)), ("b.png", (3000, 2))):
+        Image.new("RGB", size, 5).save(tmp_path / name)
+    images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}, {"id": 2, "file_name": "b.png", "width": 3000, "height": 2}]
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 20, 2]} for i in (1, 2)]
+    (tmp_path / "train.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}))
+    card = DatasetCard("pets", "coco", ["cat"], {"train": {"images": ".", "annotations": "train.json"}}, str(tmp_path), "none", "none")
+    report = check_card(card, progress=False, shortest=320, longest=427)
+    assert report.failed and "is 3000x2, of which nothing is left at 320 px" in report.text()
+    records, changes = fixed(report)
+    assert [record["image_id"] for record in records["train"]] == [1] and any("image left out" in change for change in changes)
+    assert not check_card(card, progress=False).failed

@@ -1,5 +1,6 @@
 """Augmentations by key, and boxes that follow them."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -216,3 +217,12 @@ def test_what_pillow_gave_can_be_written_to():
     view = np.zeros((4, 5, 3), np.uint8)
     view.setflags(write=False)
     assert contiguous(view).flags.writeable
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_an_image_of_which_no_pixel_would_be_left_is_an_image_error(tmp_path, sized):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 3000, 3), np.uint8))
+    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(320, 427)], image_format="BGR", is_train=True)
+    record = {"file_name": str(tmp_path / "a.png"), "annotations": [], **({"height": 2, "width": 3000} if sized else {})}
+    with pytest.raises(ImageError, match="a.png is 3000x2, of which 427x0 pixels are left"):
+        mapper(record)
