@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A sweep file, read and checked; attributes as in ``KEYS``, ``axes`` as axis -> label -> options."""
+    """A sweep file, read and checked; attributes as in ``KEYS``, ``axes`` as axis -> label -> options.
+
+    ``only`` are texts of which a row's labels must have one, unless it is the row that the others are compared to; empty: all rows.
+    """
 
     file: Path
     size: str
@@ -65,6 +68,7 @@ class Sweep:
     report: tuple[str, ...]
     options: dict[str, Any]
     paper: dict[str, dict[str, float]]
+    only: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,8 +77,9 @@ class Sweep:
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """The labels of every row of the table: all combinations of the axes."""
-        return list(itertools.product(*self.axes.values()))
+        """The labels of every row of the table: all combinations of the axes, or those that ``only`` names."""
+        rows = list(itertools.product(*self.axes.values()))
+        return [row for row in rows if not self.only or row == self.compare_to or any(text in ", ".join(row) for text in self.only)]
 
     @property
     def runs(self) -> list[Run]:
@@ -123,13 +128,14 @@ class Sweep:
             raise ValueError("\n".join(problems))
 
 
-def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None) -> Sweep:
+def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()) -> Sweep:
     """Read a sweep file; ``KEYS`` says what stands there.
 
     Args:
         file: path of a YAML file.
         size: one of its ``sizes``; "": the first of them.
         options: KEY -> value for every run, besides those of the file.
+        only: see :class:`Sweep`.
 
     Raises:
         FileNotFoundError: no such file, or no such base config.
@@ -171,7 +177,9 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         raise ValueError(f"{file}: compare_to names the row {', '.join(sweep.compare_to)!r}; there are {sorted(rows)}")
     if stray := sorted(set(sweep.paper) - rows):
         raise ValueError(f"{file}: paper has values for {stray}, but the rows are {sorted(rows)}")
-    return sweep
+    if stray := [text for text in only if not any(text in row for row in rows)]:
+        raise ValueError(f"{file}: no row has {stray[0]!r} in its labels; there are {sorted(rows)}")
+    return dataclasses.replace(sweep, only=tuple(only))
 
 
 def _is_mapping(value: Any) -> bool:

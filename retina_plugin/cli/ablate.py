@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("sweep", help="a YAML file, such as configs/ablations/table_1b.yaml")
     parser.add_argument("--size", default="", help="which of the file's sizes, such as reduced or paper (default: its first)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="the rows that have one of these texts in their labels, and the row that they are compared to")
     parser.add_argument("--output", help="folder (default output/ablations/<sweep>-<size>); finished runs in it are not run again")
     parser.add_argument("--list", action="store_true", help="show the runs and how their configs differ, and run none")
     parser.add_argument("--num-gpus", type=int, default=0, help="GPUs that one run uses (default 0: train_net.py's, one or the CPU)")
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         if len(args.set) % 2:
             raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
         options = {key: yaml.safe_load(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
-        sweep = load_sweep(args.sweep, args.size, options)
+        sweep = load_sweep(args.sweep, args.size, options, args.only)
         if args.list:
             sweep.check()
             for one in sweep.runs:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _origin(args: argparse.Namespace) -> str:
     """The command that made a table, and the commit of the repository it ran in, if that is one."""
-    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--set", *args.set] if args.set else [])]
+    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--only", *args.only] if args.only else []), *(["--set", *args.set] if args.set else [])]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return f"`{shlex.join(words)}`" + (f", commit {commit}" if commit else "")

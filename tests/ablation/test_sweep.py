@@ -68,3 +68,11 @@ def test_all_runs_that_cannot_work_are_named_before_any_begins(tmp_path):
     assert "x=b,seed=1" in said and "has 10 classes" in said
     assert "the rows 'c' and 'd' are the same config" in said and "the rows 'd' and 'e' are the same" in said
     assert "two runs have the folder x=e_,seed=1" in said
+
+
+def test_some_rows_are_run_beside_the_one_that_they_are_compared_to():
+    sweep = load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "512, 0.7"])
+    assert [", ".join(row) for row in sweep.rows] == ["OHEM, 512, 0.7", "OHEM 1:3, 128, 0.5", "OHEM 1:3, 256, 0.5", "OHEM 1:3, 512, 0.5", "focal"]
+    assert len(sweep.runs) == 10 and load_sweep(ROOT / "configs/ablations/table_1d.yaml").only == ()
+    with pytest.raises(ValueError, match="no row has '1:4' in its labels; there are"):
+        load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "1:4"])
