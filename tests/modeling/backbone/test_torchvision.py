@@ -43,7 +43,7 @@ def test_it_carries_a_detector_in_training_and_inference():
 
 
 @pytest.mark.parametrize(
-    "name, said", [("resnet5000", "does not have"), ("fasterrcnn_resnet50_fpn", "does not have"), ("inception_v3", r"not at \[8, 16, 32\]"), ("vit_b_16", "of any size"), ("maxvit_t", "of any size")]
+    "name, said", [("resnet5000", "does not have"), ("fasterrcnn_resnet50_fpn", "does not have"), ("inception_v3", r"not at \[8, 16, 32\]"), ("vit_b_16", "of any size"), ("maxvit_t", "of any size"), ("alexnet", "not at"), ("squeezenet1_1", "not at")]
 )
 def test_what_cannot_be_a_backbone_is_refused_with_a_reason(name, said):
     with pytest.raises(ValueError, match=said):
