@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from retina_plugin.data.card import NAME, DatasetCard
 from retina_plugin.data.catalog import FOUND, card_folders, is_card
 from retina_plugin.data.files import Listing
-from retina_plugin.data.formats import FORMAT_REGISTRY, Found
+from retina_plugin.data.formats import FORMAT_REGISTRY, Found, Refused
 from retina_plugin.data.problems import shown
 
 logger = logging.getLogger(__name__)
@@ -84,12 +84,12 @@ def discover(path: str | os.PathLike, *, format: str | None = None, name: str | 
     refused = [one for other in found.values() for one in other.refused]
     if kind is None:
         if refused:
-            raise ValueError("; ".join(f"{root / one.file}: {one.reason}" for one in refused[:5]))
+            raise ValueError("; ".join(dict.fromkeys(_told(root, one) for one in refused[:5])))
         raise ValueError(_nothing_found(path, listing, format, {file: why for one in found.values() for file, why in one.unused.items()}))
     chosen = found[kind]
     if chosen.refused:
         raise ValueError(
-            "; ".join(f"{root / one.file} {one.reason}" for one in chosen.refused[:5])
+            "; ".join(_told(root, one) for one in chosen.refused[:5])
             + f". Mend it, or take it out of the folder to go on with {', '.join(sorted(chosen.used)[:3])}{' ...' if len(chosen.used) > 3 else ''}"
         )
     splits, left_out = _settled(chosen, path)
@@ -131,6 +131,12 @@ def _only(found: Found, file: str) -> Found:
     if file in found.used and file.lower().endswith((".yaml", ".yml", ".data")):
         return found
     return Found()
+
+
+def _told(root: Path, one: Refused) -> str:
+    """A file and why it cannot be read; some reasons begin with the file."""
+    file = str(root / one.file)
+    return one.reason if one.reason.startswith(file) else f"{file}: {one.reason}"
 
 
 def _settled(found: Found, path: Path) -> tuple[dict[str, list[dict]], dict[str, str]]:

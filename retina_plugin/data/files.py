@@ -169,6 +169,10 @@ def forms_of(name: str) -> list[str]:
     return list(dict.fromkeys(form for form in forms if form))
 
 
+class AmbiguousImageError(LookupError):
+    """Several images fit a name equally well."""
+
+
 class ImageFinder:
     """Finds the image files that annotations name.
 
@@ -200,7 +204,7 @@ class ImageFinder:
             The path, and whether it is exactly where the annotation says.
 
         Raises:
-            LookupError: with the reason: no name, not there, outside of the data set, several that fit as well.
+            LookupError: with the reason: no name, not there, outside of the data set, several that fit as well (AmbiguousImageError).
         """
         if not isinstance(name, str) or not name.strip():
             raise LookupError(f"the name of its image is {name!r}, which is no text" if not isinstance(name, str) else "the name of its image is empty")
@@ -219,7 +223,7 @@ class ImageFinder:
         if found:
             return found, False
         if ambiguous:
-            raise LookupError(f"image {name!r} may be {' or '.join(ambiguous[:3])}: name its folder")
+            raise AmbiguousImageError(f"image {name!r} may be {' or '.join(ambiguous[:3])}: name its folder and ending")
         if away:
             raise LookupError(f"image {away} lies outside of the data set's folder {self.root}; `outside: true` in the card allows it")
         raise LookupError(f"image {os.path.join(self.places[0], forms_of(name)[-1])} does not exist")

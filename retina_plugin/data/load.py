@@ -180,8 +180,14 @@ def _take_part(result: LoadResult, part: tuple[float, float], *, seed: int) -> N
 def part_of(records: list[dict], begin: float, end: float, *, seed: int) -> list[dict]:
     """The images from ``begin`` to ``end`` (0..1) of an order that their ids and the seed decide, as they were ordered before.
 
-    Parts that do not overlap share no image, and a new image leaves the others about where they were.
+    Parts that do not overlap share no image, and a new image leaves the others about where they were. Of two images and more a part that
+    is neither nothing nor all has at least one, and leaves one.
     """
+
+    def edge(share: float) -> int:
+        place = round(share * len(records))
+        return min(max(place, 1), len(records) - 1) if 0 < share < 1 and len(records) > 1 else place
+
     order = sorted(records, key=lambda record: hashlib.sha256(f"{seed} {record['image_id']}".encode()).digest())
-    chosen = {id(record) for record in order[round(begin * len(order)) : round(end * len(order))]}
+    chosen = {id(record) for record in order[edge(begin) : edge(end)]}
     return [record for record in records if id(record) in chosen]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.discover import discover
-from retina_plugin.data.load import load_split
+from retina_plugin.data.load import load_split, part_of
 from retina_plugin.data.problems import Kind
 
 
@@ -76,3 +76,10 @@ def test_a_share_for_validation_is_found_in_a_folder_called_train(tmp_path):
     (tmp_path / "train.csv").write_text("image_id,x1,y1,x2,y2,label\n" + "".join(f"{i}a,4,4,24,24,cat\n" for i in range(10)))
     found = discover(tmp_path)
     assert {split: len(load_split(found, split).records) for split in found.splits} == {"train": 8, "val": 2}
+
+
+@pytest.mark.parametrize("count, train", [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4), (100, 80)])
+def test_both_parts_have_an_image_where_there_are_two(count, train):
+    records = [{"image_id": i} for i in range(count)]
+    first, second = part_of(records, 0.0, 0.8, seed=1), part_of(records, 0.8, 1.0, seed=1)
+    assert len(first) == train and len(second) == count - train and not {r["image_id"] for r in first} & {r["image_id"] for r in second}

@@ -14,7 +14,7 @@ from retina_plugin.data.formats.coco import folder_of_images
 from retina_plugin.data.formats.csv_columns import BOXES, Columns, Table, cell_of
 from retina_plugin.data.formats.via_regions import WITHOUT_A_CLASS, box_of_shape, class_attribute, class_of, only_class, stated_attribute, take_region
 from retina_plugin.data.problems import Kind, shown
-from retina_plugin.data.values import as_flag, as_name, as_number, as_size
+from retina_plugin.data.values import as_flag, as_id, as_name, as_number, as_size
 from retina_plugin.text import read_text
 
 BEYOND = 1.01
@@ -35,16 +35,20 @@ class CsvFormat(AnnotationFormat):
 
     def recognise(self, listing: Listing) -> Found:
         """Every table with a header that is understood; one with other columns is refused if it names images, or seems to have boxes."""
-        found, classes = Found(), set()
+        found, classes, mappings = Found(), set(), {}
         for file in listing.with_suffix(".csv", ".tsv"):
             folder, name = os.path.split(file)
             split = split_of([folder, os.path.splitext(name)[0]])
             try:
-                table = Table(read_text(listing.path(file))[0])
+                text, _ = read_text(listing.path(file))
+                table = Table(text)
             except (FileNotFoundError, ValueError) as error:
                 found.refused.append(Refused(file, str(error), split))
                 continue
             if not isinstance(table.columns, Columns):
+                if mapping := _class_mapping(text):
+                    mappings[file] = mapping
+                    continue
                 if reason := table.columns or _names_images(table, listing):
                     found.refused.append(Refused(file, reason, split))
                 continue
@@ -61,6 +65,12 @@ class CsvFormat(AnnotationFormat):
             for only in survey.splits:
                 found.add(only or split, {**source, "only": only} if only else source, [file])
         found.classes = sorted(classes, key=_natural)
+        for file, mapping in mappings.items():
+            if missing := classes - set(mapping):
+                found.unused[file] = f"numbers classes, but not {', '.join(sorted(missing)[:5])}"
+            elif found.splits:
+                found.classes = mapping
+                found.used.add(file)
         return found
 
     def read(self, source: Source, reading: Reading) -> None:
@@ -105,6 +115,16 @@ class CsvFormat(AnnotationFormat):
                         writer.writerow((*image, "", "", "", "", "", ""))
             splits[split] = [{"images": ".", "annotations": f"{split}.csv"}]
         return splits
+
+
+def _class_mapping(text: str) -> list[str] | None:
+    """The classes in the order of keras-retinanet's second file, ``name,number`` with 0..K-1; None for any other text."""
+    rows = [line.rsplit(",", 1) for line in text.splitlines() if line.strip()]
+    if not rows or any(len(cells) != 2 for cells in rows):
+        return None
+    numbers = {as_id(number): as_name(name) for name, number in rows}
+    names = [numbers.get(i) for i in range(len(rows))]
+    return names if None not in names and len(set(names)) == len(names) else None
 
 
 class _Lines:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from retina_plugin.data.files import SPLIT_WORDS, Listing, split_of
+from retina_plugin.data.files import AmbiguousImageError, SPLIT_WORDS, Listing, split_of
 from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source, with_unique_stems
 from retina_plugin.data.image_files import SUFFIXES
 from retina_plugin.data.problems import Kind, shown
@@ -109,7 +109,10 @@ class VocFormat(AnnotationFormat):
         stem = PurePosixPath(said.replace("\\", "/")).stem
         for candidate in ([said] if said and stem == name else []) + [name] + ([said] if said else []):
             try:
-                path, _ = reading.finder.find(candidate if PurePosixPath(candidate).suffix.lower() in SUFFIXES else f"{candidate}.jpg", near=file.parent)
+                path, _ = reading.finder.find(candidate, near=file.parent)
+            except AmbiguousImageError as error:
+                reading.problem(Kind.MISSING, file, str(error), name, boxes=boxes, images=1)
+                return None
             except LookupError:
                 continue
             return reading.add_image(path, file=str(file), image_id=name, size=size)

@@ -262,3 +262,15 @@ def test_the_blood_cells_are_the_same_from_xml_json_and_csv():
     for result in (table, xml):
         lines = sorted(line for line in said(result.problems) if "zero size" in line)
         assert len(lines) == 2 and "BloodImage_00338" in lines[0] and "BloodImage_00343" in lines[1]
+
+
+def test_the_order_of_the_classes_is_that_of_keras_retinanets_second_file(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "annotations.csv").write_text("0.png,4,4,24,24,cat\n1.png,4,4,24,24,dog\n2.png,,,,,\n")
+    (tmp_path / "classes.csv").write_text("dog,0\ncat,1\nbird,2\n")
+    found = recognise(tmp_path, "csv")
+    assert found.classes == ["dog", "cat", "bird"] and found.used == {"annotations.csv", "classes.csv"} and not found.unused
+    (tmp_path / "classes.csv").write_text("dog,0\nbird,1\n")
+    found = recognise(tmp_path, "csv")
+    assert found.classes == ["cat", "dog"] and found.unused == {"classes.csv": "numbers classes, but not cat"}

@@ -2,6 +2,8 @@
 
 import pytest
 from conftest import SHARED_DATA, read_source
+from format_card import read_found
+from PIL import Image
 
 SPLIT = {"images": "JPEGImages", "annotations": "Annotations", "image_set": "train.txt"}
 
@@ -89,3 +91,12 @@ def test_the_real_blood_cells_are_the_same_from_xml_and_from_json(split, broken)
     assert content(voc) == content(coco)
     assert [problem.image for problem in voc.problems] == broken and all("zero size" in p.what for p in voc.problems)
     assert coco.problems == []
+
+
+def test_without_a_file_name_two_images_of_one_stem_are_refused_by_name(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    for stem in "ab":
+        (tmp_path / f"{stem}.xml").write_text("<annotation><object><name>cat</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>24</xmax><ymax>24</ymax></bndbox></object></annotation>")
+    boxes, (problem,) = read_found(tmp_path, "voc")
+    assert list(boxes["all"]) == ["b"] and "a.jpg or" in problem.what and "a.png" in problem.what and problem.boxes == 1
