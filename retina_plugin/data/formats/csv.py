@@ -26,8 +26,8 @@ HEADER = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"
 
 @FORMAT_REGISTRY.register("csv")
 class CsvFormat(AnnotationFormat):
-    """A table a split. A source has "annotations" (the file), and may have "images" (the folder from which file names count), "only":
-    train, val or test, the lines of which the column "split" says so, "units: fractions", and for VIA "class_attribute": the attribute
+    """A table a split. A source has "annotations" (the file), and may have "images" (the folder from which file names count), "classes": the
+    file that numbers the classes, "only": train, val or test, the lines of which the column "split" says so, "units: fractions", and for VIA "class_attribute": the attribute
     of regions that is the class.
     """
 
@@ -71,6 +71,8 @@ class CsvFormat(AnnotationFormat):
             elif found.splits:
                 found.classes = mapping
                 found.used.add(file)
+                for sources in found.splits.values():
+                    sources[0]["classes"] = file
         return found
 
     def read(self, source: Source, reading: Reading) -> None:
@@ -89,6 +91,8 @@ class CsvFormat(AnnotationFormat):
         if only is not None and (not isinstance(only, str) or "split" not in table.columns.where):
             raise ValueError(f"the split takes the lines of {only!r} only, and {path} has no column that says which these are")
         reading.files.add(str(path))
+        if isinstance(source.get("classes"), str):
+            reading.files.add(str(reading.root / source["classes"]))  # the card has the classes
         if guessed:
             reading.problem(Kind.ENCODING, path, f"is read as {guessed}", done="used")
         if "width" in table.columns.where and "height" in table.columns.where:
