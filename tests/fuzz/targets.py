@@ -15,6 +15,7 @@ import torch
 from fuzz import valid
 from fuzz.changes import Change, changed, changes
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
@@ -31,6 +32,8 @@ from retina_plugin.data.load import load_split
 from retina_plugin.data.pixels import PixelRange, read_image
 from retina_plugin.evaluation import EVALUATORS
 from retina_plugin.text import decode, parse_yaml, read_json, read_xml
+
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # and not into the working directory
 
 LONGEST = 5.0
 """Seconds that one input may take."""
