@@ -77,7 +77,7 @@ def parity(device: torch.device, folder: Path) -> dict:
         found[f"{name}, detections"] = f"{len(detections[0])} and {len(detections[1])}"
         if len(detections[0]) == len(detections[1]) and len(detections[0]):
             found[f"{name}, scores"] = (detections[0] - detections[1]).abs().max().item()
-    found["ok"] = found["float32, losses"] < 1e-4 and found["float64, losses"] < 1e-10 and found["float64, gradients"] < 1e-8
+    found["ok"] = found["float32, losses"] < 1e-4 and found["float64, losses"] < 1e-6 and found["float64, gradients"] < 1e-4
     return found
 
 
