@@ -11,6 +11,7 @@ from retina_plugin.data.catalog import FOUND, card_folders, is_card
 from retina_plugin.data.files import Listing
 from retina_plugin.data.formats import FORMAT_REGISTRY, Found, Refused
 from retina_plugin.data.problems import shown
+from retina_plugin.text import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,10 @@ def find_card(data: str | os.PathLike, *, format: str | None = None) -> DatasetC
     """
     path = Path(data).expanduser()
     try:
-        if path.is_file() and path.suffix.lower() in (".yaml", ".yml") and is_card(path):
-            return DatasetCard.from_file(path)
+        if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+            read_yaml(path)  # what is no YAML at all is said as such
+            if is_card(path):
+                return DatasetCard.from_file(path)
         if path.is_dir() and format is None:
             cards = [file for file in sorted(path.glob("*.yaml")) if is_card(file)]
             if len(cards) == 1:

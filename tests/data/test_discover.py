@@ -238,3 +238,9 @@ def test_a_card_by_name_by_path_and_by_folder(digits_root, tmp_path, monkeypatch
     assert find_card("mine").name == find_card(tmp_path / "datasets").name == "mine"
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         find_card("nowhere")
+
+
+def test_a_file_that_is_no_yaml_is_told_so_and_not_looked_around(tmp_path):
+    (tmp_path / "x.yaml").write_text("name: c\nx: !!python/object/apply:os.system [echo]\n")
+    with pytest.raises(ValueError, match="x.yaml, line 2: the tag"):
+        find_card(tmp_path / "x.yaml")
