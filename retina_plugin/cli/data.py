@@ -122,13 +122,16 @@ def _config(card, args: argparse.Namespace):
 
 def _stats(card, args: argparse.Namespace) -> int:
     """Write the page."""
+    from retina_plugin.data.account import account_of
+    from retina_plugin.data.load import load_split
     from retina_plugin.data.pixels import build_reader
     from retina_plugin.report.statistics import statistics_page
 
     cfg = _config(card, args)
     file = args.output or f"{card.name}_stats.html"
-    records = {split: card.load(split) for split in card.splits}
-    statistics_page(card.name, card.classes, records, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, read=build_reader(cfg, "BGR")).write(file)
+    results = {split: load_split(card, split, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS) for split in card.splits}
+    records = {split: result.records for split, result in results.items()}
+    statistics_page(card.name, card.classes, records, account=account_of(card, results).text(), shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, read=build_reader(cfg, "BGR")).write(file)
     print(file)
     return 0
 

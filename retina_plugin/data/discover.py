@@ -15,6 +15,16 @@ from retina_plugin.text import read_yaml
 
 logger = logging.getLogger(__name__)
 
+NOT_READ = [
+    ("Supervisely (ann/ beside img/ or meta.json)", lambda file: PurePosixPath(file).name == "meta.json"),
+    ("DOTA (labelTxt/)", lambda file: "labelTxt" in PurePosixPath(file).parts),
+    ("CreateML JSON", lambda file: file.endswith(".createml.json")),
+    ("Cityscapes (gtFine/)", lambda file: file.endswith("_polygons.json")),
+    ("Hugging Face's ImageFolder (metadata.jsonl)", lambda file: PurePosixPath(file).name == "metadata.jsonl"),
+    ("WIDER FACE", lambda file: PurePosixPath(file).name.startswith("wider_face_")),
+]
+"""What is known by a file name and not read."""
+
 VAL_SHARE = 0.2
 """Of the images of a dataset that comes without a validation split."""
 
@@ -245,5 +255,5 @@ def _nothing_found(path: Path, listing: Listing, format: str | None, unused: dic
     there = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items(), key=lambda item: -item[1])[:8]) or "nothing"
     wanted = f"annotations as {format}" if format else "annotations as COCO JSON, VOC XML, YOLO txt, CSV, labelme JSON, VIA or CVAT whose images are there, too"
     why = "".join(f"; {file} {reason}" for file, reason in list(unused.items())[:3])
-    supervisely = "; it looks like Supervisely (ann/ beside img/ or meta.json), which is not read" if "meta.json" in {PurePosixPath(file).name for file in listing.files} else ""
-    return f"{path} has no {wanted}; it holds {there}{why}{supervisely}. datasets/README.md shows how each is laid out"
+    known = next((f"; it looks like {title}, which is not read" for title, is_it in NOT_READ if any(is_it(file) for file in listing.files)), "")
+    return f"{path} has no {wanted}; it holds {there}{why}{known}. datasets/README.md shows how each is laid out"

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,12 @@ from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.evaluation import write_results
+from retina_plugin.report.run import ACCOUNT
 
 __all__ = ["argument_parser", "main", "run"]
+
+CARD = "dataset.yaml"
+"""In the folder of a run on data that --data found: its card."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +81,8 @@ def use_data(args: argparse.Namespace) -> None:
         raise SystemExit(f"error: {error}") from error
     except OSError as error:
         raise SystemExit(f"error: the card of {args.data} cannot be written: {error}") from error
-    print(f"{args.data}: {card.format}, card {file}\n{account_of(card, results).text()}")
+    args.account = account_of(card, results).text()
+    print(f"{args.data}: {card.format}, card {file}\n{args.account}")
     for change in changes:
         print(f"changed since {file} was written: {change}")
     problems = sum(len(result.problems) for result in results.values())
@@ -240,6 +246,9 @@ def _train(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer]
         run.resume_or_load(resume=args.resume)
     if comm.is_main_process():
         _record(cfg, run.start_iter)
+        if card_file := getattr(args, "card_file", None):  # what --data found
+            shutil.copyfile(card_file, folder / CARD)
+            (folder / ACCOUNT).write_text(args.account + "\n", encoding="utf-8")
     if args.resume:
         _say_what_is_resumed(cfg, run)
     run.train()

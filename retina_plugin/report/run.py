@@ -36,6 +36,9 @@ MOST_CURVES = 8
 
 REPORT = "report.html"
 
+ACCOUNT = "dataset.txt"
+"""In the folder of a run on data that --data found: what became of its images, files and boxes."""
+
 
 def write_run_report(folder: str | os.PathLike) -> Path:
     """Write ``report.html`` of a run that goes on or has ended: how it went, what it finds, and its worst mistakes.
@@ -53,6 +56,10 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     cfg = CfgNode(settings)
     lines = _json_lines(folder / "metrics.json")
     page = Page(f"Run {folder.name}", f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing'}; {_progress(cfg, lines)}")
+    if (folder / ACCOUNT).is_file():
+        page.heading("Data")
+        for line in (folder / ACCOUNT).read_text(encoding="utf-8").splitlines():
+            page.text(line)
     results = _load(folder / "results.json")
     if results.get("bbox"):
         _results(page, results["bbox"], "Result")

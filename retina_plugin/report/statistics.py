@@ -19,7 +19,8 @@ HEAT_CELLS = 32
 
 
 def statistics_page(
-    name: str, classes: list[str], records: dict[str, list[dict]], *, shortest: int, longest: int, read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR")
+    name: str, classes: list[str], records: dict[str, list[dict]], *, shortest: int, longest: int, read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR"),
+    account: str = "",
 ) -> Page:
     """Images with their boxes, and the distributions of classes, sizes, shapes, counts and positions.
 
@@ -29,9 +30,12 @@ def statistics_page(
         records: by split, Detectron2's dataset dicts with boxes XYXY_ABS.
         shortest, longest: sides of the network input, as INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
         read: (h, w, 3) uint8, BGR, of a file, as :func:`retina_plugin.data.pixels.build_reader` makes it; an image that it refuses is named.
+        account: lines of :meth:`retina_plugin.data.account.Account.text`, shown first.
     """
     page = Page(f"Dataset {name}", f"sizes in pixels of the network input: shorter side {shortest}, longer at most {longest}")
     truths = {split: ground_truth(found, shortest=shortest, longest=longest) for split, found in records.items()}
+    for line in account.splitlines():
+        page.text(line)
     page.heading("Images and boxes")
     rows = [(split, len(found), len(truths[split].boxes), sum(not x["annotations"] for x in found), _per_image(truths[split])) for split, found in records.items()]
     page.table(["split", "images", "boxes", "images without boxes", "boxes per image: mean, most"], rows)

@@ -244,3 +244,25 @@ def test_a_file_that_is_no_yaml_is_told_so_and_not_looked_around(tmp_path):
     (tmp_path / "x.yaml").write_text("name: c\nx: !!python/object/apply:os.system [echo]\n")
     with pytest.raises(ValueError, match="x.yaml, line 2: the tag"):
         find_card(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "file, said",
+    [
+        ("train/labelTxt/P0.txt", "DOTA"), ("_annotations.createml.json", "CreateML"), ("gtFine/train/a/0_gtFine_polygons.json", "Cityscapes"), ("metadata.jsonl", "Hugging Face"),
+        ("wider_face_train_bbx_gt.txt", "WIDER FACE"), ("meta.json", "Supervisely"),
+    ],
+)  # fmt: skip
+def test_what_is_known_and_not_read_is_named(file, said, tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("[]")
+    with pytest.raises(ValueError, match=f"it looks like {said}.*, which is not read"):
+        discover(tmp_path)
+
+
+def test_detections_are_no_annotations(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "results.json").write_text(json.dumps([{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]))
+    with pytest.raises(ValueError, match="results.json holds detections"):
+        discover(tmp_path)

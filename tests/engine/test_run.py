@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import ROOT, SMALL
 
+from retina_plugin.data.card import DatasetCard
+
 DIGITS = "configs/digits/quickstart.yaml"
 SHORT = ["SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2]
 
@@ -88,6 +90,9 @@ def test_a_folder_is_all_it_takes(pets, tmp_path):
     assert "digits: coco, card datasets/found/digits_2.yaml" in result.stdout, "the bundled dataset has the name"
     assert "10 classes: " in result.stdout and "splits: train 8 images" in result.stdout
     out = next((tmp_path / "output").iterdir())
+    assert DatasetCard.from_file(out / "dataset.yaml").classes == [str(digit) for digit in range(10)]
+    account = (out / "dataset.txt").read_text()
+    assert account in result.stdout and "splits: train 8 images" in (out / "report.html").read_text()
     assert {"model_best.pth", "model_final.pth", "summary.json", "results.json", "final_test"} <= {p.name for p in out.iterdir()}
     assert "AP50" in json.loads((out / "final_test/results.json").read_text())["bbox"]
     assert json.loads((out / "summary.json").read_text())["results"]["validation"]["total_loss"] > 0

@@ -35,6 +35,9 @@ class CocoFormat(AnnotationFormat):
                 if _looks_like_coco(listing.path(file)):
                     found.refused.append(Refused(file, str(error), split))
                 continue
+            if isinstance(data, list) and data and isinstance(data[0], dict) and {"image_id", "score"} <= set(data[0]):
+                found.unused[file] = "holds detections (image_id, score), not annotations"
+                continue
             if not isinstance(data, dict) or not isinstance(data.get("images"), list) or not {"annotations", "categories"} & set(data):
                 continue
             if reason := _reason_against(data):
