@@ -78,7 +78,7 @@ def _architecture(cfg: CfgNode) -> Iterator[Problem]:
     ours, chosen = META_ARCH_REGISTRY.get(META_ARCHITECTURE), META_ARCH_REGISTRY.get(name)
     if not (isinstance(chosen, type) and issubclass(chosen, ours)):
         yield "MODEL.META_ARCHITECTURE", f"MODEL.META_ARCHITECTURE is {name!r}; the plugin's is {META_ARCHITECTURE!r}, or a subclass of it (start from Base-RetinaNet.yaml)"
-    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "fp16" and not cfg.MODEL.DEVICE.startswith("cuda"):
+    if cfg.SOLVER.AMP.PRECISION == "fp16" and torch.device(cfg.MODEL.DEVICE).type == "cpu":
         yield "SOLVER.AMP.PRECISION MODEL.DEVICE", f"SOLVER.AMP.PRECISION fp16 needs a GPU; on {cfg.MODEL.DEVICE} use auto, bf16 or fp32"
     top = [level for level in cfg.MODEL.RETINANET.LEVELS if level > LAST_RESNET_STAGE]
     if cfg.MODEL.FPN.TOP_BLOCK == "none" and top:

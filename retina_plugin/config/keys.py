@@ -113,8 +113,8 @@ SOLVER = [
     Key("SOLVER.EMA_DECAY", Number(float, 0, 1, open_high=True),
         "Keep an exponential moving average of the weights and evaluate and save that: 0.998 averages over about 500 iterations; 0: off.", 0.0),
     Key("SOLVER.AMP.PRECISION", Choice(("auto", "fp32", "bf16", "fp16")),
-        "Arithmetic of the convolutions, in training and inference, when SOLVER.AMP.ENABLED: auto (bf16 where the device is fast at it, else fp16 on CUDA and fp32 on CPU), fp32, "
-        "bf16, fp16 (CUDA only, with loss scaling).", "auto"),
+        "Arithmetic of the convolutions, in training and inference: auto (bf16 where the device is fast at it, else fp16 on CUDA and fp32 on CPU), fp32, bf16, fp16 (CUDA only, "
+        "with loss scaling). With SOLVER.AMP.ENABLED False it is fp32. On a CPU a loaded config holds the one chosen here, and ENABLED is False, so that Detectron2's DefaultTrainer trains there.", "auto"),
 ]  # fmt: skip
 
 GROUPS = {"": FIRST, "Model": MODEL, "Data": DATA, "Evaluation": EVALUATION, "Solver": SOLVER}

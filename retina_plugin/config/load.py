@@ -95,6 +95,9 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNo
     if len(opts) % 2:
         raise ValueError(f"config options come in pairs KEY VALUE; got {len(opts)} words: {' '.join(map(str, opts))}")
     given = {str(key): Setting(value, "") for key, value in zip(opts[0::2], opts[1::2], strict=True)}
+    if "SOLVER.AMP.ENABLED" in given and str(given["SOLVER.AMP.ENABLED"].value).lower() == "false":
+        if given.get("SOLVER.AMP.PRECISION", Setting("auto", "")).value in ("auto", "bf16", "fp16"):
+            given["SOLVER.AMP.PRECISION"] = Setting("fp32", "")
     settings = {**settings, **given}
     if problems := _unknown(cfg, settings):
         raise ValueError("\n  ".join([f"{source}:", *problems]))

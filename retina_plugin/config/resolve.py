@@ -21,7 +21,7 @@ LAST_RESNET_STAGE = 5
 def resolve_config(cfg: CfgNode) -> None:
     """Fill in what follows from the machine, the dataset, the weights and the batch size, in place, and log it.
 
-    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of
+    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; SOLVER.AMP.PRECISION becomes the precision that a CPU is fast at; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of
     DATASETS.TRAIN (else TEST); the feature maps of Detectron2's own networks follow from the levels; the pixels follow the weights, see
     :func:`retina_plugin.config.pixels.resolve_pixels`; the schedule is scaled by :func:`scale_schedule` and :func:`resolve_epochs`,
     and cut by :func:`drop_late_steps`. A resolved config stays as it is. The values have to be allowed.
@@ -35,6 +35,7 @@ def resolve_config(cfg: CfgNode) -> None:
                 cfg.MODEL.RETINANET.NUM_CLASSES = len(classes)
                 logger.info("MODEL.RETINANET.NUM_CLASSES = %d, from the classes of %s", len(classes), name)
                 break
+    resolve_precision_of_a_cpu(cfg)
     resolve_bottom_up(cfg)
     if cfg.INPUT.CROP.TYPE.startswith("absolute") and all(x == int(x) for x in cfg.INPUT.CROP.SIZE):
         cfg.INPUT.CROP.SIZE = [int(x) for x in cfg.INPUT.CROP.SIZE]  # pixels, which Detectron2 wants as integers
@@ -87,6 +88,26 @@ def class_names(dataset: str, *, read: bool = False) -> list[str] | None:
             raise ValueError(f"the dataset {dataset} cannot be read: {type(error).__name__}: {error}") from error
     names = metadata.get("thing_classes")
     return None if names is None else list(names)
+
+
+def resolve_precision_of_a_cpu(cfg: CfgNode) -> None:
+    """Let SOLVER.AMP.PRECISION alone say how a CPU computes, in place, and switch SOLVER.AMP.ENABLED off there.
+
+    Detectron2's ``DefaultTrainer`` takes its ``AMPTrainer`` if ENABLED is set, and that one stops without CUDA. PRECISION auto becomes
+    bf16 or fp32; with ENABLED off it becomes fp32, as on a GPU.
+    """
+    amp = cfg.SOLVER.AMP
+    if torch.device(cfg.MODEL.DEVICE).type != "cpu":
+        return
+    if amp.PRECISION == "auto" or (amp.PRECISION == "fp16" and not amp.ENABLED):
+        amp.PRECISION = "bf16" if amp.ENABLED and fast_bf16_on_cpu() else "fp32"
+    amp.ENABLED = False
+
+
+def fast_bf16_on_cpu() -> bool:
+    """Whether this CPU multiplies bf16 matrices faster than float32 ones: with AMX tiles or the bf16 instructions of AVX-512."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(check() for check in checks if check)
 
 
 def resolve_bottom_up(cfg: CfgNode) -> None:

@@ -24,7 +24,7 @@ from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
 from retina_plugin.modeling.postprocess import detect
-from retina_plugin.modeling.precision import autocast, resolve_precision
+from retina_plugin.modeling.precision import autocast, precision_of, resolve_precision
 
 COMPILED_PARTS = ("backbone", "head", "cls_loss")
 """What MODEL.COMPILE may name."""
@@ -185,7 +185,7 @@ class RetinaPluginNet(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
-            "precision": cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "fp32",
+            "precision": precision_of(cfg),
             "compile_parts": cfg.MODEL.COMPILE,
             "input_format": cfg.INPUT.FORMAT,
             "vis_period": cfg.VIS_PERIOD,

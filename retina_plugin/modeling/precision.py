@@ -4,18 +4,27 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from detectron2.config import CfgNode
+
+from retina_plugin.config.resolve import fast_bf16_on_cpu
+
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices faster than float32 ones.
+def precision_of(cfg: CfgNode) -> str:
+    """The name of the precision that a config asks for: "auto", "fp32", "bf16" or "fp16".
 
-    On CPUs that takes AMX tiles or the bf16 instructions of AVX-512; elsewhere bf16 is emulated.
+    SOLVER.AMP.PRECISION, if SOLVER.AMP.ENABLED is set or the model runs on a CPU, where Detectron2's AMP cannot be enabled.
     """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(check() for check in checks if check)
+    amp = cfg.SOLVER.AMP
+    if not amp.ENABLED and (amp.PRECISION in ("auto", "fp16") or torch.device(cfg.MODEL.DEVICE).type != "cpu"):
+        return "fp32"
+    return amp.PRECISION
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices faster than float32 ones."""
+    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else fast_bf16_on_cpu()
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:

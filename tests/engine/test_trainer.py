@@ -95,8 +95,8 @@ def test_so_many_checkpoints_are_kept_and_precise_bn_runs_if_asked_for(small_dig
 
 
 def test_detectron2s_own_trainer_trains_the_model_on_a_cpu(small_digits, tmp_path):
-    """With SOLVER.AMP.ENABLED False, whose trainer wants CUDA, and a schedule of Detectron2's."""
-    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", (), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", ())
+    """With a schedule of Detectron2's, and SOLVER.AMP as Base-RetinaNet.yaml has it, which Detectron2 can only do on CUDA."""
+    cfg = cfg_for(tmp_path, "SOLVER.AMP.ENABLED", True, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", (), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", ())
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from conftest import make_inputs, tiny_cfg
+from conftest import BASE, make_inputs, tiny_cfg
 from detectron2.modeling import build_model
 
+from retina_plugin.config import config_from_text, dump_config, load_config, ready_config
 from retina_plugin.modeling import precision
-from retina_plugin.modeling.precision import autocast, resolve_precision
+from retina_plugin.modeling.precision import autocast, precision_of, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -47,3 +48,15 @@ def test_autocast_leaves_the_callers_alone_without_a_type():
         assert (ones @ ones).dtype == torch.float32
     with autocast(CPU, torch.bfloat16), autocast(CPU, None):
         assert (ones @ ones).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("opts, want", [((), None), (("SOLVER.AMP.ENABLED", False), "fp32"), (("SOLVER.AMP.PRECISION", "bf16"), "bf16"), (("SOLVER.AMP.PRECISION", "fp32"), "fp32")])
+def test_on_a_cpu_the_config_holds_the_precision_and_amp_is_off(opts, want, fast, monkeypatch):
+    """So that DefaultTrainer takes no AMPTrainer; a config that was resolved once stays as it is, also from its file."""
+    monkeypatch.setattr("retina_plugin.config.resolve.fast_bf16_on_cpu", lambda: fast)
+    cfg = load_config(BASE, ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3, "MODEL.WEIGHTS", "x.pth", *opts])
+    want = want or ("bf16" if fast else "fp32")
+    assert (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION, precision_of(cfg)) == (False, want, want)
+    for again in (ready_config(cfg), config_from_text(dump_config(cfg))):
+        assert again.SOLVER.AMP == cfg.SOLVER.AMP
