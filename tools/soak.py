@@ -48,7 +48,7 @@ def fuzz(folder: Path) -> dict:
     return {"exit code": result.returncode, "last lines": [line for line in result.stdout.splitlines() if "inputs," in line or "folder " in line][-2:]}
 
 
-def kills(folder: Path, *, count: int = 20, iterations: int = 300) -> dict:
+def kills(folder: Path, *, count: int = 20, iterations: int = 600) -> dict:
     """Kill a training again and again; the moments are drawn from the seconds that one start takes, a third of them while a checkpoint is written."""
     import torch
 
