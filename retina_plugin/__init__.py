@@ -24,10 +24,12 @@ try:
         from . import data, modeling, packages  # noqa: F401  (registered on import)
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
+        from .config.imports import import_installed
 
         # What config must not import: the parts' own word on a config.
         REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
         WARNED_BY.append(modeling.unused_options)
+        import_installed()
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:
@@ -36,11 +38,11 @@ except ImportError as error:
 __all__ = ["__version__", "add_retina_config", "load_config", "load_predictor", "ready_config"]
 
 
-def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None):
+def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False):
     """Detectron2's ``DefaultPredictor`` from a checkpoint of the plugin and nothing else.
 
     See :func:`retina_plugin.inference.predictor.load_predictor`.
     """
     from .inference.predictor import load_predictor as load
 
-    return load(checkpoint, score_thresh=score_thresh, device=device)
+    return load(checkpoint, score_thresh=score_thresh, device=device, imports=imports)

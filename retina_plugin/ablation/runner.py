@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED, PLAN, RUNNING, start_worker
 from retina_plugin.config import all_keys, dump_config, get_key
+from retina_plugin.config.imports import place_of
 from retina_plugin.engine.folder import FolderInUse, locked
 from retina_plugin.engine.summary import SUMMARY
 
@@ -106,7 +107,12 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
     for name in (RUNNING, FAILED):
         (folder / name).unlink(missing_ok=True)
     options = {**run.options, "OUTPUT_DIR": str(folder)}
-    plan = {"config_file": str(sweep.base.resolve()), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair]}
+    cfg = sweep.config(run, folder)
+    modules = cfg.IMPORTS
+    plan = {
+        "config_file": str(sweep.base.resolve()), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair],
+        "imports": list(modules), "places": sorted({place for name in modules if (place := place_of(name))}),
+    }  # fmt: skip
     (folder / PLAN).write_text(json.dumps(plan, indent=1))
 
 

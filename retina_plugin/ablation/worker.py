@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from retina_plugin.config import import_modules
 from retina_plugin.engine import argument_parser, exit_code, run
 from retina_plugin.engine.summary import SUMMARY
 
@@ -56,6 +57,7 @@ def main(folder: Path, parent: int) -> None:
     """Train, or go on training, as long as the process ``parent`` is there."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     plan = json.loads((folder / PLAN).read_text())
+    import_modules(plan.get("imports", []), places=plan.get("places", []))  # this process may have another working directory than the sweep
     # What began without getting as far as a checkpoint begins again.
     begun = "--resume" if any(folder.glob("model_*.pth")) else "--overwrite"
     args = argument_parser().parse_args(["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), begun])

@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the keys, or write the page; 2 if no key has the word."""
     import retina_plugin  # noqa: F401  (fills the registries, whose names are shown)
-    from retina_plugin.config import nearest
-    from retina_plugin.config.keys import KEYS
+    from retina_plugin.config import known_keys, nearest
     from retina_plugin.config.page import keys_help, keys_page
 
     if args.write:
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     text = keys_help(args.word)
     if not text:
-        near = nearest(args.word, KEYS)
+        near = nearest(args.word, known_keys())
         print(f"error: no key has {args.word!r} in its name or meaning" + (f"; did you mean {near}?" if near else ""), file=sys.stderr)
         return 2
     print(text)

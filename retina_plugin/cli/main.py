@@ -4,6 +4,7 @@ import argparse
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 SUBCOMMANDS = {
@@ -18,6 +19,9 @@ SUBCOMMANDS = {
     "report": "write the page of a run anew, from its folder",
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+WITHOUT_IMPORTS = ("doctor", "explain-focal", "quickstart", "bench")
+"""Subcommands that have nothing to do with variants of one's own."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         if name == chosen:
             module = importlib.import_module(f"retina_plugin.cli.{name.replace('-', '_')}")
             module.add_arguments(subparser)
+            if name not in WITHOUT_IMPORTS:
+                subparser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import a module that registers variants of your own; may be repeated")
             run = module.run
     args = parser.parse_args(argv)
     if args.version:
@@ -47,7 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         return run(args)
     from retina_plugin.engine.ending import exit_code
 
-    return exit_code(lambda: run(args))
+    return exit_code(lambda: _run(run, args))
+
+
+def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    if imports := getattr(args, "imports", []):
+        import retina_plugin  # noqa: F401  (fills the registries, which the modules add to)
+        from retina_plugin.config import import_modules
+
+        import_modules(imports, asked_by="--import")
+    return run(args)
 
 
 def version() -> str:

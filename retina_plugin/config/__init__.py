@@ -7,7 +7,8 @@ A config is read, its values are checked, what follows from them is filled in, c
 from .check import check_values, refuse_unresolved
 from .checkpoint_info import CONFIG_KEY, INFO_KEY, config_in_checkpoint
 from .key import Key, all_keys, get_key, nearest, set_key
-from .keys import KEYS, add_retina_config
+from .imports import import_modules
+from .keys import KEYS, add_key, add_retina_config, known_keys
 from .load import config_from_text, dump_config, load_config, ready_config
 from .resolve import resolve_config
 
@@ -16,6 +17,7 @@ __all__ = [
     "INFO_KEY",
     "KEYS",
     "Key",
+    "add_key",
     "add_retina_config",
     "all_keys",
     "check_values",
@@ -23,6 +25,8 @@ __all__ = [
     "config_in_checkpoint",
     "dump_config",
     "get_key",
+    "import_modules",
+    "known_keys",
     "load_config",
     "nearest",
     "ready_config",

@@ -9,7 +9,7 @@ from retina_plugin.config import contradictions
 from retina_plugin.config.contradictions import Problem
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS, MEANT, NOT_READ, untouched
 from retina_plugin.config.key import Key, all_keys, get_key, say_once, set_key
-from retina_plugin.config.keys import KEYS, add_retina_config
+from retina_plugin.config.keys import add_retina_config, known_keys
 from retina_plugin.config.resolve import not_said, resolve_config, unresolved
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def defaults_of_all() -> CfgNode:
 def known_records(cfg: CfgNode) -> dict[str, Key]:
     """The records of the keys that ``cfg`` has: another version of Detectron2 may lack one of its own."""
     present = set(all_keys(cfg))
-    return {name: key for name, key in {**KEYS, **DETECTRON2_KEYS}.items() if name in present}
+    return {name: key for name, key in {**known_keys(), **DETECTRON2_KEYS}.items() if name in present}
 
 
 def value_problems(cfg: CfgNode) -> list[Problem]:
@@ -43,7 +43,7 @@ def value_problems(cfg: CfgNode) -> list[Problem]:
     Raises:
         ValueError: it lacks them.
     """
-    if missing := [key for key in KEYS if key not in all_keys(cfg)]:
+    if missing := [key for key in known_keys() if key not in all_keys(cfg)]:
         raise ValueError(f"the config lacks keys of the plugin: {', '.join(missing)}; call retina_plugin.add_retina_config(cfg) first, or read it with load_config")
     found = [(name, problem) for name, key in known_records(cfg).items() if (problem := key.problem(cfg))]
     wrong = {name for name, _ in found}

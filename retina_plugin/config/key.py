@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config.values import Rule, Text
+from retina_plugin.config.values import Rule, Slot, Text
+from retina_plugin.registry import IMPORT_IT
 
 SET_BY_DETECTRON2 = object()
 """Default of a key that Detectron2 has: its own, which the plugin leaves alone."""
@@ -58,7 +59,7 @@ class Key:
             if self.name.startswith("DATASETS.") and self.rule.allows((value,)):
                 return f'. In Python ("x") is a text and ("x",) a tuple: write ({value!r},)'
             near = nearest(value, [str(example) for example in self.rule.examples()])
-            return f". Did you mean {near!r}?" if near else ""
+            return (f". Did you mean {near!r}?" if near else "") + (f" {IMPORT_IT}" if isinstance(self.rule, Slot) else "")
         return ""
 
     def add_to(self, cfg: CfgNode) -> None:

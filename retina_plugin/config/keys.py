@@ -1,9 +1,10 @@
 """Every config key that the plugin adds: one record each, from which defaults, checks, help and docs/keys.md follow."""
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
-from retina_plugin.config.key import Key
+from retina_plugin.config.key import Key, all_keys
 from retina_plugin.config.values import Choice, Flag, Number, Several, Slot, Text
+from retina_plugin.registry import OPTIONS
 
 CONFIG_VERSION = 1
 """Value of NEEDS_IMPORT_RETINA_PLUGIN: the version of the plugin's keys."""
@@ -16,6 +17,9 @@ LAYERS = 32
 FIRST = [
     Key("NEEDS_IMPORT_RETINA_PLUGIN", Choice((CONFIG_VERSION,)),
         "First key of every config file of the plugin: without `import retina_plugin` the file is refused with this name. Its value is the version of the plugin's keys.", CONFIG_VERSION),
+    Key("IMPORTS", Several(Text("a module, such as my_package.losses", empty=False)),
+        "Modules that register variants of your own; imported when the config is read, from where Python looks and from the working directory. Those of a checkpoint are imported only "
+        "if the caller says so.", (), shown=((),)),
 ]  # fmt: skip
 
 MODEL = [
@@ -124,6 +128,35 @@ KEYS = {key.name: key for keys in GROUPS.values() for key in keys}
 """The plugin's keys by name."""
 
 
+OWN: dict[str, Key] = {}
+"""Keys that somebody else's modules have added with :func:`add_key`."""
+
+
+def add_key(key: Key) -> None:
+    """Add a key that a module of one's own reads, such as a backbone or a hook; variants of a slot declare theirs when they are registered.
+
+    From then on the key is in every config: with its default, its check, and in ``retina keys``.
+
+    Raises:
+        ValueError: there is such a key already, its default is not allowed, or its name is none.
+    """
+    parts = key.name.split(".")
+    if not all(part.isidentifier() and part.isupper() for part in parts):
+        raise ValueError(f"{key.name!r} is no name of a key; write it in capital letters, such as MY_PACKAGE.WIDTH")
+    if not key.rule.allows(key.default):
+        raise ValueError(f"{key.name}: its default is {key.default!r}; it must be {key.rule.says()}")
+    others = set(all_keys(get_cfg())) | {name for name in known_keys() if name != key.name or OWN.get(name) != key}
+    if any(key.name == name or name.startswith(f"{key.name}.") or key.name.startswith(f"{name}.") for name in others):
+        raise ValueError(f"{key.name}: there is such a key already")
+    OWN[key.name] = key
+
+
+def known_keys() -> dict[str, Key]:
+    """The plugin's keys by name, those that variants have declared and :func:`add_key` has added included."""
+    declared = {name: Key(name, option.rule, option.meaning, option.default, option.unit) for name, option in OPTIONS.items()}
+    return {**KEYS, **OWN, **declared}
+
+
 def add_retina_config(cfg: CfgNode) -> None:
     """Add the plugin's keys to ``cfg``, and nothing else: keys that are there keep their values.
 
@@ -131,5 +164,5 @@ def add_retina_config(cfg: CfgNode) -> None:
     is used. Calling it twice changes nothing. A config made this way is resolved and checked by the trainer, and by the model
     refused if it still has to be resolved; see :func:`retina_plugin.config.ready_config`.
     """
-    for key in KEYS.values():
+    for key in known_keys().values():
         key.add_to(cfg)

@@ -3,6 +3,7 @@
 import ast
 import logging
 import os
+import sys
 from collections.abc import Sequence
 
 import yaml
@@ -13,7 +14,8 @@ from retina_plugin.config.check import config_problems, defaults_of_all, known_r
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS
 from retina_plugin.config.files import Setting, read_settings, settings_of
 from retina_plugin.config.key import all_keys, get_key, nearest, set_key
-from retina_plugin.config.keys import FIRST, KEYS
+from retina_plugin.config.imports import import_modules
+from retina_plugin.config.keys import FIRST, known_keys
 from retina_plugin.config.resolve import resolve_config
 from retina_plugin.config.values import plain
 from retina_plugin.text import parse_yaml
@@ -26,7 +28,7 @@ def load_config(file: str | os.PathLike, opts: Sequence = ()) -> CfgNode:
 
     Reads YAML as data (a tag is an error), refuses unknown keys with the nearest known one and values that are not allowed, takes
     the class count from the dataset unless it is set, scales the schedule to the batch size (see SOLVER.REFERENCE_BATCH_SIZE) or to
-    epochs (SOLVER.EPOCHS), and refuses what contradicts itself.
+    epochs (SOLVER.EPOCHS), and refuses what contradicts itself. The modules of IMPORTS are imported.
 
     Args:
         file: path of a YAML file; its ``_BASE_`` is followed.
@@ -39,20 +41,42 @@ def load_config(file: str | os.PathLike, opts: Sequence = ()) -> CfgNode:
         FileNotFoundError: no such file.
         ValueError: it is no config, has unknown keys or values that are not allowed or contradict each other; all are listed, with
             file and line.
+        ImportError: a module of IMPORTS cannot be imported.
     """
-    return _prepare(read_settings(file), opts, os.fspath(file))
+    return _prepare(read_settings(file), opts, os.fspath(file), imports=True)
 
 
-def config_from_text(text: str, opts: Sequence = (), *, source: str = "the config of the checkpoint") -> CfgNode:
+def config_from_text(text: str, opts: Sequence = (), *, source: str = "the config of the checkpoint", imports: bool = False) -> CfgNode:
     """:func:`load_config` for the YAML that :func:`dump_config` wrote, as a checkpoint carries it.
 
     Keys that are not known here, as a newer Detectron2 or plugin may have written, are left out with a warning.
+
+    Args:
+        text: the YAML.
+        opts: as for :func:`load_config`.
+        source: of the text, for messages.
+        imports: whether the modules of its IMPORTS are imported; a checkpoint may come from a stranger, and a module is code.
+
+    Raises:
+        ValueError: as :func:`load_config`; if it needs a module of IMPORTS that is not imported, the message names it.
+        ImportError: such a module cannot be imported.
     """
     settings = settings_of(text, source)
+    modules = settings["IMPORTS"].value if "IMPORTS" in settings else ()
+    if imports:
+        import_modules(modules, asked_by=f"IMPORTS of {source}")
+    absent = [name for name in modules if name not in sys.modules] if isinstance(modules, list | tuple) else []
+    if absent:
+        logger.warning("%s was made with %s, which %s not imported here", source, ", ".join(map(str, absent)), "is" if len(absent) == 1 else "are")
     known = set(all_keys(defaults_of_all()))
     if unknown := sorted(set(settings) - known):
         logger.warning("%s has keys that are not known here and are not read: %s", source, ", ".join(unknown))
-    return _prepare({key: setting for key, setting in settings.items() if key in known}, opts, source)
+    try:
+        return _prepare({key: setting for key, setting in settings.items() if key in known}, opts, source, imports=False)
+    except ValueError as error:
+        if not absent:
+            raise
+        raise ValueError(f"{error}\n{source} needs {', '.join(map(str, absent))}: import it first, or say that it may be imported (imports=True, or --import {absent[0]})") from error
 
 
 def dump_config(cfg: CfgNode) -> str:
@@ -90,8 +114,7 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
-def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNode:
-    cfg = defaults_of_all()
+def _prepare(settings: dict[str, Setting], opts: Sequence, source: str, *, imports: bool) -> CfgNode:
     if len(opts) % 2:
         raise ValueError(f"config options come in pairs KEY VALUE; got {len(opts)} words: {' '.join(map(str, opts))}")
     given = {str(key): Setting(value, "") for key, value in zip(opts[0::2], opts[1::2], strict=True)}
@@ -99,6 +122,9 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNo
         if given.get("SOLVER.AMP.PRECISION", Setting("auto", "")).value in ("auto", "bf16", "fp16"):
             given["SOLVER.AMP.PRECISION"] = Setting("fp32", "")
     settings = {**settings, **given}
+    if imports:
+        import_modules(modules_of(settings), asked_by=f"IMPORTS of {source}")
+    cfg = defaults_of_all()
     if problems := _unknown(cfg, settings):
         raise ValueError("\n  ".join([f"{source}:", *problems]))
     settings = {key: setting for key, setting in settings.items() if key in all_keys(cfg)}  # a section that is left empty sets nothing
@@ -112,6 +138,20 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str) -> CfgNo
     if problems:
         raise ValueError("\n  ".join([f"{source}:", *problems]))
     return _finish(cfg, {key: setting.where for key, setting in settings.items()})
+
+
+def modules_of(settings: dict[str, Setting]) -> tuple[str, ...]:
+    """The modules that settings name under IMPORTS.
+
+    Raises:
+        ValueError: IMPORTS is no list.
+    """
+    setting = settings.get("IMPORTS", Setting((), ""))
+    value = _literal(setting.value) if isinstance(setting.value, str) else setting.value
+    value = () if value is None else value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"IMPORTS is {value!r}; it must be a list of modules, such as [my_package.losses]{_at(setting)}")
+    return tuple(value)
 
 
 def _finish(cfg: CfgNode, where: dict[str, str], *, training: bool = False) -> CfgNode:
@@ -139,6 +179,8 @@ def _unknown(cfg: CfgNode, settings: dict[str, Setting]) -> list[str]:
         elif key not in known and key not in sections:
             near = nearest(key, known)
             lines.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else "") + _at(setting))
+    if any(line.startswith("unknown key") for line in lines):
+        lines.append("a key of your own is known once the module that declares it is imported: IMPORTS, or --import MODULE")
     return lines
 
 
@@ -149,7 +191,7 @@ def _read_value(key: str, setting: Setting, default: object) -> object:
         value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(default, bool) else _literal(value)
     elif isinstance(value, str) and value[:1] in ("'", '"'):
         value = _literal(value)
-    record = KEYS.get(key) or DETECTRON2_KEYS.get(key)
+    record = known_keys().get(key) or DETECTRON2_KEYS.get(key)
     like = record.default if record and record.is_ours else default
     return plain(value, like)
 
@@ -166,6 +208,6 @@ def _wrong_type(key: str, value: object, default: object) -> str | None:
     """For a value that no config can hold, or, of a key without a record, whose rule would say more, of another type than Detectron2's default."""
     if type(value) not in (tuple, list, str, int, float, bool, type(None)):
         return f"{key} is a {type(value).__name__}, {str(value)!r}; put it in quotes if it is a text"
-    if key in KEYS or key in DETECTRON2_KEYS or default is None or type(value) is type(default):
+    if key in known_keys() or key in DETECTRON2_KEYS or default is None or type(value) is type(default):
         return None
     return f"{key} is {value!r}; it must be of type {type(default).__name__}, as Detectron2's default {default!r}"

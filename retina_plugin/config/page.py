@@ -32,7 +32,8 @@ def allowed(key: Key) -> str:
 def keys_page() -> str:
     """docs/keys.md: all keys that the plugin reads, in tables."""
     parts = [INTRODUCTION]
-    for title, groups in (("The plugin's", keys.GROUPS), ("Detectron2's, as the plugin reads them", detectron2_keys.GROUPS)):
+    own = [key for name, key in keys.known_keys().items() if name not in keys.KEYS]
+    for title, groups in (("The plugin's", keys.GROUPS), *([("Of imported modules", {"": own})] if own else []), ("Detectron2's, as the plugin reads them", detectron2_keys.GROUPS)):
         parts.append(f"## {title}\n")
         for heading, records in groups.items():
             parts += [f"### {heading}\n"] if heading else []
@@ -49,7 +50,7 @@ def _row(key: Key) -> str:
 
 def keys_help(word: str = "") -> str:
     """The keys whose name or meaning has a word in it, for a terminal; "" if there is none."""
-    records = [*keys.KEYS.values(), *detectron2_keys.DETECTRON2_KEYS.values()]
+    records = [*keys.known_keys().values(), *detectron2_keys.DETECTRON2_KEYS.values()]
     found = [key for key in records if word.casefold() in f"{key.name} {key.meaning}".casefold()]
     entries = []
     for key in found:

@@ -68,6 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
     what.add_argument("--data", metavar="PATH", help="a folder of images and annotations, or a dataset card; trained with configs/finetune.yaml unless --config-file says otherwise")
     what.add_argument("--data-format", metavar="FORMAT", help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised")
     what.add_argument("--config-file", default="", metavar="FILE", help="a YAML file, such as those in configs/")
+    what.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import a module that registers variants of your own; added to the key IMPORTS; may be repeated")
     mode = parser.add_argument_group("what to do")
     mode.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint of the run")
     mode.add_argument("--overwrite", action="store_true", help="remove the run that OUTPUT_DIR holds, and begin anew")

@@ -26,7 +26,9 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 import retina_plugin
-from retina_plugin.config import INFO_KEY, dump_config, load_config
+from retina_plugin.config import INFO_KEY, dump_config, import_modules, load_config
+from retina_plugin.config.files import Setting, read_settings
+from retina_plugin.config.load import modules_of
 from retina_plugin.data.account import account_of
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
@@ -56,6 +58,20 @@ logger = logging.getLogger(__name__)
 
 FINETUNE = Path(__file__).resolve().parents[2] / "configs/finetune.yaml"
 """What ``--data`` trains with unless a config file is given."""
+
+def import_of(args: argparse.Namespace) -> list[str]:
+    """Import the modules of ``--import`` and of the config's IMPORTS, which data may need, too; returns the KEY VALUE that keeps them all.
+
+    Raises:
+        ImportError: one cannot be imported.
+    """
+    asked = list(getattr(args, "imports", None) or [])
+    settings = read_settings(args.config_file) if args.config_file else {}
+    settings |= {key: Setting(value, "") for key, value in zip(args.opts[0::2], args.opts[1::2], strict=False)}
+    modules = tuple(dict.fromkeys([*modules_of(settings), *asked]))
+    import_modules(modules, asked_by="--import" if asked else "IMPORTS")
+    return ["IMPORTS", str(modules)] if asked else []
+
 
 def use_data(args: argparse.Namespace) -> None:
     """Find out what ``args.data`` is, say what is used of it, and let ``args`` train on it, in place.
@@ -135,6 +151,7 @@ def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] = RetinaTrain
     check_arguments(args)
     args.opts = [*options_of_short_forms(args), *map(str, args.opts or [])]
     args.folder_named = "OUTPUT_DIR" in args.opts[0::2]
+    args.opts += import_of(args)
     if getattr(args, "data", None):
         use_data(args)
     if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
@@ -175,6 +192,7 @@ def main(args: argparse.Namespace, trainer: type[DefaultTrainer] = RetinaTrainer
     try:
         with StopOnSignal(_stop_before_training):
             with _starting():
+                import_modules(getattr(args, "imports", None) or [], asked_by="--import")  # in a process of its own, nothing is imported yet
                 if card_file := getattr(args, "card_file", None):
                     register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
                 cfg = load_config(args.config_file, args.opts)

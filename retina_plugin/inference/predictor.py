@@ -13,8 +13,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
-from retina_plugin.config import add_retina_config, config_from_text
-from retina_plugin.config import all_keys
+from retina_plugin.config import add_retina_config, all_keys, config_from_text, import_modules
+from retina_plugin.config.files import settings_of
+from retina_plugin.config.load import modules_of
 from retina_plugin.data.mapper import build_augmentations
 from retina_plugin.data.pixels import value_range_of
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info
@@ -64,13 +65,14 @@ class RetinaPredictor(DefaultPredictor):
         return super().__call__(image)
 
 
-def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None = None, device: str | None = None) -> RetinaPredictor:
+def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False) -> RetinaPredictor:
     """Detectron2's ``DefaultPredictor`` with the config and the class names that the checkpoint carries.
 
     Args:
         checkpoint: path of a ``.pth`` that the plugin wrote.
         score_thresh: least score of a detection, 0..1; None keeps MODEL.RETINANET.SCORE_THRESH_TEST.
         device: "cpu", "cuda", "cuda:1", ...; None takes a GPU if there is one.
+        imports: import the modules that its config names under IMPORTS, which is running code that the checkpoint names.
 
     Images are resized as in training (INPUT.READER); a checkpoint of an fp16 run predicts on a CPU too.
 
@@ -81,10 +83,14 @@ def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint of the plugin, is damaged, or holds more than data; or there is no such device.
+        ValueError: it is no checkpoint of the plugin, is damaged, or holds more than data; there is no such device; or it was trained
+            with a module of IMPORTS that is not imported.
+        ImportError: such a module cannot be imported.
     """
     checkpoint = os.fspath(checkpoint)
     info = read_info(checkpoint)
+    if imports:
+        import_modules(modules_of(settings_of(info["config"], checkpoint)), asked_by=f"IMPORTS of {checkpoint}")
     settings = known_settings(info["config"], checkpoint)
     opts = ["MODEL.WEIGHTS", checkpoint, "MODEL.DEVICE", device or ("cuda" if torch.cuda.is_available() else "cpu")]
     if score_thresh is not None:
@@ -92,7 +98,7 @@ def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None 
     opts += ["DATASETS.TEST", (_dataset_with_names(settings, info["class_names"]),), "DATASETS.TRAIN", ()]
     if not str(opts[3]).startswith("cuda") and settings.SOLVER.AMP.PRECISION == "fp16":
         opts += ["SOLVER.AMP.PRECISION", "auto"]
-    return RetinaPredictor(config_from_text(yaml.safe_dump(_plain(settings)), opts))
+    return RetinaPredictor(config_from_text(yaml.safe_dump(_plain(settings)), opts, source=checkpoint))
 
 
 def known_settings(config: str, source: str) -> CfgNode:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retina_plugin.registry import SlotRegistry, reads
 
-ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER")
+ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER", section="MODEL.ASSIGNER")
 """Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`.
 
 Constructors are keyword-only and name those of the options that they use: ``thresholds``, ``labels``,

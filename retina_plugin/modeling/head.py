@@ -9,10 +9,10 @@ from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
 
 from retina_plugin.registry import Condition, SlotRegistry, reads
 
-HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME")
+HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME", section="MODEL.HEAD")
 """``nn.Module`` classes constructed as ``head(cfg, input_shape, num_anchors)`` (see ``@configurable``).
 
-``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Called with L features
+``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Options that a head declares come as keyword arguments. Called with L features
 (N, C, Hi, Wi); returns L logits (N, A·K, Hi, Wi) and L deltas (N, A·4, Hi, Wi), channels ordered
 anchor first: channel a·K + k is class k of anchor a.
 """

@@ -1,5 +1,6 @@
 """RetinaNet as a detectron2 meta-architecture: the one place that wires the parts."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,12 +20,16 @@ from detectron2.utils.visualizer import Visualizer
 
 from retina_plugin.config import refuse_unresolved
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
+from retina_plugin.modeling.contracts import check_anchors, check_features, check_head, check_labels, check_loss
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
 from retina_plugin.modeling.neck import PyramidLevels
 from retina_plugin.modeling.postprocess import detect
 from retina_plugin.modeling.precision import autocast, precision_of, resolve_precision
+from retina_plugin.registry import OPTIONS
+
+logger = logging.getLogger(__name__)
 
 COMPILED_PARTS = ("backbone", "head", "cls_loss")
 """What MODEL.COMPILE may name."""
@@ -130,6 +135,7 @@ class RetinaPluginNet(nn.Module):
         self.max_detections, self.clip_before_nms = max_detections, clip_before_nms
         self.precision = precision
         self.input_format, self.vis_period = input_format, vis_period
+        self._unseen = self._unseen_losses = True  # contracts are looked at in the first step
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -139,7 +145,12 @@ class RetinaPluginNet(nn.Module):
             raise ValueError(f"MODEL.COMPILE may hold {', '.join(COMPILED_PARTS)}; got {sorted(unknown)}")
         for part in compile_parts:
             module = getattr(self, part)
-            module.compile(dynamic=True, options=COMPILE_OPTIONS) if isinstance(module, nn.Module) else module.compile()
+            if isinstance(module, nn.Module):
+                module.compile(dynamic=True, options=COMPILE_OPTIONS)
+            elif hasattr(module, "compile"):
+                module.compile()
+            else:
+                logger.warning("MODEL.COMPILE names %s, but %s has no compile(): it runs as it is", part, type(module).__name__)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -157,11 +168,14 @@ class RetinaPluginNet(nn.Module):
         transform = Box2BoxTransform(weights=tuple(node.BBOX_REG_WEIGHTS))
         return {
             "backbone": backbone,
-            "head": HEAD_REGISTRY.get(cfg.MODEL.RETINANET.HEAD_NAME)(cfg, shapes, anchor_generator.num_anchors[0]),
+            "head": HEAD_REGISTRY.get(cfg.MODEL.RETINANET.HEAD_NAME)(
+                cfg, shapes, anchor_generator.num_anchors[0], **HEAD_REGISTRY.options_of(cfg.MODEL.RETINANET.HEAD_NAME, cfg)
+            ),
             "head_in_features": features,
             "anchor_generator": anchor_generator,
             "assigner": ASSIGNER_REGISTRY.build(
                 cfg.MODEL.RETINANET.ASSIGNER,
+                cfg=cfg,
                 thresholds=node.IOU_THRESHOLDS,
                 labels=node.IOU_LABELS,
                 allow_low_quality_matches=cfg.MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES,
@@ -170,11 +184,12 @@ class RetinaPluginNet(nn.Module):
             ),
             "cls_loss": CLS_LOSS_REGISTRY.build(
                 cfg.MODEL.RETINANET.CLS_LOSS,
+                cfg=cfg,
                 alpha=node.FOCAL_LOSS_ALPHA,
                 gamma=node.FOCAL_LOSS_GAMMA,
-                **{name.lower(): value for name, value in cfg.MODEL.CLS_LOSS.items()},
+                **{name.lower(): value for name, value in cfg.MODEL.CLS_LOSS.items() if f"MODEL.CLS_LOSS.{name}" not in OPTIONS},
             ),
-            "box_loss": BOX_LOSS_REGISTRY.build(node.BBOX_REG_LOSS_TYPE, transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
+            "box_loss": BOX_LOSS_REGISTRY.build(node.BBOX_REG_LOSS_TYPE, cfg=cfg, transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
             "box2box_transform": transform,
             "num_classes": node.NUM_CLASSES,
             "score_thresh_test": node.SCORE_THRESH_TEST,
@@ -243,13 +258,31 @@ class RetinaPluginNet(nn.Module):
     def predict(self, images: ImageList) -> Predictions:
         """Anchors, logits and deltas of a batch that :meth:`preprocess_image` made."""
         with autocast(self.device, self.autocast_dtype):
-            features = self.backbone(images.tensor)
-            features = [features[name] for name in self.head_in_features]
-            logits, deltas = self.head(features)
+            found = self.backbone(images.tensor)
+            if self._unseen and not torch.jit.is_tracing():
+                self._check_features(found, images)
+            features = [found[name] for name in self.head_in_features]
+            outputs = self.head(features)
+        anchors = self.anchor_generator(features)
+        if self._unseen and not torch.jit.is_tracing():
+            self._check_outputs(outputs, anchors, features)
+        logits, deltas = outputs
         # Channels last, as the convolutions wrote them, these are views; otherwise copies.
         logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
         deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
-        return Predictions(self.anchor_generator(features), logits, deltas)
+        return Predictions(anchors, logits, deltas)
+
+    def _check_features(self, found: object, images: ImageList) -> None:
+        slot = f"MODEL.FPN.NAME (through {type(self.backbone).__name__})"
+        check_features(self.backbone, found, self.head_in_features, self.backbone.output_shape(), images.tensor, slot=slot)
+
+    def _check_outputs(self, outputs: object, anchors: object, features: list[Tensor]) -> None:
+        """The contracts of head and anchor generator, and, in evaluation, the end of looking at them."""
+        count = self.anchor_generator.num_anchors[0]
+        check_head(self.head, outputs, features, num_anchors=count, num_classes=self.num_classes, slot="MODEL.RETINANET.HEAD_NAME")
+        check_anchors(self.anchor_generator, anchors, features, num_anchors=count, slot="MODEL.ANCHOR_GENERATOR.NAME")
+        if not self.training:
+            self._unseen = False
 
     @torch.no_grad()
     def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> AnchorLabels:
@@ -267,7 +300,11 @@ class RetinaPluginNet(nn.Module):
         # One copy to the device for the boxes of all images, one for their classes.
         gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(self.device, non_blocking=True)  # (M, 4)
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
-        gt_labels, matched_idxs = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)  # (N, R) each
+        found = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)
+        if self._unseen_losses:
+            sizes = {"num_images": len(counts), "num_anchors": sum(map(len, anchors)), "num_boxes": len(gt_boxes), "num_classes": self.num_classes}
+            check_labels(self.assigner, found, slot="MODEL.RETINANET.ASSIGNER", **sizes)
+        gt_labels, matched_idxs = found  # (N, R) each
         # Synchronises with the GPU.
         image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
         check.finish()
@@ -309,10 +346,14 @@ class RetinaPluginNet(nn.Module):
         )
         loss_cls = self.cls_loss(predictions.logits, targets)
         loss_box = self.box_loss(deltas[image_idxs, anchor_idxs], anchors[anchor_idxs], labels.gt_boxes)
+        if self._unseen_losses:
+            check_loss(self.cls_loss, loss_cls, slot="MODEL.RETINANET.CLS_LOSS")
+            check_loss(self.box_loss, loss_box, slot="MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
+            self._unseen = self._unseen_losses = False
         if has_event_storage():
             get_event_storage().put_scalar("num_pos_anchors", labels.num_foreground / len(labels.gt_labels))
         normalizer = self.update_normalizer(labels.num_foreground) if self.training else max(labels.num_foreground, 1)
-        return {"loss_cls": loss_cls if self.cls_loss.normalized else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
+        return {"loss_cls": loss_cls if getattr(self.cls_loss, "normalized", False) else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:

@@ -87,6 +87,12 @@ def unused_options(cfg: CfgNode, defaults: CfgNode | None = None) -> list[str]:
             for key in keys or ():
                 readers.setdefault(key, []).append(name)
         mine = declared.get(chosen)
+        if isinstance(registry, SlotRegistry):
+            own = {name: set(registry.option_keys(name).values()) for name in declared}
+            used |= own.get(chosen, set())
+            for name, keys in own.items():
+                if name != chosen:
+                    reasons.update(dict.fromkeys(keys, f"with {slot} {chosen}; it is an option of {name}"))
         for key, names in readers.items():
             if mine is None or key in mine and (mine[key] is None or mine[key].holds(cfg)):
                 used.add(key)

@@ -9,7 +9,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 
 from retina_plugin.registry import SlotRegistry, reads
 
-BOX_LOSS_REGISTRY = SlotRegistry("box loss", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
+BOX_LOSS_REGISTRY = SlotRegistry("box loss", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", section="MODEL.BOX_LOSS")
 """Classes whose keyword-only constructors name those of ``transform`` and ``beta`` that they use, called as ``loss(pred_deltas, anchors, gt_boxes)``.
 
 All three are (P, 4) for the P foreground anchors of a batch: predicted (dx, dy, dw, dh), anchors and

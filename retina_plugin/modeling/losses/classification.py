@@ -8,7 +8,7 @@ from torch import Tensor
 from retina_plugin.modeling.losses.dense import CHUNK_GPU, ClassTargets, cross_entropy_terms, dense_loss_sum, focal_terms, softplus
 from retina_plugin.registry import SlotRegistry, reads
 
-CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOSS")
+CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOSS", section="MODEL.CLS_LOSS")
 """Classes called as ``loss(pred_logits, targets)`` with L logits (N, Ri, K) and ``ClassTargets``.
 
 Constructors are keyword-only and name those of the options that they use: ``alpha`` and ``gamma``

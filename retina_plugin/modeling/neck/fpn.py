@@ -12,8 +12,8 @@ from retina_plugin.modeling.neck.refine import BottomUpPath, LevelConvs, Refined
 from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
 from retina_plugin.registry import Condition, SlotRegistry, reads
 
-NECK_REGISTRY = SlotRegistry("neck", "MODEL.FPN.NAME")
-"""Callables ``neck(cfg, bottom_up, in_features, top_block) -> Backbone``.
+NECK_REGISTRY = SlotRegistry("neck", "MODEL.FPN.NAME", section="MODEL.NECK")
+"""Callables ``neck(cfg, bottom_up, in_features, top_block) -> Backbone``; options that a neck declares come as keyword arguments.
 
 ``bottom_up`` is a ``Backbone`` that yields ``in_features`` (finest first), ``top_block`` a module of
 ``TOP_BLOCK_REGISTRY`` or None. The result yields "p<l>" of MODEL.FPN.OUT_CHANNELS channels for
@@ -107,12 +107,13 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
         last = pyramid.bottom_up_features[-1]
         top_block = TOP_BLOCK_REGISTRY.build(
             cfg.MODEL.FPN.TOP_BLOCK,
+            cfg=cfg,
             bottom_up_channels=shapes[last].channels,
             out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
             num_levels=pyramid.num_top_levels,
             last_level=int(last.removeprefix("res")),
         )
-    backbone = NECK_REGISTRY.get(cfg.MODEL.FPN.NAME)(cfg, bottom_up, pyramid.bottom_up_features, top_block)
+    backbone = NECK_REGISTRY.get(cfg.MODEL.FPN.NAME)(cfg, bottom_up, pyramid.bottom_up_features, top_block, **NECK_REGISTRY.options_of(cfg.MODEL.FPN.NAME, cfg))
     strides = {name: shape.stride for name, shape in backbone.output_shape().items()}
     want = {f"p{level}": 2**level for level in pyramid.levels}
     if strides != want:

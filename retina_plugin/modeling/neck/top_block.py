@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.registry import Condition, SlotRegistry, reads
 
-TOP_BLOCK_REGISTRY = SlotRegistry("top block", "MODEL.FPN.TOP_BLOCK")
+TOP_BLOCK_REGISTRY = SlotRegistry("top block", "MODEL.FPN.TOP_BLOCK", section="MODEL.TOP_BLOCK")
 """``nn.Module`` classes constructed with ``bottom_up_channels``, ``out_channels``, ``num_levels``, ``last_level``.
 
 They carry ``num_levels`` and ``in_feature``, as detectron2's FPN asks for, and map that feature
