@@ -21,10 +21,11 @@ try:
         # fvcore and detectron2 script some functions with torch.jit, which torch says is going away.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
-        from . import data, modeling, packages  # noqa: F401  (registered on import)
+        from . import data, engine, modeling, packages  # noqa: F401  (registered on import)
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
         from .config.imports import import_installed
+        from .engine import RetinaTrainer, set_up
 
         # What config must not import: the parts' own word on a config.
         REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
@@ -35,7 +36,7 @@ except ImportError as error:
     if sys.argv[1:2] != ["doctor"]:
         raise ImportError(f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend") from error
 
-__all__ = ["__version__", "add_retina_config", "load_config", "load_predictor", "ready_config"]
+__all__ = ["RetinaTrainer", "__version__", "add_retina_config", "load_config", "load_predictor", "ready_config", "set_up"]
 
 
 def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False):

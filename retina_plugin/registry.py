@@ -146,7 +146,8 @@ class SlotRegistry(Registry):
 
         Args:
             name: of the variant.
-            cfg: with the options that it has declared; None: they keep the constructor's defaults.
+            cfg: with the options that it has declared, and itself for a constructor that names ``cfg``; None: options keep the
+                constructor's defaults.
             offered: what every variant of the slot may have; it gets what its constructor names, or all if it takes ``**kwargs``.
 
         Raises:
@@ -156,6 +157,8 @@ class SlotRegistry(Registry):
         if cfg is not None:
             offered = {**offered, **self.options_of(name, cfg)}
         parameters = inspect.signature(variant).parameters
+        if cfg is not None and "cfg" in parameters:
+            offered["cfg"] = cfg
         wanted = [p.name for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if missing := [argument for argument in wanted if argument not in offered]:
             raise ValueError(

@@ -4,7 +4,7 @@ A config is read, its values are checked, what follows from them is filled in, c
 :func:`load_config` from a file, :func:`config_from_text` from a checkpoint, :func:`ready_config` from one made any other way.
 """
 
-from .check import check_values, refuse_unresolved
+from .check import check_values, defaults_of_all, refuse_unresolved
 from .checkpoint_info import CONFIG_KEY, INFO_KEY, config_in_checkpoint
 from .key import Key, all_keys, get_key, nearest, set_key
 from .imports import import_modules
@@ -23,6 +23,7 @@ __all__ = [
     "check_values",
     "config_from_text",
     "config_in_checkpoint",
+    "defaults_of_all",
     "dump_config",
     "get_key",
     "import_modules",

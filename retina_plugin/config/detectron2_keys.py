@@ -13,7 +13,6 @@ CHANNELS = Number(int, 1, 2**14)
 NOT_NEGATIVE = Number(float, 0)
 SHARE = Number(float, 0, 1)
 NAMES = Several(Text("the name of a dataset", empty=False))
-SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR")
 
 MODEL = [
     Key("MODEL.META_ARCHITECTURE", Slot("MODEL.META_ARCHITECTURE", "META_ARCH_REGISTRY"), "RetinaPluginNet, or a subclass of it.", shown=("RetinaPluginNet",)),
@@ -86,7 +85,7 @@ EVALUATION = [
 ]  # fmt: skip
 
 SOLVER = [
-    Key("SOLVER.LR_SCHEDULER_NAME", Choice(SCHEDULES), "How the learning rate runs; OneCycleLR is the plugin's."),
+    Key("SOLVER.LR_SCHEDULER_NAME", Slot("SOLVER.LR_SCHEDULER_NAME"), "How the learning rate runs; OneCycleLR is the plugin's."),
     Key("SOLVER.MAX_ITER", POSITIVE, "Length of the training.", unit="iterations"),
     Key("SOLVER.BASE_LR", Number(float, 0, open_low=True), "Learning rate."),
     Key("SOLVER.BASE_LR_END", NOT_NEGATIVE, "For WarmupCosineLR and OneCycleLR: learning rate at the end."),

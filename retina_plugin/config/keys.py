@@ -76,6 +76,7 @@ DATA = [
     Key("INPUT.VALUE_RANGE", Several(Number(float), most=2),
         "Values (low, high) of images with more than 8 bits a channel, or of floats, that become 0 and 255, for every image of the data set and in prediction; 8-bit images stay "
         "as they are. Empty: all of uint16; floats and other types are then refused.", (), shown=((), (0.0, 4095.0))),
+    Key("INPUT.MAPPER", Slot("INPUT.MAPPER"), "From a record of a dataset to the input of the network; detectron2 is Detectron2's DatasetMapper, which reads INPUT.READER, COLOR_JITTER and their like not.", "retina"),
     Key("INPUT.READER", Choice(("opencv", "detectron2")),
         "Who reads and resizes images: opencv (several times faster), or detectron2, whose pixels (read and resized by Pillow) its checkpoints were trained with. load_predictor "
         "follows it; Detectron2's DefaultPredictor by itself always resizes with Pillow.", "opencv"),
@@ -88,7 +89,7 @@ DATA = [
 ]  # fmt: skip
 
 EVALUATION = [
-    Key("TEST.EVALUATOR", Choice(("hotcoco", "detectron2")), "Who computes COCO's figures: hotcoco (fast), or detectron2, its COCOEvaluator on pycocotools.", "hotcoco"),
+    Key("TEST.EVALUATOR", Slot("TEST.EVALUATOR"), "Who computes COCO's figures: hotcoco (fast), or detectron2, its COCOEvaluator on pycocotools.", "hotcoco"),
     Key("TEST.IMS_PER_BATCH", Number(int, 1),
         "Images that are evaluated at once, by each process. Images of several sizes are padded to the largest of a batch, which changes what the convolutions see at their right and lower "
         "edges, and so the detections a little.", 1, "images"),
@@ -101,7 +102,9 @@ EVALUATION = [
 ]  # fmt: skip
 
 SOLVER = [
-    Key("SOLVER.OPTIMIZER", Choice(("SGD", "AdamW")), "SGD reads SOLVER.MOMENTUM and NESTEROV.", "SGD"),
+    Key("SOLVER.OPTIMIZER", Slot("SOLVER.OPTIMIZER"), "The optimizer; SGD reads SOLVER.MOMENTUM and NESTEROV.", "SGD"),
+    Key("SOLVER.TRAINER", Slot("SOLVER.TRAINER"), "The class that trains, unless a script gives one: RetinaTrainer or a subclass of it.", "RetinaTrainer"),
+    Key("SOLVER.HOOKS", Several(Slot("SOLVER.HOOKS")), "Hooks of your own, called in this order in every step, after the evaluation and before the checkpoint.", ()),
     Key("SOLVER.BACKBONE_LR_FACTOR", Number(float, 0), "Learning rate of the bottom-up network relative to BASE_LR; below 1 keeps more of pretrained weights.", 1.0),
     Key("SOLVER.REFERENCE_BATCH_SIZE", COUNT,
         "Images per batch that BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS, FREEZE_ITERS and the checkpoint and evaluation periods are meant for. If IMS_PER_BATCH differs, they are "

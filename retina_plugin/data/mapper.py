@@ -1,11 +1,14 @@
 """What happens to an image between the file and the network."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -13,6 +16,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
 from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
 from retina_plugin.data.strangers_files import ImageError
+from retina_plugin.registry import SlotRegistry
 
 __all__ = [
     "CvResizeShortestEdge", "CvResizeTransform", "RetinaMapper", "boxes_of", "build_augmentations", "build_mapper", "contiguous", "read_image", "reduction", "to_instances",
@@ -211,9 +215,33 @@ def to_instances(annotations: list[dict], transforms: T.TransformList, image_siz
     return instances
 
 
-def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
-    """The mapper of a config, with :func:`build_augmentations`; ``with_boxes`` gives "instances" in inference, too."""
+MAPPER_REGISTRY = SlotRegistry("mapper", "INPUT.MAPPER", section="INPUT.MAPPERS")
+"""Callables ``mapper(cfg, is_train) -> f``, with ``f`` from a record to the network's input: "image" (C, H, W) and, in training, "instances".
+One that names ``with_boxes`` is told whether "instances" are wanted in inference, too, for the losses of a validation."""
+
+
+def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> Callable[[dict], dict]:
+    """The mapper of INPUT.MAPPER.
+
+    Raises:
+        TypeError: it makes nothing that can be called.
+    """
+    mapper = MAPPER_REGISTRY.build(cfg.INPUT.MAPPER, cfg=cfg, is_train=is_train, with_boxes=with_boxes)
+    if not callable(mapper):
+        raise TypeError(f"INPUT.MAPPER {cfg.INPUT.MAPPER} must make a function of a record; it made a {type(mapper).__name__}")
+    return mapper
+
+
+@MAPPER_REGISTRY.register("retina")
+def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
+    """:class:`RetinaMapper` with :func:`build_augmentations`."""
     return RetinaMapper(
         augmentations=build_augmentations(cfg, is_train=is_train), image_format=cfg.INPUT.FORMAT, is_train=is_train or with_boxes,
         reader=cfg.INPUT.READER, value_range=value_range_of(cfg), max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
     )  # fmt: skip
+
+
+@MAPPER_REGISTRY.register("detectron2")
+def detectron2s_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
+    """Detectron2's own: reads and resizes with Pillow, and knows its own augmentations only."""
+    return DatasetMapper(cfg, is_train=is_train)

@@ -3,6 +3,7 @@
 from .checkpoint import RetinaCheckpointer
 from .ending import exit_code
 from .run import argument_parser, run
+from .setup import set_up
 from .trainer import RetinaTrainer
 
-__all__ = ["RetinaCheckpointer", "RetinaTrainer", "argument_parser", "exit_code", "run"]
+__all__ = ["RetinaCheckpointer", "RetinaTrainer", "argument_parser", "exit_code", "run", "set_up"]

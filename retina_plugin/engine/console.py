@@ -54,10 +54,15 @@ class Shown(logging.Filter):
 
 
 class Problems(logging.Handler):
-    """Remembers what was wrong, each once, so that it can be said again at the end."""
+    """Remembers what was wrong, each once, so that it can be said again at the end.
 
-    def __init__(self) -> None:
+    Args:
+        console: that it belongs to.
+    """
+
+    def __init__(self, console: "Console | None" = None) -> None:
         super().__init__(logging.WARNING)
+        self.console = console
         self.messages: dict[str, int] = {}
         self.addFilter(lambda record: record.name.split(".")[0] == OURS)
 
@@ -79,10 +84,14 @@ class Console:
 
     Args:
         rank: of the process; only the first one speaks, each has a log file.
+        instead: close one that is still open.
     """
 
-    def __init__(self, rank: int = 0) -> None:
-        self.rank, self.problems, self.file = rank, Problems(), None
+    def __init__(self, rank: int = 0, *, instead: bool = False) -> None:
+        if instead:
+            for console in {handler.console for handler in logging.getLogger().handlers if isinstance(handler, Problems)}:
+                console.close()
+        self.rank, self.problems, self.file = rank, Problems(self), None
         self._handlers: list[logging.Handler] = [self.problems]
         if rank == 0:
             shown = logging.StreamHandler(sys.stdout)
@@ -107,6 +116,12 @@ class Console:
         file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
         self._handlers.append(file)
         logging.getLogger().addHandler(file)
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Leave logging as it was."""

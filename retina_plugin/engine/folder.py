@@ -14,7 +14,7 @@ CHECKPOINT = re.compile(r"model_\d{7}\.pth")
 """Names of the checkpoints of SOLVER.CHECKPOINT_PERIOD."""
 
 RECORD = (
-    "model_*.pth", "model_*.pth.sha256", "last_checkpoint", "metrics.json", "results.json", "coco_table.md", "coco_instances_results.json",
+    "model_*.pth", "model_*.pth.sha256", "last_checkpoint", "metrics.json", "metrics_earlier*.json", "results.json", "coco_table.md", "coco_instances_results.json",
     "precision_recall.json", "summary.json", "report.html", "log.txt*", "config*.yaml", "environment.txt", "model.txt", "events.out.tfevents.*",
 )  # fmt: skip
 """What a run writes into its folder, and ``--overwrite`` removes."""

@@ -17,9 +17,28 @@ from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluating import Evaluation
 from retina_plugin.engine.folder import keep_latest
 from retina_plugin.evaluation import write_results
+from retina_plugin.registry import SlotRegistry
 from retina_plugin.report.run import write_run_report
 
 logger = logging.getLogger(__name__)
+
+HOOK_REGISTRY = SlotRegistry("hook", "SOLVER.HOOKS", section="SOLVER.HOOK_OPTIONS")
+"""``HookBase`` classes of Detectron2; they get ``cfg`` if their constructor names it, and the options that they declare. ``self.trainer`` is the
+trainer; ``self.trainer.storage.put_scalar`` logs. What ``state_dict()`` returns is kept in checkpoints."""
+
+
+def build_hooks(cfg: CfgNode) -> list[HookBase]:
+    """The hooks that SOLVER.HOOKS names.
+
+    Raises:
+        TypeError: one is no ``HookBase``.
+    """
+    found = [HOOK_REGISTRY.build(name, cfg=cfg) for name in cfg.SOLVER.HOOKS]
+    for name, hook in zip(cfg.SOLVER.HOOKS, found, strict=True):
+        if not isinstance(hook, HookBase):
+            raise TypeError(f"SOLVER.HOOKS {name} must make a detectron2.engine.HookBase; it made a {type(hook).__name__}")
+    return found
+
 
 
 class ExactResume(HookBase):
@@ -38,6 +57,8 @@ class ExactResume(HookBase):
         self.loader, self.period, self.seed = loader, period, seed
         self.exact = all(hasattr(loader, name) for name in ("state_dict", "load_state_dict", "batch_size"))
         self._state: dict = {}
+        if not self.exact:
+            logger.warning("the training loader (%s) cannot say where in its images it is, as one with state_dict, load_state_dict and batch_size can: a run that is resumed begins them anew", type(loader).__name__)
 
     def before_step(self) -> None:
         """Seed torch for the step (dropout, stochastic depth)."""

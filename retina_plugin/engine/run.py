@@ -6,26 +6,20 @@ import copy
 import dataclasses
 import logging
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessExitedException
 
-import detectron2
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
-from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.env import seed_all_rng
 
-import retina_plugin
 from retina_plugin.config import INFO_KEY, dump_config, import_modules, load_config
 from retina_plugin.config.files import Setting, read_settings
 from retina_plugin.config.load import modules_of
@@ -43,9 +37,10 @@ from retina_plugin.engine.evaluating import BEST, figures
 from retina_plugin.engine.folder import claimed, evaluation_folder, latest_run
 from retina_plugin.engine.hooks import write_page
 from retina_plugin.engine.resume import find_checkpoint
+from retina_plugin.engine.setup import set_up, write_record
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.summary import SUMMARY, write_summary
-from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.engine.trainer import TRAINER_REGISTRY
 from retina_plugin.evaluation import write_results
 from retina_plugin.report.run import ACCOUNT
 
@@ -128,13 +123,13 @@ def _with_value_range(card: DatasetCard, results: dict[str, LoadResult]) -> Data
     return card
 
 
-def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] = RetinaTrainer) -> Path | None:
+def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] | None = None) -> Path | None:
     """Train or evaluate on as many processes as asked for.
 
     Args:
         args: from :func:`argument_parser`, or detectron2's ``default_argument_parser``. Under ``torchrun`` its processes are used
             and --num-gpus, --num-machines, --machine-rank, --dist-url are not read.
-        trainer: what trains, a subclass of :class:`RetinaTrainer` as a rule.
+        trainer: what trains, a subclass of ``RetinaTrainer`` as a rule; None: SOLVER.TRAINER.
 
     Returns:
         The folder with what came out: OUTPUT_DIR, or the next number where an earlier run is in a folder that was not named on
@@ -167,13 +162,13 @@ def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] = RetinaTrain
     return None
 
 
-def _child(args: argparse.Namespace, trainer: type[DefaultTrainer]) -> None:
+def _child(args: argparse.Namespace, trainer: type[DefaultTrainer] | None) -> None:
     """One of several processes, which says itself what went wrong."""
     if code := exit_code(lambda: main(args, trainer) and 0):
         sys.exit(code)
 
 
-def _run_under_torchrun(args: argparse.Namespace, trainer: type[DefaultTrainer]) -> Path:
+def _run_under_torchrun(args: argparse.Namespace, trainer: type[DefaultTrainer] | None) -> Path:
     """Join the process group that torchrun describes in the environment."""
     cuda = torch.cuda.is_available()
     if cuda:
@@ -186,7 +181,7 @@ def _run_under_torchrun(args: argparse.Namespace, trainer: type[DefaultTrainer])
         dist.destroy_process_group()
 
 
-def main(args: argparse.Namespace, trainer: type[DefaultTrainer] = RetinaTrainer) -> Path:
+def main(args: argparse.Namespace, trainer: type[DefaultTrainer] | None = None) -> Path:
     """One process of a run: set up, then train, or evaluate MODEL.WEIGHTS with --eval-only; returns the folder."""
     console = Console(comm.get_rank())
     try:
@@ -196,6 +191,7 @@ def main(args: argparse.Namespace, trainer: type[DefaultTrainer] = RetinaTrainer
                 if card_file := getattr(args, "card_file", None):
                     register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
                 cfg = load_config(args.config_file, args.opts)
+                trainer = trainer or TRAINER_REGISTRY.get(cfg.SOLVER.TRAINER)
             if args.eval_only:
                 return _evaluate(cfg, args, trainer, console)
             with _own_folder(cfg, args) as cfg:
@@ -258,12 +254,13 @@ def _writing_to(cfg: CfgNode, folder: Path) -> CfgNode:
 
 def _train(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer], console: Console) -> Path:
     folder = Path(cfg.OUTPUT_DIR)
-    set_up(cfg, args, console)
+    set_up(cfg, started_by=_started_by(args), console=console, record=False)
     with _starting():
         run = trainer(cfg)
         run.resume_or_load(resume=args.resume)
     if comm.is_main_process():
-        _record(cfg, run.start_iter)
+        (folder / SUMMARY).unlink(missing_ok=True)
+        write_record(cfg, start=run.start_iter)
         if card_file := getattr(args, "card_file", None):  # what --data found
             shutil.copyfile(card_file, folder / CARD)
             (folder / ACCOUNT).write_text(args.account + "\n", encoding="utf-8")
@@ -298,7 +295,7 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrain
         _check_classes(held, cfg, str(weights))
     folder = comm.all_gather(evaluation_folder(run, str(weights)) if comm.is_main_process() else None)[0]
     cfg = _writing_to(cfg, folder)
-    set_up(cfg, args, console)
+    set_up(cfg, started_by=_started_by(args), console=console, training=False, record=False)
     if comm.is_main_process():
         (folder / "config.yaml").write_text(dump_config(cfg), encoding="utf-8")
     _report(cfg, trainer.test(cfg, model))
@@ -319,27 +316,8 @@ def _check_classes(held: dict, cfg: CfgNode, weights: str) -> None:
     logger.warning("%s was trained on the classes %s, and is evaluated on the classes %s", weights, ", ".join(theirs), ", ".join(ours))
 
 
-def set_up(cfg: CfgNode, args: argparse.Namespace, console: Console) -> None:
-    """Log file, a line about what runs, and the seed of a run."""
-    rank, folder = comm.get_rank(), Path(cfg.OUTPUT_DIR)
-    console.write_to(folder)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    logger.info("retina_plugin %s, detectron2 %s, torch %s, Python %s, %s", retina_plugin.__version__, detectron2.__version__, torch.__version__, platform.python_version(), device)
-    logger.info("%s%s -> %s", args.config_file, f" with {' '.join(args.opts)}" if args.opts else "", folder)
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
-    cv2.setNumThreads(0)  # the loader's processes are the parallelism
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
-
-
-def _record(cfg: CfgNode, start: int) -> None:
-    """Write down what is about to train, now that it is known that it can; what trained until iteration ``start`` is kept beside."""
-    folder, text = Path(cfg.OUTPUT_DIR), dump_config(cfg)
-    file = folder / "config.yaml"
-    if start and file.is_file() and file.read_text(encoding="utf-8") != text:
-        file.replace(folder / f"config_until_{start:07d}.yaml")
-    (folder / SUMMARY).unlink(missing_ok=True)
-    file.write_text(text, encoding="utf-8")
-    (folder / "environment.txt").write_text(collect_env_info(), encoding="utf-8")
+def _started_by(args: argparse.Namespace) -> str:
+    return " ".join([args.config_file, *(["with", *args.opts] if args.opts else [])])
 
 
 def _final_test(cfg: CfgNode, model: torch.nn.Module, trainer: type[DefaultTrainer]) -> dict:

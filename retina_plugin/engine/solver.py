@@ -10,12 +10,25 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 
+from retina_plugin.registry import SlotRegistry
+
+OPTIMIZER_REGISTRY = SlotRegistry("optimizer", "SOLVER.OPTIMIZER", section="SOLVER.OPTIMIZERS")
+"""Classes of optimizers as in ``torch.optim``; they get those of ``params`` (groups with "lr" and "weight_decay" of their own), ``lr``,
+``weight_decay``, ``momentum``, ``nesterov``, ``fused``, ``foreach`` and ``cfg`` that their constructor names, and the options that they declare."""
+
+LR_SCHEDULER_REGISTRY = SlotRegistry("learning-rate schedule", "SOLVER.LR_SCHEDULER_NAME", section="SOLVER.LR_SCHEDULERS")
+"""Callables ``schedule(cfg, optimizer) -> LRScheduler``, stepped after every iteration; options that they declare come as keyword arguments.
+``detectron2.solver.LRMultiplier`` makes one from a function of the share of the training, 0..1."""
+
+OPTIMIZER_REGISTRY.register("SGD")(torch.optim.SGD)
+OPTIMIZER_REGISTRY.register("AdamW")(torch.optim.AdamW)
+
 CLIP_TYPES = ("value", "norm")
 """Detectron2's ways to clip gradients, each parameter by itself."""
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW with detectron2's keys for weight decay, biases and gradient clipping.
+    """SOLVER.OPTIMIZER with detectron2's keys for weight decay, biases and gradient clipping.
 
     The weights below the pyramid learn at SOLVER.BACKBONE_LR_FACTOR x BASE_LR.
 
@@ -37,11 +50,12 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         lr_factor_func=lambda name: factor if name.startswith("backbone.bottom_up.") else 1.0,
     )
     fused = next(model.parameters()).is_cuda
-    common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY, "fused": fused, "foreach": not fused}
-    if cfg.SOLVER.OPTIMIZER == "AdamW":
-        optimizer = torch.optim.AdamW(params, **common)
-    else:
-        optimizer = torch.optim.SGD(params, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **common)
+    optimizer = OPTIMIZER_REGISTRY.build(
+        cfg.SOLVER.OPTIMIZER, cfg=cfg, params=params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, fused=fused, foreach=not fused,
+    )  # fmt: skip
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} must make a torch.optim.Optimizer; it made a {type(optimizer).__name__}")
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
@@ -63,19 +77,44 @@ class EqualSteps(ParamScheduler):
         return float(self.gamma ** min(self.num_decays, int((where + self.WHERE_EPSILON) * (self.num_decays + 1))))
 
 
-def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
-    """Detectron2's schedules, and "OneCycleLR".
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """SOLVER.LR_SCHEDULER_NAME for an optimizer.
 
-    One cycle rises along a cosine from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS and falls along one
-    to BASE_LR_END (Smith and Topin 2018, with the cosine of fast.ai).
+    Raises:
+        TypeError: it makes something that cannot be stepped.
     """
-    if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
-        steps = EqualSteps(gamma=cfg.SOLVER.GAMMA, num_decays=cfg.SOLVER.NUM_DECAYS)
-        rise = min(cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER, 1.0)
-        multiplier = WarmupParamScheduler(steps, cfg.SOLVER.WARMUP_FACTOR, rise, cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.RESCALE_INTERVAL)
-        return LRMultiplier(optimizer, multiplier=multiplier, max_iter=cfg.SOLVER.MAX_ITER)
-    if cfg.SOLVER.LR_SCHEDULER_NAME != "OneCycleLR":
-        return solver.build_lr_scheduler(cfg, optimizer)
+    name = cfg.SOLVER.LR_SCHEDULER_NAME
+    scheduler = LR_SCHEDULER_REGISTRY.get(name)(cfg, optimizer, **LR_SCHEDULER_REGISTRY.options_of(name, cfg))
+    if missing := [method for method in ("step", "state_dict", "load_state_dict") if not hasattr(scheduler, method)]:
+        raise TypeError(f"SOLVER.LR_SCHEDULER_NAME {name} must make an LRScheduler of torch; it made a {type(scheduler).__name__}, which has no {', '.join(missing)}")
+    return scheduler
+
+
+@LR_SCHEDULER_REGISTRY.register("WarmupMultiStepLR")
+@LR_SCHEDULER_REGISTRY.register("WarmupCosineLR")
+def detectron2s_schedule(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
+    """Detectron2's own, by its name."""
+    return solver.build_lr_scheduler(cfg, optimizer)
+
+
+@LR_SCHEDULER_REGISTRY.register("WarmupStepWithFixedGammaLR")
+def equal_steps(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
+    """Detectron2's schedule of this name, which fails in its last step."""
+    steps = EqualSteps(gamma=cfg.SOLVER.GAMMA, num_decays=cfg.SOLVER.NUM_DECAYS)
+    rise = min(cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER, 1.0)
+    multiplier = WarmupParamScheduler(steps, cfg.SOLVER.WARMUP_FACTOR, rise, cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.RESCALE_INTERVAL)
+    return LRMultiplier(optimizer, multiplier=multiplier, max_iter=cfg.SOLVER.MAX_ITER)
+
+
+@LR_SCHEDULER_REGISTRY.register("OneCycleLR")
+def one_cycle(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
+    """Rises along a cosine from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS and falls along one to BASE_LR_END.
+
+    Source: Smith and Topin 2018, *Super-Convergence*, with the cosine of fast.ai.
+
+    Raises:
+        ValueError: SOLVER.WARMUP_ITERS does not lie between 0 and MAX_ITER.
+    """
     rise = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER
     if not 0 < rise < 1:
         raise ValueError(f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must lie between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; got {cfg.SOLVER.WARMUP_ITERS}")

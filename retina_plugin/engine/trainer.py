@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import weakref
 from collections.abc import Iterable
@@ -31,19 +32,25 @@ from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
 from retina_plugin.engine.ending import Stopped, verdict
 from retina_plugin.engine.folder import numbered
 from retina_plugin.engine.gradients import parameters_without_gradient
-from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, RunPage
+from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, RunPage, build_hooks
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.progress import Progress
 from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, peek, restore_settings, settings_of
+from retina_plugin.engine.setup import seed
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation import validation_losses
-from retina_plugin.evaluation import EVALUATORS
+from retina_plugin.evaluation import EVALUATOR_REGISTRY
+from retina_plugin.registry import SlotRegistry
 
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.txt"
 """The model, printed, in the folder of a run."""
+
+
+TRAINER_REGISTRY = SlotRegistry("trainer", "SOLVER.TRAINER", section="SOLVER.TRAINERS")
+"""Subclasses of :class:`RetinaTrainer`, constructed with a config."""
 
 
 class Interrupted(BaseException):
@@ -54,6 +61,7 @@ class Interrupted(BaseException):
         self.in_evaluation = in_evaluation
 
 
+@TRAINER_REGISTRY.register("RetinaTrainer")
 class RetinaTrainer(DefaultTrainer):
     """Trains what a config describes; hooks, writers and loaders are Detectron2's.
 
@@ -69,6 +77,8 @@ class RetinaTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         self.cfg = cfg = ready_config(cfg, training=True)
         self._signal = 0
+        if cfg.SEED >= 0:
+            seed(cfg)  # two trainers of one config begin with the same weights, whatever happened before
         model = self.build_model(cfg)
         if comm.get_world_size() > 1 and (unused := parameters_without_gradient(model)):
             raise ValueError(
@@ -105,7 +115,10 @@ class RetinaTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's, and the plugin's: what a checkpoint has to hold comes before the checkpoint.
 
-        Order of a step's end: schedule, average of the weights, evaluation, position in the data, checkpoint, log, page, progress.
+        Order of a step's end: schedule, average of the weights, evaluation, position in the data, SOLVER.HOOKS, checkpoint, log, page, progress.
+
+        Raises:
+            TypeError: one of SOLVER.HOOKS makes no hook.
         """
         cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
         self._evaluation = Evaluation(
@@ -124,7 +137,7 @@ class RetinaTrainer(DefaultTrainer):
             plain.DATALOADER.NUM_WORKERS = 0
             found.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER))
         self._resume = ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)
-        found += [self._evaluation, self._resume]
+        found += [self._evaluation, self._resume, *build_hooks(cfg)]
         if comm.is_main_process():
             writers = self.build_writers()
             found.append(Checkpoints(self.checkpointer, period=cfg.SOLVER.CHECKPOINT_PERIOD, kept=cfg.SOLVER.CHECKPOINTS_KEPT))
@@ -191,6 +204,8 @@ class RetinaTrainer(DefaultTrainer):
             TrainingDiverged: losses or gradients are not finite.
         """
         if comm.is_main_process():
+            if not self.start_iter:
+                begin_metrics(Path(self.cfg.OUTPUT_DIR))
             (Path(self.cfg.OUTPUT_DIR) / MODEL_FILE).write_text(f"{self.detector}\n", encoding="utf-8")
         try:
             with StopOnSignal(self._ask_to_stop):
@@ -306,9 +321,21 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's box AP, whatever the format of the annotations, by the evaluator of TEST.EVALUATOR."""
+        """The evaluator of TEST.EVALUATOR; COCO's box AP, whatever the format of the annotations, by default."""
         folder = Path(cfg.OUTPUT_DIR) / (dataset_name if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
-        return EVALUATORS[cfg.TEST.EVALUATOR](dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+        return EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg=cfg, dataset_name=dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+
+
+def begin_metrics(folder: Path) -> None:
+    """Let a new run begin with an empty ``metrics.json``; what an earlier one left in the folder is kept beside it."""
+    file = folder / "metrics.json"
+    if not file.is_file() or not file.stat().st_size:
+        return
+    names = (path.with_name(f"{path.name}.json") for path in numbered(folder / "metrics_earlier"))
+    kept = next(path for path in names if not path.exists())
+    shutil.copyfile(file, kept)
+    os.truncate(file, 0)  # the writer that has it open goes on at its end
+    logger.warning("%s held the metrics of an earlier run, which are now in %s", file, kept.name)
 
 
 def check_device(name: str) -> None:

@@ -21,7 +21,7 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
     """
     sums: dict[str, float] = {}
     images, foreground = 0, 0
-    means = {"loss_cls"} if model.cls_loss.normalized else set()
+    means = {"loss_cls"} if getattr(model.cls_loss, "normalized", False) else set()
     training = model.training
     model.eval()
     try:

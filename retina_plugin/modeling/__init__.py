@@ -6,7 +6,7 @@ from .head import HEAD_REGISTRY
 from .losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY
 from .meta_arch import RetinaPluginNet
 from .neck import NECK_REGISTRY, TOP_BLOCK_REGISTRY
-from .options import unknown_variants, unused_options
+from .options import unused_options
 
 __all__ = [
     "ASSIGNER_REGISTRY",
@@ -16,6 +16,5 @@ __all__ = [
     "NECK_REGISTRY",
     "TOP_BLOCK_REGISTRY",
     "RetinaPluginNet",
-    "unknown_variants",
     "unused_options",
 ]

@@ -22,7 +22,7 @@ def described(value: object) -> str:
 
     Example:
         >>> described(torch.zeros(2, 3)), described([torch.zeros(1)]), described({"loss": 1.0})
-        ('a float32 tensor (2, 3)', "a list of 1: [a float32 tensor (1,)]", "a dict with 'loss'")
+        ('a float32 tensor (2, 3)', 'a list of 1: [a float32 tensor (1,)]', "a dict with 'loss'")
     """
     if isinstance(value, Tensor):
         kind = str(value.dtype).removeprefix("torch.")

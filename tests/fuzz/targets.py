@@ -30,7 +30,7 @@ from retina_plugin.data.discover import find_card
 from retina_plugin.data.image_files import ImageError, defect_of, read_header
 from retina_plugin.data.load import load_split
 from retina_plugin.data.pixels import PixelRange, read_image
-from retina_plugin.evaluation import EVALUATORS
+from retina_plugin.evaluation import EVALUATOR_REGISTRY
 from retina_plugin.text import decode, parse_yaml, read_json, read_xml
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # and not into the working directory
@@ -143,7 +143,7 @@ def ap_of_truth(card: DatasetCard, split: str, evaluator: str = "hotcoco") -> fl
     MetadataCatalog.get(name).set(thing_classes=card.classes)
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            judge = EVALUATORS[evaluator](name, output_dir=folder, detections_per_image=1000)
+            judge = EVALUATOR_REGISTRY.get(evaluator)(name, output_dir=folder, detections_per_image=1000)
             judge.reset()
             for record in records:
                 mine = [x for x in record["annotations"] if not x["iscrowd"]]
