@@ -24,13 +24,15 @@ try:
         from . import data, engine, modeling, packages  # noqa: F401  (registered on import)
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
-        from .config.imports import import_installed
+        from .config.imports import AFTERWARDS, import_installed
         from .engine import RetinaTrainer, set_up
 
         # What config must not import: the parts' own word on a config.
         REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
         WARNED_BY.append(modeling.unused_options)
+        AFTERWARDS.append(data.register_new_cards)
         import_installed()
+        data.register_new_cards()
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:

@@ -175,9 +175,10 @@ def progress_line(name: str, folders: list[Path], *, begin: float, done_before: 
         begin: when this start of the sweep began, seconds since the epoch.
         done_before: runs that were finished then.
     """
-    done = sum((folder / SUMMARY).exists() for folder in folders)
-    failed = [folder.name for folder in folders if (folder / FAILED).exists()]
-    running = [folder for folder in folders if (folder / RUNNING).exists()]
+    finished = {folder for folder in folders if (folder / SUMMARY).exists()}
+    running = [folder for folder in folders if folder not in finished and (folder / RUNNING).exists()]
+    failed = [folder.name for folder in folders if folder not in finished and folder not in running and (folder / FAILED).exists()]
+    done = len(finished)
     shares = [_share(folder) for folder in running]
     line = f"{name}: {done} of {len(folders)} done"
     if running:

@@ -4,13 +4,15 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config import dump_config, load_config
+from retina_plugin.config import dump_config, load_config, nearest
+from retina_plugin.config.resolve import class_names
+from retina_plugin.evaluation.table import METRICS
 from retina_plugin.text import read_yaml
 
 KEYS = {
@@ -26,6 +28,12 @@ KEYS = {
 }
 """Keys of a sweep file; ``base`` and ``axes`` have to be there, in the file or in every size."""
 
+
+SET_BY_THE_SWEEP = {"SEED": "list what to repeat under seeds", "OUTPUT_DIR": "give --output"}
+"""Keys that each run has a value of its own for."""
+
+COCO_EVALUATORS = ("hotcoco", "detectron2")
+"""Values of TEST.EVALUATOR of which the metrics are known beforehand."""
 
 PLAIN = re.compile(r"\w[\w.-]*")
 """Names that may become part of a folder's."""
@@ -110,14 +118,16 @@ class Sweep:
         Raises:
             ValueError: all that is wrong, one a line.
         """
-        problems, seen = [], {}
+        problems, seen = [f"{self.file}: {problem}" for problem in self._mistakes()], {}
         names = [run.name(tuple(self.axes)) for run in self.runs]
         problems += [f"{self.file}: two runs have the folder {name}; their labels differ in punctuation only" for name in sorted({n for n in names if names.count(n) > 1})]
         for run in self.runs:
             if run.seed != self.seeds[0]:
                 continue
             try:
-                text = dump_config(self.config(run, "folder"))
+                cfg = self.config(run, "folder")
+                text = dump_config(cfg)
+                problems += [f"{self.file}: {problem}" for problem in self._unknown_metrics(cfg)]
             except ValueError as error:
                 problems.append(str(error))
                 continue
@@ -125,7 +135,38 @@ class Sweep:
                 problems.append(f"{self.file}: the rows {', '.join(seen[text])!r} and {', '.join(run.labels)!r} are the same config")
             seen[text] = run.labels
         if problems:
-            raise ValueError("\n".join(problems))
+            raise ValueError("\n".join(dict.fromkeys(problems)))
+
+    def _mistakes(self) -> Iterator[str]:
+        """What no run is needed to see."""
+        setters: dict[str, list[str]] = {}
+        for axis, labels in self.axes.items():
+            for key in dict.fromkeys(key for options in labels.values() for key in options):
+                setters.setdefault(key, []).append(axis)
+        for key, axes in setters.items():
+            if len(axes) > 1:
+                yield f"the axes {' and '.join(axes)} both set {key}: which value a row has would depend on their order"
+        for key, instead in SET_BY_THE_SWEEP.items():
+            if places := [*setters.get(key, ()), *(["options"] if key in self.options else [])]:
+                yield f"{key} is set by {' and '.join(places)}, but belongs to the sweep: {instead}"
+        if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+            yield f"seeds has {', '.join(map(str, twice))} more than once"
+        if negative := [seed for seed in self.seeds if seed < 0]:
+            yield f"seeds has {negative[0]}; a negative SEED is another one every time, which nothing can be compared by"
+        if twice := sorted({metric for metric in self.report if self.report.count(metric) > 1}):
+            yield f"report has {', '.join(twice)} more than once"
+
+    def _unknown_metrics(self, cfg: CfgNode) -> Iterator[str]:
+        """Metrics that an evaluation of boxes does not give; of an evaluator of somebody else's nothing is known."""
+        if cfg.TEST.EVALUATOR not in COCO_EVALUATORS:
+            return
+        names = [name for dataset in cfg.DATASETS.TEST[:1] for name in class_names(dataset) or ()]
+        known = [*METRICS, *(f"AP-{name}" for name in names)]
+        for metric in self.report:
+            task, _, name = metric.rpartition("/")
+            if task in ("", "bbox") and name not in known:
+                near = nearest(name, known)
+                yield f"report names {metric!r}, which is no metric of the evaluation" + (f"; did you mean {near}?" if near else "") + f" There are {', '.join(METRICS)}, and AP-<class>"
 
 
 def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()) -> Sweep:
@@ -166,6 +207,8 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
     if not os.path.isfile(base):
         raise FileNotFoundError(f"{file}: its base config {data['base']!r} does not exist")
     axes = {name: _axis(name, values, file) for name, values in data["axes"].items()}
+    if unknown := [str(name) for name in data.get("compare_to", {}) if name not in axes]:
+        raise ValueError(f"{file}: compare_to names the axis {unknown[0]!r}; there are {', '.join(map(str, axes))}")
     compare_to = {name: str(data.get("compare_to", {}).get(name, next(iter(labels)))) for name, labels in axes.items()}
     sweep = Sweep(
         file=file, size=size, title=data.get("title", file.stem), base=base, axes=axes,
@@ -198,7 +241,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compare_to": (_is_mapping, "axis -> label"),
     "report": (_is_list_of(str), "a list of names of metrics"),
     "options": (_is_mapping, "KEY: value"),
-    "paper": (lambda value: _is_mapping(value) and all(_is_mapping(row) for row in value.values()), "row labels -> {metric: value}"),
+    "paper": (
+        lambda value: _is_mapping(value) and all(_is_mapping(row) and all(type(x) in (int, float) for x in row.values()) for row in value.values()),
+        "row labels -> {metric: number}",
+    ),
 }
 """What each of ``KEYS`` holds, and how to say it."""
 
@@ -211,7 +257,10 @@ def _plain(text: str) -> str:
 def _axis(name: str, values: Any, file: Path) -> dict[str, dict[str, Any]]:
     """Label -> options, from named groups or from the values of one key."""
     if isinstance(values, list) and values:
-        return {re.sub(r"[\s'\"]", "", str(value)): {name: value} for value in values}
+        labels = [re.sub(r"[\s'\"]", "", str(value)) for value in values]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ValueError(f"{file}: the axis {name} has the value {twice} more than once")
+        return {label: {name: value} for label, value in zip(labels, values, strict=True)}
     if isinstance(values, dict) and values and all(isinstance(group, dict) and all(isinstance(key, str) for key in group) for group in values.values()):
         return {str(label): group for label, group in values.items()}
     raise ValueError(f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}")

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if len(args.set) % 2:
             raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
-        options = {key: yaml.safe_load(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
+        options = {key: _value(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
         sweep = load_sweep(args.sweep, args.size, options, args.only)
         if args.list:
             sweep.check()
@@ -57,6 +57,15 @@ def run(args: argparse.Namespace) -> int:
     draw(table, output / "table.png")
     print(f"\n{text}\n{output}: table.md, table.csv, table.json, table.png")
     return int(any(row.failed for row in table.rows))
+
+
+def _value(word: str) -> object:
+    """A word of the command line as YAML reads it; what YAML takes for nothing, or cannot read, is the word itself."""
+    try:
+        value = yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+    return word if value is None else value
 
 
 def _origin(args: argparse.Namespace) -> str:

@@ -242,7 +242,12 @@ def _datasets(cfg: CfgNode) -> Iterator[Problem]:
     """What a training lacks."""
     if not cfg.DATASETS.TRAIN:
         yield "DATASETS.TRAIN", "DATASETS.TRAIN is empty: there is nothing to train on"
-    for key in ("TRAIN", "TEST", "FINAL_TEST"):
+    yield from unknown_datasets(cfg, ("TRAIN", "TEST", "FINAL_TEST"))
+
+
+def unknown_datasets(cfg: CfgNode, keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Datasets of these keys of DATASETS that are not registered."""
+    for key in keys:
         if unknown := [name for name in cfg.DATASETS[key] if name not in DatasetCatalog]:
             near = nearest(unknown[0], DatasetCatalog.list())
             yield f"DATASETS.{key}", f"DATASETS.{key} names {', '.join(unknown)}, which is not registered" + (f"; did you mean {near}?" if near else "")

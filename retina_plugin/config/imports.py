@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "retina_plugin.plugins"
 """Group of the entry points by which an installed package names its module."""
+
+AFTERWARDS: list[Callable[[], None]] = []
+"""Functions of other parts that look again at what modules may have changed, such as cards in a format that was unknown; ``retina_plugin/__init__.py`` adds them."""
 
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -34,6 +37,7 @@ def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: S
     Raises:
         ModuleError: a name is none, there is no such module, or it does not import; an ImportError.
     """
+    anything = False
     for name in names:
         if not isinstance(name, str) or not MODULE.fullmatch(name):
             raise ModuleError(f"{asked_by}: {name!r} is no module; give a name as in Python's import, such as my_package.losses")
@@ -47,6 +51,10 @@ def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: S
                 raise ModuleError(f"{asked_by}: there is no module {name!r} where Python looks, nor in {os.getcwd()}; install its package, or run where it lies") from error
             raise ModuleError(f"{asked_by}: {name} does not import: {type(error).__name__}: {error}{_line_of(error)}") from error
         logger.info("imported %s (%s)", name, getattr(module, "__file__", None) or "a package")
+        anything = True
+    if anything:
+        for look_again in AFTERWARDS:
+            look_again()
 
 
 def _make_findable(name: str, places: Sequence[str | os.PathLike]) -> None:

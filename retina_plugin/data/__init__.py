@@ -1,9 +1,7 @@
-"""Datasets as cards; importing this registers every card that is found, without reading any data."""
+"""Datasets as cards; importing ``retina_plugin`` registers every card that is found, without reading any data."""
 
 from .card import DatasetCard
-from .catalog import register_card, register_cards
+from .catalog import register_card, register_cards, register_new_cards
 from .problems import DatasetProblems, Kind, Problem
 
-__all__ = ["DatasetCard", "DatasetProblems", "Kind", "Problem", "register_card", "register_cards"]
-
-register_cards()
+__all__ = ["DatasetCard", "DatasetProblems", "Kind", "Problem", "register_card", "register_cards", "register_new_cards"]

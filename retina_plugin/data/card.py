@@ -10,6 +10,7 @@ import yaml
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.values import spelled_alike
+from retina_plugin.registry import IMPORT_IT
 from retina_plugin.text import read_yaml
 
 GENERATORS = {"digits": generate_digits}
@@ -124,7 +125,7 @@ def faults_of(data: object) -> list[str]:
     problems += _faults_of_classes(data["classes"]) if "classes" in data else []
     problems += _faults_of_splits(data["splits"]) if "splits" in data else []
     if "format" in data and (not isinstance(data["format"], str) or data["format"] not in FORMAT_REGISTRY):
-        problems.append(f"format is {data['format']!r}; known: {', '.join(sorted(name for name, _ in FORMAT_REGISTRY))}")
+        problems.append(f"format is {data['format']!r}; known: {', '.join(sorted(name for name, _ in FORMAT_REGISTRY))}. {IMPORT_IT}")
     if data.get("generator") is not None and (not isinstance(data["generator"], str) or data["generator"] not in GENERATORS):
         problems.append(f"generator is {data['generator']!r}; known: {sorted(GENERATORS)}")
     if not isinstance(data.get("seed", 0), int):

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -85,14 +85,25 @@ def card_folders() -> list[Path]:
     return [Path(__file__).resolve().parents[2] / "datasets", Path.cwd() / "datasets", Path.cwd() / "datasets" / FOUND]
 
 
-def register_cards() -> None:
-    """Register every card in the ``datasets`` folders; one that is wrong is reported, left out, and stops nothing."""
+def register_new_cards() -> None:
+    """:func:`register_cards` for those that are not registered yet: of a format that a module has brought, say."""
+    register_cards(known={MetadataCatalog.get(name).get("card") for name in DatasetCatalog.list()})
+
+
+def register_cards(*, known: Container[str | None] = ()) -> None:
+    """Register every card in the ``datasets`` folders; one that is wrong is reported, left out, and stops nothing.
+
+    Args:
+        known: paths of cards that are left as they are.
+    """
     try:
         files = dict.fromkeys(Path(os.path.realpath(file)) for folder in card_folders() if folder.is_dir() for file in sorted(folder.glob("*.yaml")))
     except (OSError, RuntimeError) as error:  # a folder that may not be read, a link to itself, no working directory
         logger.error("dataset cards cannot be looked for: %s", error)
         return
     for file in files:
+        if str(file) in known:
+            continue
         try:
             register_card(file)
         except (FileNotFoundError, ValueError) as error:

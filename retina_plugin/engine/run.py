@@ -21,6 +21,8 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from retina_plugin.config import INFO_KEY, dump_config, import_modules, load_config
+from retina_plugin.config.check import refuse
+from retina_plugin.config.contradictions import unknown_datasets
 from retina_plugin.config.files import Setting, read_settings
 from retina_plugin.config.load import modules_of
 from retina_plugin.data.account import account_of
@@ -290,6 +292,7 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrain
         run = beside
     weights = (find_checkpoint(run) if args.resume else None) or cfg.MODEL.WEIGHTS
     with _starting():
+        refuse(unknown_datasets(cfg, ("TEST",)))
         model = trainer.build_model(cfg)
         held = RetinaCheckpointer(model, cfg=cfg).load(str(weights), checkpointables=[], complete=True)
         _check_classes(held, cfg, str(weights))

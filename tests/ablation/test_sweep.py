@@ -45,6 +45,10 @@ def test_a_size_replaces_what_stands_above_it(tmp_path):
         (DIGITS + "axes: {gamma: 3}\n", "the axis gamma must be"),
         (DIGITS + "axes: {gamma: [[]]}\ncompare_to: {gamma: '7'}\n", "compare_to names the row '7'"),
         (DIGITS + GAMMA + "paper: {'3': {AP: 1.0}}\n", "paper has values for"),
+        (DIGITS + GAMMA + "paper: {'2': {AP: high}}\n", "paper must be row labels"),
+        (DIGITS + GAMMA + "compare_to: {gama: '2'}\n", "compare_to names the axis 'gama'; there are gamma"),
+        (DIGITS + "axes: {SEED: [1, 1]}\n", "the axis SEED has the value 1 more than once"),
+        (DIGITS + "axes: {MODEL.FPN.OUT_CHANNELS: [32, '32']}\n", "has the value 32 more than once"),
     ],
 )
 def test_what_a_file_can_get_wrong(tmp_path, text, said):
@@ -60,7 +64,7 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_all_runs_that_cannot_work_are_named_before_any_begins(tmp_path):
-    axes = "axes: {x: {a: {MODEL.RETINANET.FOCAL_LOS_GAMMA: 1}, b: {MODEL.RETINANET.NUM_CLASSES: 3}, c: {}, d: {SEED: 1}, e: {}, 'e!': {INPUT.COLOR_JITTER: 0.1}, 'e?': {INPUT.COLOR_JITTER: 0.2}}}\n"
+    axes = "axes: {x: {a: {MODEL.RETINANET.FOCAL_LOS_GAMMA: 1}, b: {MODEL.RETINANET.NUM_CLASSES: 3}, c: {}, d: {INPUT.COLOR_JITTER: 0.0}, e: {}, 'e!': {INPUT.COLOR_JITTER: 0.1}, 'e?': {INPUT.COLOR_JITTER: 0.2}}}\n"
     with pytest.raises(ValueError) as error:
         sweep(tmp_path, DIGITS + axes).check()
     said = str(error.value)
@@ -76,3 +80,30 @@ def test_some_rows_are_run_beside_the_one_that_they_are_compared_to():
     assert len(sweep.runs) == 10 and load_sweep(ROOT / "configs/ablations/table_1d.yaml").only == ()
     with pytest.raises(ValueError, match="no row has '1:4' in its labels; there are"):
         load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "1:4"])
+
+
+MISTAKES = [
+    ("axes: {SEED: [1, 2]}", "SEED is set by SEED, but belongs to the sweep: list what to repeat under seeds"),
+    ("axes: {a: {x: {SEED: 3}, y: {}}}", "SEED is set by a, but belongs to the sweep"),
+    ("axes: {a: {x: {OUTPUT_DIR: here}, y: {}}}", "OUTPUT_DIR is set by a, but belongs to the sweep: give --output"),
+    ("options: {OUTPUT_DIR: here}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "OUTPUT_DIR is set by options"),
+    ("options: {SEED: 1}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "SEED is set by options"),
+    ("axes: {INPUT.COLOR_JITTER: [0.0, 0.1], jitter: {on: {INPUT.COLOR_JITTER: 0.3}, off: {}}}", "the axes INPUT.COLOR_JITTER and jitter both set INPUT.COLOR_JITTER"),
+    ("seeds: [1, 2, 1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "seeds has 1 more than once"),
+    ("seeds: [-1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "a negative SEED is another one every time"),
+    ("report: [AP, APxx]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'APxx', which is no metric of the evaluation; did you mean"),
+    ("report: [AP, AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report has AP more than once"),
+    ("report: [AP-ten]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP-ten'"),
+    ("report: [bbox/APX]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'bbox/APX'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, said", MISTAKES, ids=[said[:40] for _, said in MISTAKES])
+def test_a_mistake_is_named_before_the_first_run(tmp_path, text, said):
+    with pytest.raises(ValueError) as error:
+        sweep(tmp_path, DIGITS + text + "\n").check()
+    assert said in str(error.value)
+
+
+def test_metrics_of_classes_and_of_other_tasks_are_no_mistake(tmp_path):
+    sweep(tmp_path, DIGITS + "report: [AP, AP-7, bbox/AP50, final/AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}\n").check()
