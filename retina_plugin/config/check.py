@@ -66,13 +66,14 @@ def config_problems(cfg: CfgNode, *, training: bool = False) -> list[Problem]:
         cfg: resolved.
         training: whether it is about to be trained, so that its datasets have to be there.
     """
+    meant = MEANT if contradictions.is_retinanet(cfg) else {}
     found = [
         (key, f"{key} is set to {get_key(cfg, key)!r}, which has no effect on a RetinaNet; set {meant}")
-        for key, meant in MEANT.items()
+        for key, meant in meant.items()
         if get_key(cfg, key) != get_key(untouched(), key)
     ]
     found += contradictions.after_resolving(cfg, training=training)
-    for refuses in REFUSED_BY:
+    for refuses in REFUSED_BY if contradictions.has_own_pyramid(cfg) or contradictions.is_ours(cfg) else ():
         try:
             refuses(cfg)
         except ValueError as error:
@@ -99,6 +100,8 @@ def problems_beside(cfg: CfgNode, wrong: list[Problem]) -> list[Problem]:
 
 def warn_of_unread(cfg: CfgNode) -> None:
     """Log what is set and has no effect, once."""
+    if not contradictions.is_retinanet(cfg):
+        return
     unread = [key for key in all_keys(cfg) if key.startswith(NOT_READ) and key not in MEANT and get_key(cfg, key) != get_key(untouched(), key)]
     warnings = [f"{', '.join(unread)}: set, but a RetinaNet does not read it"] if unread else []
     for text in (*warnings, *(text for names in WARNED_BY for text in names(cfg))):

@@ -13,10 +13,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from retina_plugin.config.key import nearest
 from retina_plugin.config.resolve import LAST_RESNET_STAGE, class_names
 
-META_ARCHITECTURE = "RetinaPluginNet"
+META_ARCHITECTURE, DETECTRON2S_RETINANET = "RetinaPluginNet", "RetinaNet"
 BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-PYRAMIDS = ("build_retina_pyramid_backbone", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
-WITHOUT_PYRAMID = ("build_resnet_backbone",)
+PYRAMIDS = ("build_retina_pyramid_backbone", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone", "build_retina_vit_backbone")
+WITHOUT_PYRAMID = ("build_resnet_backbone", "build_retina_resnet", "build_retina_timm", "build_retina_torchvision", "build_retina_detectron2")
 GROUPS = 32
 """Of Detectron2's group normalisation: a divisor of the channels."""
 
@@ -44,10 +44,18 @@ def after_resolving(cfg: CfgNode, *, training: bool) -> Iterator[Problem]:
         cfg: resolved.
         training: whether its datasets have to be there.
     """
-    yield from _architecture(cfg)
-    yield from _bottom_up(cfg)
-    yield from _normalisation(cfg)
-    yield from _anchors(cfg)
+    yield from _precision(cfg)
+    if is_retinanet(cfg):
+        yield from _head(cfg)
+    if has_own_pyramid(cfg):
+        yield from _pyramid(cfg)
+        yield from _bottom_up(cfg)
+    if is_ours(cfg):
+        yield from _backbone(cfg)
+    if is_ours(cfg) and has_own_pyramid(cfg):
+        yield from _normalisation(cfg)
+    if is_retinanet(cfg):
+        yield from _anchors(cfg)
     yield from _images(cfg)
     yield from _schedule(cfg)
     yield from _classes(cfg, read=training)
@@ -73,18 +81,36 @@ def _device_problem(device: str) -> str | None:
     return None if there else f"MODEL.DEVICE is {device!r}, which is not available here; give cpu or cuda"
 
 
-def _architecture(cfg: CfgNode) -> Iterator[Problem]:
-    name = cfg.MODEL.META_ARCHITECTURE
-    ours, chosen = META_ARCH_REGISTRY.get(META_ARCHITECTURE), META_ARCH_REGISTRY.get(name)
-    if not (isinstance(chosen, type) and issubclass(chosen, ours)):
-        yield "MODEL.META_ARCHITECTURE", f"MODEL.META_ARCHITECTURE is {name!r}; the plugin's is {META_ARCHITECTURE!r}, or a subclass of it (start from Base-RetinaNet.yaml)"
+def is_ours(cfg: CfgNode) -> bool:
+    """Whether the model is the plugin's, or a subclass of it."""
+    ours, chosen = META_ARCH_REGISTRY.get(META_ARCHITECTURE), META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return isinstance(chosen, type) and issubclass(chosen, ours)
+
+
+def is_retinanet(cfg: CfgNode) -> bool:
+    """Whether the model reads the keys of MODEL.RETINANET: the plugin's does, and Detectron2's own RetinaNet."""
+    return is_ours(cfg) or cfg.MODEL.META_ARCHITECTURE == DETECTRON2S_RETINANET
+
+
+def has_own_pyramid(cfg: CfgNode) -> bool:
+    """Whether the backbone is the plugin's, which MODEL.BOTTOM_UP, MODEL.FPN and MODEL.RETINANET.LEVELS describe."""
+    return cfg.MODEL.BACKBONE.NAME == PYRAMIDS[0]
+
+
+def _precision(cfg: CfgNode) -> Iterator[Problem]:
     if cfg.SOLVER.AMP.PRECISION == "fp16" and torch.device(cfg.MODEL.DEVICE).type == "cpu":
         yield "SOLVER.AMP.PRECISION MODEL.DEVICE", f"SOLVER.AMP.PRECISION fp16 needs a GPU; on {cfg.MODEL.DEVICE} use auto, bf16 or fp32"
+
+
+def _pyramid(cfg: CfgNode) -> Iterator[Problem]:
     top = [level for level in cfg.MODEL.RETINANET.LEVELS if level > LAST_RESNET_STAGE]
     if cfg.MODEL.FPN.TOP_BLOCK == "none" and top:
         yield "MODEL.FPN.TOP_BLOCK MODEL.RETINANET.LEVELS", f"MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to {top[-1]}, and the backbone ends at {LAST_RESNET_STAGE}"
     if cfg.MODEL.FPN.NAME == "bifpn" and len(cfg.MODEL.RETINANET.LEVELS) < 2:
         yield "MODEL.FPN.NAME MODEL.RETINANET.LEVELS", "MODEL.FPN.NAME bifpn fuses levels, so MODEL.RETINANET.LEVELS needs at least two"
+
+
+def _head(cfg: CfgNode) -> Iterator[Problem]:
     if cfg.MODEL.RETINANET.CLS_LOSS == "ohem_1to3" and cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE < 4:
         yield "MODEL.CLS_LOSS.OHEM_BATCH_SIZE", f"MODEL.CLS_LOSS.OHEM_BATCH_SIZE is {cfg.MODEL.CLS_LOSS.OHEM_BATCH_SIZE}; ohem_1to3 needs at least 4, one foreground anchor and three others"
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
@@ -95,20 +121,23 @@ def _architecture(cfg: CfgNode) -> Iterator[Problem]:
         )
 
 
-def _bottom_up(cfg: CfgNode) -> Iterator[Problem]:
-    node, name, freeze_at = cfg.MODEL.RESNETS, cfg.MODEL.BOTTOM_UP.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
-    if name in PYRAMIDS:
-        yield "MODEL.BOTTOM_UP.NAME", f"MODEL.BOTTOM_UP.NAME is {name!r}, which has a pyramid of its own; MODEL.BOTTOM_UP is what the plugin's stands on"
-    if cfg.MODEL.BACKBONE.NAME in WITHOUT_PYRAMID or cfg.MODEL.BACKBONE.NAME.startswith("build_retina_") and cfg.MODEL.BACKBONE.NAME not in PYRAMIDS:
+def _backbone(cfg: CfgNode) -> Iterator[Problem]:
+    if cfg.MODEL.BACKBONE.NAME in WITHOUT_PYRAMID:
         yield (
             "MODEL.BACKBONE.NAME",
             f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME!r}, which yields no p{cfg.MODEL.RETINANET.LEVELS[0]}; set MODEL.BOTTOM_UP.NAME to it and MODEL.BACKBONE.NAME to {PYRAMIDS[0]}",
         )
+
+
+def _bottom_up(cfg: CfgNode) -> Iterator[Problem]:
+    node, name, freeze_at = cfg.MODEL.RESNETS, cfg.MODEL.BOTTOM_UP.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
+    if name in PYRAMIDS:
+        yield "MODEL.BOTTOM_UP.NAME", f"MODEL.BOTTOM_UP.NAME is {name!r}, which has a pyramid of its own; MODEL.BOTTOM_UP is what the plugin's stands on"
     if name == "build_retina_timm" and not timm.is_model(cfg.MODEL.TIMM.NAME):
         yield "MODEL.TIMM.NAME", f"MODEL.TIMM.NAME is {cfg.MODEL.TIMM.NAME!r}, which timm {timm.__version__} does not have"
     if name == "build_retina_torchvision" and cfg.MODEL.TORCHVISION.NAME not in torchvision.models.list_models(module=torchvision.models):
         yield "MODEL.TORCHVISION.NAME", f"MODEL.TORCHVISION.NAME is {cfg.MODEL.TORCHVISION.NAME!r}, which torchvision {torchvision.__version__} does not have among its classifiers"
-    if name in ("build_retina_timm", "build_retina_torchvision") and freeze_at:
+    if name in ("build_retina_timm", "build_retina_torchvision", "build_retina_detectron2") and freeze_at:
         yield "MODEL.BACKBONE.FREEZE_AT", f"{name} trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {freeze_at}"
     if name not in ("build_retina_resnet", "build_resnet_backbone"):
         return
@@ -207,13 +236,16 @@ def _schedule(cfg: CfgNode) -> Iterator[Problem]:
             "SOLVER.CLIP_GRADIENTS.CLIP_TYPE SOLVER.FREEZE_ITERS",
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE value cannot clip a network that SOLVER.FREEZE_ITERS {solver.FREEZE_ITERS} keeps without gradients; set CLIP_TYPE norm",
         )
+    if solver.FREEZE_ITERS and not has_own_pyramid(cfg):
+        yield "SOLVER.FREEZE_ITERS MODEL.BACKBONE.NAME", f"SOLVER.FREEZE_ITERS keeps the network below the plugin's pyramid as it is; MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}"
     if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:
         yield "SOLVER.NESTEROV SOLVER.MOMENTUM", "SOLVER.NESTEROV needs SOLVER.MOMENTUM above 0"
 
 
 def _classes(cfg: CfgNode, *, read: bool) -> Iterator[Problem]:
     """Disagreements between NUM_CLASSES and the datasets, and between the datasets."""
-    count, seen = cfg.MODEL.RETINANET.NUM_CLASSES, {}
+    key = "MODEL.RETINANET.NUM_CLASSES" if is_retinanet(cfg) else "MODEL.ROI_HEADS.NUM_CLASSES"
+    count, seen = cfg.MODEL.RETINANET.NUM_CLASSES if is_retinanet(cfg) else cfg.MODEL.ROI_HEADS.NUM_CLASSES, {}
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         try:
             classes = class_names(name, read=read)
@@ -226,12 +258,12 @@ def _classes(cfg: CfgNode, *, read: bool) -> Iterator[Problem]:
         if count not in (0, len(classes)):
             shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
             yield (
-                "MODEL.RETINANET.NUM_CLASSES",
-                f"MODEL.RETINANET.NUM_CLASSES is {count}, but the dataset {name} has {len(classes)} classes ({shown}); leave it out, or 0, to take it from the dataset",
+                key,
+                f"{key} is {count}, but the dataset {name} has {len(classes)} classes ({shown}); leave it out, or 0, to take it from the dataset",
             )
     if count == 0 and not seen:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-        yield "DATASETS.TRAIN", f"MODEL.RETINANET.NUM_CLASSES is not set and none of DATASETS {names} is a registered dataset with class names"
+        yield "DATASETS.TRAIN", f"{key} is not set and none of DATASETS {names} is a registered dataset with class names"
     first = next(iter(seen), None)
     for name, other in seen.items():
         if other != seen[first]:

@@ -15,7 +15,7 @@ SHARE = Number(float, 0, 1)
 NAMES = Several(Text("the name of a dataset", empty=False))
 
 MODEL = [
-    Key("MODEL.META_ARCHITECTURE", Slot("MODEL.META_ARCHITECTURE", "META_ARCH_REGISTRY"), "RetinaPluginNet, or a subclass of it.", shown=("RetinaPluginNet",)),
+    Key("MODEL.META_ARCHITECTURE", Slot("MODEL.META_ARCHITECTURE", "META_ARCH_REGISTRY"), "The detector: the plugin's RetinaPluginNet or a subclass of it, or one of Detectron2's.", shown=("RetinaPluginNet",)),
     Key("MODEL.DEVICE", Text("cpu, cuda, cuda:1, or another device that torch has here", empty=False), "Where the model runs; cuda becomes cpu where there is no GPU."),
     Key("MODEL.WEIGHTS", Text("a file, detectron2://... or pip://..."), "What the model starts from; empty: random numbers."),
     Key("MODEL.PIXEL_MEAN", Several(Number(), least=1), "Mean of each channel, in the order of INPUT.FORMAT; see MODEL.PIXELS_FROM.", unit="0..255"),

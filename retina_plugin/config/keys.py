@@ -50,9 +50,11 @@ MODEL = [
     Key("MODEL.FPN.EXTRA_CONVS", Number(int, 0, LAYERS), "Further 3x3 convolutions with ReLU on every level, with weights of its own.", 0),
     Key("MODEL.FPN.TOP_BLOCK", Slot("MODEL.FPN.TOP_BLOCK"), "Where the levels above the backbone's come from.", "conv_c5"),
     Key("MODEL.BOTTOM_UP.NAME", Slot("MODEL.BOTTOM_UP.NAME", "BACKBONE_REGISTRY"), "Network below the neck: anything in Detectron2's BACKBONE_REGISTRY that yields res2..res5.", "build_retina_resnet",
-        shown=("build_retina_resnet", "build_retina_timm", "build_retina_torchvision", "build_resnet_backbone")),
+        shown=("build_retina_resnet", "build_retina_timm", "build_retina_torchvision", "build_retina_detectron2", "build_resnet_backbone")),
     Key("MODEL.TIMM.NAME", Text("a model name of timm", empty=False), "For build_retina_timm: the network.", "tf_efficientnet_lite0"),
     Key("MODEL.TORCHVISION.NAME", Text("a classifier of torchvision", empty=False), "For build_retina_torchvision: the network.", "mobilenet_v2"),
+    Key("MODEL.DETECTRON2.NAME", Choice(("regnetx_400mf", "regnetx_4gf", "swin_t", "swin_s", "swin_b", "vit_ti", "vit_s", "vit_b")),
+        "For build_retina_detectron2: a RegNet or Swin of Detectron2; for MODEL.BACKBONE.NAME build_retina_vit_backbone: a plain ViT.", "swin_t", shown=("swin_t",)),
     Key("MODEL.PIXELS_FROM", Choice(("weights", "config")),
         "Where MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT come from: weights (what MODEL.WEIGHTS were trained with, if that is known and the three keys are as Detectron2 "
         "has them), config (the three keys as they are).", "weights"),

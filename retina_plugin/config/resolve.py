@@ -17,24 +17,26 @@ logger = logging.getLogger(__name__)
 
 LAST_RESNET_STAGE = 5
 
+WITH_REGIONS = ("GeneralizedRCNN", "ProposalNetwork")
+"""Detectors of Detectron2 that find regions first."""
+
+RESNET_PYRAMIDS = ("build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
+"""Detectron2's own."""
+
 
 def resolve_config(cfg: CfgNode) -> None:
     """Fill in what follows from the machine, the dataset, the weights and the batch size, in place, and log it.
 
-    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; SOLVER.AMP.PRECISION becomes the precision that a CPU is fast at; MODEL.RETINANET.NUM_CLASSES 0 becomes the number of classes of
-    DATASETS.TRAIN (else TEST); the feature maps of Detectron2's own networks follow from the levels; the pixels follow the weights, see
+    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; SOLVER.AMP.PRECISION becomes the precision that a CPU is fast at; the number of classes becomes that of
+    DATASETS.TRAIN (else TEST), see :func:`resolve_classes`; the feature maps of Detectron2's own networks follow from the levels; the pixels follow the weights, see
     :func:`retina_plugin.config.pixels.resolve_pixels`; the schedule is scaled by :func:`scale_schedule` and :func:`resolve_epochs`,
     and cut by :func:`drop_late_steps`. A resolved config stays as it is. The values have to be allowed.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("no GPU here: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.RETINANET.NUM_CLASSES == 0:
-        for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-            if classes := class_names(name, read=True):
-                cfg.MODEL.RETINANET.NUM_CLASSES = len(classes)
-                logger.info("MODEL.RETINANET.NUM_CLASSES = %d, from the classes of %s", len(classes), name)
-                break
+    resolve_classes(cfg)
+    resolve_detectron2s_own(cfg)
     resolve_precision_of_a_cpu(cfg)
     resolve_bottom_up(cfg)
     if cfg.INPUT.CROP.TYPE.startswith("absolute") and all(x == int(x) for x in cfg.INPUT.CROP.SIZE):
@@ -43,6 +45,44 @@ def resolve_config(cfg: CfgNode) -> None:
     scale_schedule(cfg)
     resolve_epochs(cfg)
     drop_late_steps(cfg)
+
+
+def resolve_classes(cfg: CfgNode) -> None:
+    """Let the number of classes follow from the first dataset that has names, in place.
+
+    MODEL.RETINANET.NUM_CLASSES if it is 0; for the detectors of Detectron2 that read it, MODEL.ROI_HEADS.NUM_CLASSES if it is Detectron2's 80.
+    """
+    with_regions = cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS
+    key, node = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS) if with_regions else ("MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET)
+    if node.NUM_CLASSES != (untouched().MODEL.ROI_HEADS.NUM_CLASSES if with_regions else 0):
+        return
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if classes := class_names(name, read=True):
+            if node.NUM_CLASSES != len(classes):
+                node.NUM_CLASSES = len(classes)
+                logger.info("%s = %d, from the classes of %s", key, len(classes), name)
+            break
+
+
+def resolve_detectron2s_own(cfg: CfgNode) -> None:
+    """Give Detectron2's own detectors and pyramids the names of the levels of MODEL.RETINANET.LEVELS, in place, where they are empty or Detectron2's."""
+    levels = cfg.MODEL.RETINANET.LEVELS
+    names = [f"p{level}" for level in levels]
+    changes = []
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and not cfg.MODEL.RETINANET.IN_FEATURES:
+        changes.append((cfg.MODEL.RETINANET, "IN_FEATURES", names))
+    if cfg.MODEL.BACKBONE.NAME in RESNET_PYRAMIDS:
+        below = [f"res{level}" for level in levels if level <= LAST_RESNET_STAGE]
+        changes += [(node, key, below) for node, key in ((cfg.MODEL.FPN, "IN_FEATURES"), (cfg.MODEL.RESNETS, "OUT_FEATURES")) if not node[key]]
+    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS and cfg.MODEL.BACKBONE.NAME in ("build_retina_pyramid_backbone", "build_retina_vit_backbone"):
+        regions = untouched().MODEL
+        if cfg.MODEL.RPN.IN_FEATURES == regions.RPN.IN_FEATURES:
+            changes.append((cfg.MODEL.RPN, "IN_FEATURES", names))
+        if cfg.MODEL.ROI_HEADS.IN_FEATURES == regions.ROI_HEADS.IN_FEATURES:
+            changes.append((cfg.MODEL.ROI_HEADS, "IN_FEATURES", [f"p{level}" for level in levels if level <= LAST_RESNET_STAGE]))
+    for node, key, value in changes:
+        setattr(node, key, value)
+        logger.info("%s = %s, from MODEL.RETINANET.LEVELS", key, value)
 
 
 def unresolved(cfg: CfgNode, part: str = "") -> list[str]:
@@ -116,7 +156,7 @@ def resolve_bottom_up(cfg: CfgNode) -> None:
     The plugin's own networks do not. RES2_OUT_CHANNELS follows from DEPTH, too, if it is as Detectron2 has it: ResNet-18 and 34 have 64.
     """
     node = cfg.MODEL.RESNETS
-    if cfg.MODEL.BOTTOM_UP.NAME.startswith("build_retina_"):
+    if cfg.MODEL.BOTTOM_UP.NAME.startswith("build_retina_") or cfg.MODEL.BACKBONE.NAME in RESNET_PYRAMIDS:
         return
     if not node.OUT_FEATURES:
         node.OUT_FEATURES = [f"res{level}" for level in cfg.MODEL.RETINANET.LEVELS if level <= LAST_RESNET_STAGE]

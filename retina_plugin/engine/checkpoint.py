@@ -44,8 +44,13 @@ def describe_model(cfg: CfgNode, model: torch.nn.Module) -> dict:
         "torch": str(torch.__version__),  # a subclass of str otherwise, which safe loading refuses
         "class_names": class_names(cfg),
         "config": dump_config(cfg),
-        "anchors": [level.tolist() for level in model.anchor_generator.cell_anchors],
+        "anchors": [level.tolist() for level in getattr(_anchor_generator(model), "cell_anchors", [])],
     }
+
+
+def _anchor_generator(model: torch.nn.Module) -> torch.nn.Module | None:
+    """That of a RetinaNet, or of the region proposals of an R-CNN."""
+    return getattr(model, "anchor_generator", None) or getattr(getattr(model, "proposal_generator", None), "anchor_generator", None)
 
 
 def read_info(file: str) -> dict:
@@ -86,7 +91,7 @@ def read_torch(file: str) -> dict:
         raise ValueError(f"{file} is not a file of weights that torch wrote, or it is damaged: {(str(error).splitlines() or ['no reason given'])[0]}") from error
 
 
-PARTS = {"backbone.bottom_up.": "backbone", "backbone.": "neck", "head.": "head", "": "rest"}
+PARTS = {"backbone.bottom_up.": "backbone", "backbone.": "neck", "head.": "head", "proposal_generator.": "proposals", "roi_heads.": "regions", "": "rest"}
 """Parts of the detector by the beginning of their tensors' names."""
 
 

@@ -82,7 +82,8 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
             outputs[kind] = maps
 
     hooks += [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name and not list(module.children())]
-    hooks.append(model.head.register_forward_hook(keep))
+    if hasattr(model, "head_in_features"):  # a RetinaNet, the plugin's or Detectron2's
+        hooks.append(model.head.register_forward_hook(keep))
     try:
         model.zero_grad()
         with EventStorage():

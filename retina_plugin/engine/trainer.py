@@ -22,6 +22,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
 from retina_plugin.config import INFO_KEY, ready_config
+from retina_plugin.config.contradictions import has_own_pyramid
 from retina_plugin.data.catalog import load_datasets, result_of
 from retina_plugin.data.loader import SimilarSizeBatches, build_test_loader, build_train_loader
 from retina_plugin.data.mapper import build_mapper
@@ -252,7 +253,7 @@ class RetinaTrainer(DefaultTrainer):
         if self._trainer.stop_agreed or (self._trainer.stop_wanted and comm.get_world_size() == 1):
             raise Interrupted
         normalizer = getattr(self.detector, "loss_normalizer", None)
-        self._normalizer = normalizer.clone() if normalizer is not None else None
+        self._normalizer = normalizer.clone() if isinstance(normalizer, torch.Tensor) else None
         super().before_step()
 
     def write_dump(self, batch: list[dict], losses: dict[str, float], norm: float) -> str:
@@ -270,7 +271,7 @@ class RetinaTrainer(DefaultTrainer):
         """Metrics on DATASETS.TEST, of the averaged weights if there are any, and the losses there (TEST.VALIDATION_LOSS)."""
         with self.average.applied() if self.average else contextlib.nullcontext():
             results = self.test(self.cfg, self.model) if self.cfg.DATASETS.TEST else {}
-            if self.cfg.TEST.VALIDATION_LOSS and self.cfg.DATASETS.TEST:
+            if self.cfg.TEST.VALIDATION_LOSS and self.cfg.DATASETS.TEST and hasattr(self.detector, "label_inputs"):
                 losses = validation_losses(self.detector, self.build_validation_loader(self.cfg))
                 results = {**results, "validation": losses} if results else results
         return results
@@ -286,7 +287,8 @@ class RetinaTrainer(DefaultTrainer):
         model = build_model(cfg)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
-        logger.info("%s with %s: %.2f M parameters, %.2f M of them trained", type(model).__name__, cfg.MODEL.BOTTOM_UP.NAME, total / 1e6, trained / 1e6)
+        below = cfg.MODEL.BOTTOM_UP.NAME if has_own_pyramid(cfg) else cfg.MODEL.BACKBONE.NAME
+        logger.info("%s with %s: %.2f M parameters, %.2f M of them trained", type(model).__name__, below, total / 1e6, trained / 1e6)
         return model
 
     @classmethod
