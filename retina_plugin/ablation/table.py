@@ -22,23 +22,23 @@ class TableRow:
     Attributes:
         labels: one of each axis.
         values: metric -> its values in percent, one of each finished seed; those that are no number (nan) are left out.
-        nan: metric -> how many of them are.
-        absent: metrics that the evaluation of a finished run did not give.
         parameters: of the model; None before a run is finished.
         images_per_second, peak_memory_mib: means over the runs, of training.
         failed: seed -> why.
         unfinished: seeds.
+        nan: metric -> how many finished runs have no number there.
+        absent: metrics that the evaluation of a finished run did not give.
     """
 
     labels: tuple[str, ...]
     values: dict[str, list[float]]
-    nan: dict[str, int]
-    absent: list[str]
     parameters: int | None
     images_per_second: float | None
     peak_memory_mib: float | None
     failed: dict[int, str]
     unfinished: list[int]
+    nan: dict[str, int] = dataclasses.field(default_factory=dict)
+    absent: list[str] = dataclasses.field(default_factory=list)
 
     def mean(self, metric: str) -> float | None:
         """Over the seeds; None without a finished run."""
@@ -188,7 +188,7 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
         nan = {metric: count for metric, found in found_values.items() if (count := sum(value is not None and math.isnan(value) for value in found))}
         absent = [metric for metric, found in found_values.items() if None in found]
         cost = [_mean([s[key] for s in summaries if s[key] is not None]) for key in ("images_per_second", "peak_memory_mib")]
-        rows.append(TableRow(labels, values, nan, absent, summaries[0]["parameters"] if summaries else None, *cost, failed, unfinished))
+        rows.append(TableRow(labels, values, summaries[0]["parameters"] if summaries else None, *cost, failed, unfinished, nan, absent))
         machines += [f"{s['machine']}, {s['precision']}" for s in summaries]
     return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
 

@@ -39,8 +39,9 @@ def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: S
     """
     anything = False
     for name in names:
-        if not isinstance(name, str) or not MODULE.fullmatch(name):
-            raise ModuleError(f"{asked_by}: {name!r} is no module; give a name as in Python's import, such as my_package.losses")
+        if not isinstance(name, str) or not MODULE.fullmatch(name) or name.endswith(".py"):
+            meant = re.sub(r"\W+", ".", name[:-3]).strip(".") if isinstance(name, str) and name.endswith(".py") else "my_package.losses"
+            raise ModuleError(f"{asked_by}: {name!r} is no module; give a name as in Python's import, such as {meant}")
         if name in sys.modules:
             continue
         _make_findable(name, places)

@@ -22,6 +22,8 @@ from retina_plugin.text import parse_yaml
 
 logger = logging.getLogger(__name__)
 
+IMPORT_KEY = "One of your own is known once the module that declares it is imported: IMPORTS, or --import MODULE"
+
 
 def load_config(file: str | os.PathLike, opts: Sequence = ()) -> CfgNode:
     """Read a config file of the plugin, ready to build from; the one way used by every tool.
@@ -178,9 +180,7 @@ def _unknown(cfg: CfgNode, settings: dict[str, Setting]) -> list[str]:
             lines.append(f"{key} is a section with keys below it, such as {next(k for k in known if k.startswith(key + '.'))}, and has no value of its own{_at(setting)}")
         elif key not in known and key not in sections:
             near = nearest(key, known)
-            lines.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else "") + _at(setting))
-    if any(line.startswith("unknown key") for line in lines):
-        lines.append("a key of your own is known once the module that declares it is imported: IMPORTS, or --import MODULE")
+            lines.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else "") + f"{_at(setting)}. {IMPORT_KEY}")
     return lines
 
 

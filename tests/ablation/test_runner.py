@@ -1,6 +1,8 @@
 """Runs of a sweep: once each, resumed, failed, in parallel, killed."""
 
+import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -113,3 +115,163 @@ def test_a_worker_without_its_sweep_ends(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
     code = subprocess.run([sys.executable, "-m", "retina_plugin.ablation.worker", tmp_path, str(gone.pid)], cwd=ROOT, capture_output=True).returncode
     assert code == 1 and os.listdir(tmp_path) == ["plan.json"]
+
+
+def finishing(ap, seen):
+    """An executor that trains nothing: every run has this AP, and is noted."""
+
+    def execute(folders):
+        for folder in folders:
+            seen.append(folder.name)
+            cost = {"images_per_second": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}
+            (folder / "summary.json").write_text(json.dumps({"results": {"bbox": {"AP": ap, "AP50": ap, "AP75": ap}}, **cost}))
+            (folder / "config.yaml").write_text(open(folder / "as_planned.yaml").read() if (folder / "as_planned.yaml").exists() else "")
+
+    return execute
+
+
+def record_configs(sweep, output):
+    """What a worker writes first: the config that it trains."""
+    from retina_plugin.config import dump_config
+
+    for run in sweep.runs:
+        folder = output / run.name(tuple(sweep.axes))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "as_planned.yaml").write_text(dump_config(sweep.config(run, folder)))
+
+
+def test_of_seeds_that_are_added_later_only_the_new_ones_run(sweep, tmp_path):
+    del sweep.axes["loss"]["broken"]
+    seen = []
+    record_configs(sweep, tmp_path / "out")
+    run_sweep(sweep, tmp_path / "out", executor=finishing(40.0, seen))
+    assert seen == ["loss=focal,seed=1", "loss=ohem,seed=1"]
+    more = dataclasses.replace(sweep, seeds=(1, 2, 3))
+    record_configs(more, tmp_path / "out")
+    found = collect(more, run_sweep(more, tmp_path / "out", executor=finishing(42.0, seen)))
+    assert seen[2:] == ["loss=focal,seed=2", "loss=ohem,seed=2", "loss=focal,seed=3", "loss=ohem,seed=3"]
+    assert found.rows[0].values["AP"] == [40.0, 42.0, 42.0]
+
+
+def test_a_base_that_changed_later_is_refused_before_anything_runs(sweep, tmp_path):
+    del sweep.axes["loss"]["broken"]
+    base = tmp_path / "base.yaml"
+    base.write_text(f"_BASE_: {sweep.base}\n")
+    sweep, seen = dataclasses.replace(sweep, base=base), []
+    record_configs(sweep, tmp_path / "out")
+    run_sweep(sweep, tmp_path / "out", executor=finishing(40.0, seen))
+    base.write_text(f"_BASE_: {ROOT / 'configs/ablations/digits.yaml'}\nINPUT: {{COLOR_JITTER: 0.25}}\n")
+    with pytest.raises(ValueError, match=r"(?s)runs of another config.*loss=focal,seed=1: INPUT.COLOR_JITTER 0.0 -> 0.25"):
+        run_sweep(sweep, tmp_path / "out", executor=finishing(41.0, seen))
+    assert len(seen) == 2
+
+
+def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp_path):
+    sweep = dataclasses.replace(sweep, axes={"loss": {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}})
+    output = tmp_path / "out"
+    record_configs(sweep, output)
+    seen = []
+
+    def execute(folders):
+        for folder in folders:
+            if "broken" in folder.name:
+                seen.append(folder.name)
+                (folder / "failed.txt").write_text("exit code 2: error: no")
+            else:
+                finishing(40.0, seen)([folder])
+
+    found = collect(sweep, run_sweep(sweep, output, executor=execute))
+    assert [bool(row.failed) for row in found.rows] == [False, True, False] and "| broken | failed |" in found.markdown()
+    run_sweep(sweep, output, executor=execute)
+    assert seen == ["loss=focal,seed=1", "loss=broken,seed=1", "loss=ohem,seed=1", "loss=broken,seed=1"]
+
+
+def test_spaces_unicode_and_markdown_in_labels(sweep, tmp_path):
+    axes = {"größe | α": {"klein *und* | fein": {}, "日本 語": {"MODEL.RETINANET.CLS_LOSS": "ohem"}}}
+    sweep, output = dataclasses.replace(sweep, axes=axes, compare_to=("klein *und* | fein",)), tmp_path / "ein Ordner"
+    record_configs(sweep, output)
+    folders = run_sweep(sweep, output, executor=finishing(40.0, []))
+    assert [folder.name for folder in folders] == ["größe_α=klein_und_fein,seed=1", "größe_α=日本_語,seed=1"]
+    text = collect(sweep, folders).markdown()
+    header, rule, first, second = text.splitlines()[:4]
+    cells = [len(line.replace(r"\|", "").split("|")) for line in (header, rule, first, second)]
+    assert len(set(cells)) == 1 and r"klein \*und\* \| fein" in first and "日本 語" in second
+
+
+def test_an_ap_that_is_no_number_is_said(sweep, tmp_path):
+    del sweep.axes["loss"]["broken"]
+    record_configs(sweep, tmp_path / "out")
+    found = collect(sweep, run_sweep(sweep, tmp_path / "out", executor=finishing(math.nan, [])))
+    assert "| focal | nan | nan | nan | base |" in found.markdown() and json.loads(found.as_json())["rows"][0]["nan"]["AP"] == 1
+
+
+def test_a_run_is_counted_once(tmp_path):
+    """One that is finished, whose worker has not cleared up yet, and one that failed before and runs again."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "running").touch()
+        (folder / "failed.txt").touch()
+    (folders[0] / "summary.json").touch()
+    assert progress_line("mine", folders, begin=time.time() - 60, done_before=0).startswith("mine: 1 of 2 done, running b (0 %)")
+    assert "failed" not in progress_line("mine", folders, begin=time.time() - 60, done_before=0)
+
+
+PROGRAM = """
+import sys
+from retina_plugin.ablation import load_sweep, run_sweep
+from retina_plugin.ablation.runner import on_ray
+sweep = load_sweep(sys.argv[1])
+del sweep.axes["loss"]["broken"]
+run_sweep(sweep, sys.argv[2], executor=on_ray(cpus_per_run=1, gpus_per_run=0) if sys.argv[3] == "ray" else None)
+"""
+
+
+@pytest.mark.parametrize("ray", [False, True], ids=["alone", "ray"])
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_a_driver_or_a_worker_that_is_killed(sweep, tmp_path, ray, victim):
+    """The sweep is started again and finishes; a worker that was killed is named as failed, and the others are not disturbed."""
+    if ray:
+        pytest.importorskip("ray")
+    sweep.options["SOLVER.MAX_ITER"] = 30
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace('"SOLVER.MAX_ITER": 6', '"SOLVER.MAX_ITER": 30'))
+    command = [sys.executable, "-c", PROGRAM, sweep.file, tmp_path / "out", "ray" if ray else "alone"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    first = tmp_path / "out/loss=focal,seed=1"
+    wait_for((first / "model_0000003.pth").exists)
+    worker = int((first / "running").read_text())
+    if victim == "driver":
+        process.kill()
+        process.wait()
+        wait_for(lambda: not alive(worker), 30)
+        assert not (first / "summary.json").exists()
+    else:
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(timeout=300) == 0
+        assert "exit code -9" in (first / "failed.txt").read_text() and (tmp_path / "out/loss=ohem,seed=1/summary.json").exists()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 of 2 done" in done.stderr, done.stderr
+    assert "resumed at iteration" in (first / "log.txt").read_text() and not (first / "failed.txt").exists()
+
+
+def alive(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(") ")[-1][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_task_of_ray_that_fails_is_the_failure_of_its_run_alone(sweep, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("retina_plugin.ablation.runner.start_worker", fails_for_focal)
+    folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
+    assert "the machine is gone" in (folders[0] / "failed.txt").read_text()
+    assert all((folder / "summary.json").exists() for folder in folders[1:])
+
+
+def fails_for_focal(folder, *, threads=0):
+    """In the place of a worker."""
+    if "focal" in folder.name:
+        raise OSError("the machine is gone")
+    (folder / "summary.json").write_text("{}")

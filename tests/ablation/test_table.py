@@ -44,24 +44,57 @@ def test_mean_spread_and_difference(tmp_path):
     a, b, c = found.rows
     assert a.mean("AP") == 41 and a.sd("AP") == pytest.approx(math.sqrt(2))
     # Pooled: variances 2, 8, 2 with one degree of freedom each.
-    assert found.spread("AP") == pytest.approx(2.0)
-    # Standard error of a difference of two means of two: 2 * sqrt(1/2 + 1/2) = 2, so certain from 4 on.
-    assert found.difference(b, "AP") == (5.0, True)
-    assert found.difference(c, "AP") == (1.0, False)
-    assert found.difference(a, "AP") is None
+    assert found.spread("AP") == (pytest.approx(2.0), 3)
+    # t of b: 5 / (2 * sqrt(1/2 + 1/2)) = 2.5 with 3 degrees of freedom: p 0.0877 alone, 0.175 as one of two rows. Two seeds are few.
+    assert found.differences("AP")[("b",)] == (5.0, pytest.approx(0.0877, abs=1e-4), pytest.approx(0.1754, abs=1e-4))
+    assert found.differences("AP")[("c",)].value == 1.0 and found.differences("AP")[("c",)].is_one is False
+    assert ("a",) not in found.differences("AP")
     lines = found.markdown().splitlines()
-    assert lines[2] == "| a | 41.0 ± 1.4 | 82.0 ± 2.8 | base | 3.50 | 40.0 | 900 |  |"
-    assert lines[3] == "| b | 46.0 ± 2.8 | 92.0 ± 5.7 | +5.0 | 3.50 | 40.0 | 900 | 36.0 |"
+    assert lines[2] == "| a | 41.0 ± 1.4 | 82.0 ± 2.8 | base |  | 3.50 | 40.0 | 900 |  |"
+    assert lines[3] == "| b | 46.0 ± 2.8 | 92.0 ± 5.7 | +5.0, within the spread | 0.18 | 3.50 | 40.0 | 900 | 36.0 |"
     assert "| +1.0, within the spread |" in lines[4]
     assert lines.count("- a CPU, bfloat16") == 1
 
 
 def test_one_seed_failed_and_unfinished_runs(tmp_path):
     found = table(tmp_path, {"a": [40.0, None], "b": [43.0, None], "c": ["exit code 1: no memory", None]})
-    assert found.spread("AP") is None and found.difference(found.rows[1], "AP") == (3.0, None)
+    assert found.spread("AP") is None and found.differences("AP")[("b",)] == (3.0, None, None)
     text = found.markdown()
-    assert "| +3.0, one seed |" in text and "| c | failed | failed |" in text
+    assert "| +3.0, no spread known |" in text and "| c | failed | failed |" in text
     assert "- c, seed 1: failed: exit code 1: no memory" in text and "- a: seeds not run yet: 2" in text
+
+
+def test_no_such_metric_nan_failed_and_not_run_are_four_things(tmp_path):
+    found = table(tmp_path, {"a": [40.0, 42.0], "b": [math.nan, math.nan], "c": [None, None]})
+    text = found.markdown()
+    assert "| b | nan | nan |" in text and "| c | not run | not run |" in text and "| c | failed" not in text
+    assert found.differences("AP") == {}
+    (tmp_path / "loss=c,seed=1").joinpath("summary.json").write_text(json.dumps({"results": {"bbox": {"AP50": 3.0}}, "images_per_second": None, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}))
+    found = collect(found.sweep, [tmp_path / run.name(("loss",)) for run in found.sweep.runs])
+    assert "| c | no such metric | 3.0 |" in found.markdown()
+
+
+def test_a_nan_of_one_seed_is_said_and_left_out(tmp_path):
+    found = table(tmp_path, {"a": [40.0, 42.0], "b": [44.0, math.nan], "c": [41.0, 43.0]})
+    assert "| b | 44.0, 1 nan |" in found.markdown()
+    assert json.loads(found.as_json())["rows"][1]["nan"] == {"AP": 1, "AP50": 1}
+
+
+def test_markdown_csv_and_json_say_the_same(tmp_path):
+    found = table(tmp_path, {"a": [40.0, 42.0], "b": [60.0, 64.0], "c": [math.nan, 43.0]})
+    data, rows = json.loads(found.as_json()), list(csv.DictReader(io.StringIO(found.as_csv())))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.markdown().splitlines()[2:5]]
+    for row, line, cell in zip(data["rows"], rows, cells, strict=True):
+        assert row["labels"] == [line["loss"]] == [cell[0]]
+        mean = sum(row["values"]["AP"]) / len(row["values"]["AP"])
+        assert float(line["AP"]) == mean and cell[1].startswith(f"{mean:.1f}") and int(line["seeds"]) == len(row["values"]["AP"])
+        if row["difference"] is None:
+            assert line["difference in AP"] == line["p"] == "" and cell[3] == "base"
+        else:
+            assert float(line["difference in AP"]) == row["difference"]["value"] and float(line["p by Holm"]) == row["difference"]["p_holm"]
+            assert cell[3].startswith(f"{row['difference']['value']:+.1f}") and float(cell[4].strip("< ")) == pytest.approx(row["difference"]["p_holm"], abs=5e-3)
+        assert (float(line["parameters"]), float(line["images per second"])) == (row["parameters"], row["images_per_second"])
+    assert data["compared"]["spread"]["sd"] == found.spread("AP").sd
 
 
 def test_csv_and_json_hold_the_same(tmp_path):
