@@ -236,6 +236,10 @@ def _schedule(cfg: CfgNode) -> Iterator[Problem]:
             "SOLVER.CLIP_GRADIENTS.CLIP_TYPE SOLVER.FREEZE_ITERS",
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE value cannot clip a network that SOLVER.FREEZE_ITERS {solver.FREEZE_ITERS} keeps without gradients; set CLIP_TYPE norm",
         )
+    if solver.EMA_DECAY and solver.SWA_ITERS:
+        yield "SOLVER.EMA_DECAY SOLVER.SWA_ITERS", "SOLVER.EMA_DECAY and SOLVER.SWA_ITERS are two averages of the weights: give one of them"
+    if solver.PROFILE_ITER > solver.MAX_ITER and not solver.EPOCHS:
+        yield "SOLVER.PROFILE_ITER SOLVER.MAX_ITER", f"SOLVER.PROFILE_ITER is {solver.PROFILE_ITER}, but training ends at SOLVER.MAX_ITER {solver.MAX_ITER}"
     if solver.FREEZE_ITERS and not has_own_pyramid(cfg):
         yield "SOLVER.FREEZE_ITERS MODEL.BACKBONE.NAME", f"SOLVER.FREEZE_ITERS keeps the network below the plugin's pyramid as it is; MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}"
     if solver.OPTIMIZER == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:

@@ -58,6 +58,8 @@ MODEL = [
     Key("MODEL.PIXELS_FROM", Choice(("weights", "config")),
         "Where MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT come from: weights (what MODEL.WEIGHTS were trained with, if that is known and the three keys are as Detectron2 "
         "has them), config (the three keys as they are).", "weights"),
+    Key("MODEL.FREEZE", Several(Text("a pattern of parameter names", empty=False)), "Parameters that are not trained, by name as in a shell: backbone.bottom_up.*, *.bias.", (), shown=((), ("backbone.fpn_*",))),
+    Key("MODEL.CHECKPOINT_GRADIENTS", Flag(), "Compute the activations of the network below the pyramid again in the backward pass instead of keeping them: less memory, more time.", False),
     Key("MODEL.CHANNELS_LAST", Flag(), "Keep images and convolutions in the channels-last memory format (faster on CPU and GPU).", True),
     Key("MODEL.COMPILE", Several(Choice(("backbone", "head", "cls_loss")), most=3),
         "Parts that go through torch.compile. The first steps then take a minute or two longer, the others less time.", []),
@@ -116,6 +118,10 @@ SOLVER = [
         "SOLVER.FREEZE_ITERS, and TEST.EVAL_PERIOD with SOLVER.CHECKPOINT_PERIOD.", 0, "epochs"),
     Key("SOLVER.WARMUP_EPOCHS", COUNT, "With SOLVER.EPOCHS: gives SOLVER.WARMUP_ITERS.", 1, "epochs"),
     Key("SOLVER.FREEZE_EPOCHS", COUNT, "With SOLVER.EPOCHS: gives SOLVER.FREEZE_ITERS.", 0, "epochs"),
+    Key("SOLVER.LAYER_DECAY", Number(float, 0, 1, open_low=True), "Factor of the learning rate from each block of the network below the pyramid to the one under it; 1: off.", 1.0),
+    Key("SOLVER.SWA_ITERS", COUNT, "Average the weights of the last iterations, all with the same weight, and save and evaluate that; 0: off. Not with EMA_DECAY.", 0, "iterations"),
+    Key("SOLVER.DETAILS_PERIOD", COUNT, "Between losses of each level and class, and gradient norms of backbone, neck and head, in metrics.json; 0: none.", 0, "iterations"),
+    Key("SOLVER.PROFILE_ITER", COUNT, "Iteration whose step goes through torch.profiler; trace.json in OUTPUT_DIR opens in Chrome (chrome://tracing) or Perfetto. 0: none.", 0),
     Key("SOLVER.FREEZE_ITERS", COUNT, "Iterations at the beginning in which the network below the pyramid stays as it was loaded.", 0, "iterations"),
     Key("SOLVER.CHECKPOINTS_KEPT", COUNT, "Checkpoints of SOLVER.CHECKPOINT_PERIOD that are kept, the latest; 0: all. model_best.pth and model_final.pth always are.", 0, "files"),
     Key("SOLVER.ACCUMULATE", Number(int, 1), "Batches that IMS_PER_BATCH is computed in, one after another, to need less memory: a divisor of it.", 1),
@@ -126,7 +132,11 @@ SOLVER = [
         "with loss scaling). With SOLVER.AMP.ENABLED False it is fp32. On a CPU a loaded config holds the one chosen here, and ENABLED is False, so that Detectron2's DefaultTrainer trains there.", "auto"),
 ]  # fmt: skip
 
-GROUPS = {"": FIRST, "Model": MODEL, "Data": DATA, "Evaluation": EVALUATION, "Solver": SOLVER}
+RUN = [
+    Key("DETERMINISTIC", Flag(), "Use algorithms only whose results are the same every time (torch.use_deterministic_algorithms); slower on a GPU, and an error names an operation that has none.", False),
+]  # fmt: skip
+
+GROUPS = {"": FIRST, "Model": MODEL, "Data": DATA, "Evaluation": EVALUATION, "Solver": SOLVER, "Run": RUN}
 """The plugin's keys by heading."""
 
 KEYS = {key.name: key for keys in GROUPS.values() for key in keys}

@@ -95,6 +95,16 @@ PARTS = {"backbone.bottom_up.": "backbone", "backbone.": "neck", "head.": "head"
 """Parts of the detector by the beginning of their tensors' names."""
 
 
+def part_of(name: str) -> str:
+    """The part of the detector that a tensor belongs to, by its name.
+
+    Example:
+        >>> part_of("backbone.bottom_up.stem.conv1.weight"), part_of("backbone.fpn_lateral3.weight"), part_of("loss_normalizer")
+        ('backbone', 'neck', 'rest')
+    """
+    return next(part for prefix, part in PARTS.items() if name.startswith(prefix))
+
+
 @dataclass(frozen=True)
 class Part:
     """How much of a part of the detector a file held: ``total`` tensors, ``absent`` from the file, ``misfit``: there in another shape."""

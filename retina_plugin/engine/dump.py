@@ -16,13 +16,11 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from retina_plugin.config import config_from_text, dump_config
+from retina_plugin.engine.checkpoint import part_of
 from retina_plugin.engine.finite import non_finite
 
 FACTS, TENSORS = "dump.json", "step.pth"
 """Files of a dump: for people, and what the step is run again from."""
-
-PARTS = {"backbone.bottom_up": "backbone", "backbone": "neck", "head": "head"}
-"""Parts of the detector by the beginning of their parameters' names, the most special first."""
 
 SHOWN = 5
 """Names in a line of the report."""
@@ -101,7 +99,7 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norms: dict[str, float] = defaultdict(float)
     for name, gradient in gradients.items():
-        part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "rest")
+        part = part_of(name)
         norms[part] = math.hypot(norms[part], float(gradient.float().norm()))
     return Step({name: float(loss.detach()) for name, loss in losses.items()}, dict(levels), dict(norms), list(dict.fromkeys(bad)), non_finite(gradients))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 
@@ -39,12 +40,16 @@ class WeightAverage(HookBase):
     def after_step(self) -> None:
         """Move towards the weights of this step; counters and other whole numbers are taken as they are."""
         self.steps += 1
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        weight = self._weight()
         state = self.model.state_dict()
         floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([self.average[name] for name in floating], [state[name] for name in floating], weight)
         for name in state.keys() - set(floating):
             self.average[name].copy_(state[name])
+
+    def _weight(self) -> float:
+        """How far the average moves in the present step, 0..1."""
+        return 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -68,3 +73,29 @@ class WeightAverage(HookBase):
         """The model holds the average, as the checkpoint has it: keep that, and give the model the trained weights."""
         self.steps, self.average = state["steps"], self._copy()
         self.model.load_state_dict(state["trained"])
+
+
+class LastWeights(WeightAverage):
+    """Keeps the mean of the weights of the last iterations, all with the same weight; before those it is the weights themselves.
+
+    Args:
+        model: the detector (not wrapped).
+        iterations: SOLVER.SWA_ITERS.
+        max_iter: SOLVER.MAX_ITER.
+
+    Source: Izmailov et al. 2018, *Averaging Weights Leads to Wider Optima*, with the schedule of the config instead of a cyclic one.
+    """
+
+    def __init__(self, model: nn.Module, *, iterations: int, max_iter: int) -> None:
+        super().__init__(model, decay=0.0)
+        self.first = max_iter - iterations
+
+    def _weight(self) -> float:
+        return 1 / max(1, self.steps - self.first)
+
+
+def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
+    """What SOLVER.EMA_DECAY or SOLVER.SWA_ITERS asks for; None for neither."""
+    if cfg.SOLVER.EMA_DECAY > 0:
+        return WeightAverage(model, decay=cfg.SOLVER.EMA_DECAY)
+    return LastWeights(model, iterations=cfg.SOLVER.SWA_ITERS, max_iter=cfg.SOLVER.MAX_ITER) if cfg.SOLVER.SWA_ITERS > 0 else None

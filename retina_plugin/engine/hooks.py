@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter
 
 from retina_plugin.data.loader import SimilarSizeBatches
-from retina_plugin.engine.checkpoint import RetinaCheckpointer
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, part_of
 from retina_plugin.engine.evaluating import Evaluation
 from retina_plugin.engine.folder import keep_latest
 from retina_plugin.evaluation import write_results
@@ -134,6 +134,61 @@ class FreezeBackbone(HookBase):
         if self.trainer.iter < self.iterations:
             for parameter in self.bottom_up.parameters():
                 parameter.grad = None
+
+
+class GradientNorms(HookBase):
+    """Logs the norm of the gradients of backbone, neck and head, as "gradient_norm/neck" and so on.
+
+    Args:
+        model: the detector.
+        period: SOLVER.DETAILS_PERIOD, iterations.
+    """
+
+    def __init__(self, model: nn.Module, *, period: int) -> None:
+        self.model, self.period = model, period
+
+    def after_backward(self) -> None:
+        """Log if it is time; waits for a GPU."""
+        if (self.trainer.iter + 1) % self.period:
+            return
+        squares: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                part = part_of(name)
+                squares[part] = squares.get(part, 0) + parameter.grad.float().square().sum()
+        for part, square in squares.items():
+            self.trainer.storage.put_scalar(f"gradient_norm/{part}", float(square.sqrt()), smoothing_hint=False)
+
+
+class Profile(HookBase):
+    """Puts one step through torch's profiler.
+
+    Args:
+        file: of the trace, which Chrome and Perfetto read.
+        iteration: from 1; that of SOLVER.PROFILE_ITER.
+    """
+
+    def __init__(self, file: Path, *, iteration: int) -> None:
+        self.file, self.iteration, self.profiler = file, iteration, None
+
+    def before_step(self) -> None:
+        """Begin."""
+        if self.trainer.iter + 1 == self.iteration:
+            self.profiler = torch.profiler.profile(profile_memory=True)
+            self.profiler.__enter__()
+
+    def after_step(self) -> None:
+        """End, write, and say what took longest."""
+        if self.profiler is None:
+            return
+        self.profiler.__exit__(None, None, None)
+        profiler, self.profiler = self.profiler, None
+        if comm.is_main_process():
+            profiler.export_chrome_trace(str(self.file))
+            kind = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+            logger.debug("%s", profiler.key_averages().table(sort_by=kind, row_limit=15))
+            longest = sorted(profiler.key_averages(), key=lambda event: -getattr(event, kind))[:3]
+            logger.info("profile of iteration %d in %s; longest: %s", self.iteration, self.file, ", ".join(f"{event.key} {getattr(event, kind) / 1e3:.0f} ms" for event in longest))
 
 
 class RunPage(HookBase):

@@ -1,6 +1,7 @@
 """What a run needs before it begins: a log, a seed, and a record of what it is."""
 
 import logging
+import os
 import platform
 from pathlib import Path
 
@@ -51,14 +52,20 @@ def set_up(cfg: CfgNode, *, started_by: str = "", console: Console | None = None
     logger.info("%s -> %s", started_by or "a script of its own", folder)
     seed(cfg)
     cv2.setNumThreads(0)  # the loader's processes are the parallelism
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and training
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and training and not cfg.DETERMINISTIC
     if record and comm.is_main_process():
         write_record(cfg)
     return console
 
 
 def seed(cfg: CfgNode) -> None:
-    """Seed Python, NumPy and torch by SEED and the number of the process; with a negative SEED by nothing that can be repeated."""
+    """Seed Python, NumPy and torch by SEED and the number of the process; with a negative SEED by nothing that can be repeated.
+
+    DETERMINISTIC is set for torch, on or off.
+    """
+    if cfg.DETERMINISTIC:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
 
 

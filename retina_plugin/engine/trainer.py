@@ -28,12 +28,13 @@ from retina_plugin.data.loader import SimilarSizeBatches, build_test_loader, bui
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.dump import write_dump
-from retina_plugin.engine.ema import WeightAverage
+from retina_plugin.engine.ema import build_average
 from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
 from retina_plugin.engine.ending import Stopped, verdict
 from retina_plugin.engine.folder import numbered
+from retina_plugin.engine.freezing import FrozenStatistics, freeze_parameters
 from retina_plugin.engine.gradients import parameters_without_gradient
-from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, RunPage, build_hooks
+from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, GradientNorms, Profile, RunPage, build_hooks
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.progress import Progress
 from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, peek, restore_settings, settings_of
@@ -42,6 +43,7 @@ from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation import validation_losses
 from retina_plugin.evaluation import EVALUATOR_REGISTRY
+from retina_plugin.modeling.checkpointing import checkpoint_gradients
 from retina_plugin.registry import SlotRegistry
 
 logger = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class RetinaTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         self.cfg = cfg = ready_config(cfg, training=True)
         self._signal = 0
-        if cfg.SEED >= 0:
+        if cfg.SEED >= 0 or cfg.DETERMINISTIC:
             seed(cfg)  # two trainers of one config begin with the same weights, whatever happened before
         model = self.build_model(cfg)
         if comm.get_world_size() > 1 and (unused := parameters_without_gradient(model)):
@@ -96,7 +98,7 @@ class RetinaTrainer(DefaultTrainer):
         self._trainer.explain = lambda batch, losses, norm: trainer.write_dump(batch, losses, norm)
         self._trainer.after_backward = lambda: trainer.after_backward()  # its own hooks are none: Detectron2 loses that call
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.average = WeightAverage(self.detector, decay=cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
+        self.average = build_average(cfg, self.detector)
         self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         if comm.is_main_process():
@@ -128,6 +130,12 @@ class RetinaTrainer(DefaultTrainer):
             stopping=lambda: trainer._trainer.stop_agreed,
         )  # fmt: skip
         found = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if cfg.SOLVER.PROFILE_ITER > 0:
+            found.append(Profile(Path(cfg.OUTPUT_DIR) / "trace.json", iteration=cfg.SOLVER.PROFILE_ITER))
+        if cfg.MODEL.FREEZE:
+            found.append(FrozenStatistics(self.detector))
+        if cfg.SOLVER.DETAILS_PERIOD > 0:
+            found.append(GradientNorms(self.detector, period=cfg.SOLVER.DETAILS_PERIOD))
         if cfg.SOLVER.FREEZE_ITERS > 0:
             found.append(FreezeBackbone(self.detector.backbone.bottom_up, iterations=cfg.SOLVER.FREEZE_ITERS))
         if self.average:
@@ -281,10 +289,13 @@ class RetinaTrainer(DefaultTrainer):
         """The model, and one line about its size.
 
         Raises:
-            ValueError: MODEL.DEVICE is not there, or the config describes no model.
+            ValueError: MODEL.DEVICE is not there, the config describes no model, or MODEL.FREEZE no parameters of it.
         """
         check_device(cfg.MODEL.DEVICE)
         model = build_model(cfg)
+        freeze_parameters(model, cfg.MODEL.FREEZE)
+        if cfg.MODEL.CHECKPOINT_GRADIENTS:
+            checkpoint_gradients(getattr(model.backbone, "bottom_up", model.backbone))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
         below = cfg.MODEL.BOTTOM_UP.NAME if has_own_pyramid(cfg) else cfg.MODEL.BACKBONE.NAME

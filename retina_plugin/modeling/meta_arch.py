@@ -21,6 +21,7 @@ from detectron2.utils.visualizer import Visualizer
 from retina_plugin.config import refuse_unresolved
 from retina_plugin.modeling.assignment import ASSIGNER_REGISTRY, Assigner, ignore_inside
 from retina_plugin.modeling.contracts import check_anchors, check_features, check_head, check_labels, check_loss
+from retina_plugin.modeling.details import loss_details
 from retina_plugin.modeling.head import HEAD_REGISTRY
 from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
 from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, ClassTargets
@@ -99,6 +100,7 @@ class RetinaPluginNet(nn.Module):
         compile_parts: Sequence[str] = (),
         input_format: str = "BGR",
         vis_period: int = 0,
+        details_period: int = 0,
     ) -> None:
         """
         Args:
@@ -118,6 +120,7 @@ class RetinaPluginNet(nn.Module):
             compile_parts: which of ``COMPILED_PARTS`` go through ``torch.compile``, for any image size.
             input_format: INPUT.FORMAT, for pictures.
             vis_period: iterations between pictures of a training image with its boxes and the predictions; 0: none.
+            details_period: iterations between losses of each level and class in the log; 0: none.
         """
         super().__init__()
         self.backbone = backbone
@@ -134,7 +137,7 @@ class RetinaPluginNet(nn.Module):
         self.nms_thresh_test = nms_thresh_test
         self.max_detections, self.clip_before_nms = max_detections, clip_before_nms
         self.precision = precision
-        self.input_format, self.vis_period = input_format, vis_period
+        self.input_format, self.vis_period, self.details_period = input_format, vis_period, details_period
         self._unseen = self._unseen_losses = True  # contracts are looked at in the first step
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -204,6 +207,7 @@ class RetinaPluginNet(nn.Module):
             "compile_parts": cfg.MODEL.COMPILE,
             "input_format": cfg.INPUT.FORMAT,
             "vis_period": cfg.VIS_PERIOD,
+            "details_period": cfg.SOLVER.DETAILS_PERIOD,
         }
 
     @property
@@ -353,7 +357,20 @@ class RetinaPluginNet(nn.Module):
         if has_event_storage():
             get_event_storage().put_scalar("num_pos_anchors", labels.num_foreground / len(labels.gt_labels))
         normalizer = self.update_normalizer(labels.num_foreground) if self.training else max(labels.num_foreground, 1)
+        if self.training and self.details_period > 0 and has_event_storage() and (get_event_storage().iter + 1) % self.details_period == 0:
+            self.log_details(predictions, targets, normalizer)
         return {"loss_cls": loss_cls if getattr(self.cls_loss, "normalized", False) else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
+
+    def log_details(self, predictions: Predictions, targets: ClassTargets, normalizer: Tensor) -> None:
+        """Give the event storage the losses of each level and class, over the normaliser where the whole loss is."""
+        parts = loss_details(
+            predictions.logits, predictions.deltas, [level.tensor for level in predictions.anchors], targets, cls_loss=self.cls_loss, box_loss=self.box_loss
+        )
+        means = getattr(self.cls_loss, "normalized", False)
+        for name, value in parts.items():
+            level = name.partition("/level")[2]
+            shown = f"{name.partition('/')[0]}/{self.head_in_features[int(level)]}" if level.isdigit() else f"loss_cls/class {name.partition('/')[2]}"
+            get_event_storage().put_scalar(shown, float(value if means and name.startswith("loss_cls") else value / normalizer), smoothing_hint=False)
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:

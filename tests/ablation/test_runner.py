@@ -264,14 +264,14 @@ def alive(pid):
 
 def test_a_task_of_ray_that_fails_is_the_failure_of_its_run_alone(sweep, tmp_path, monkeypatch):
     pytest.importorskip("ray")
+
+    def fails_for_focal(folder, *, threads=0):
+        if "focal" in folder.name:
+            raise OSError("the machine is gone")
+        (folder / "summary.json").write_text("{}")
+
     monkeypatch.setattr("retina_plugin.ablation.runner.start_worker", fails_for_focal)
     folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
     assert "the machine is gone" in (folders[0] / "failed.txt").read_text()
     assert all((folder / "summary.json").exists() for folder in folders[1:])
 
-
-def fails_for_focal(folder, *, threads=0):
-    """In the place of a worker."""
-    if "focal" in folder.name:
-        raise OSError("the machine is gone")
-    (folder / "summary.json").write_text("{}")

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from conftest import tiny_cfg
 
-from retina_plugin.engine.ema import WeightAverage
+from retina_plugin.engine.ema import LastWeights, WeightAverage
 
 
 def model_with(value):
@@ -48,3 +49,23 @@ def test_a_checkpoint_holds_the_average_and_gives_both_back():
     again.before_train()
     assert other.weight.item() == 3.0 and again.steps == 1
     assert torch.equal(again.average["weight"], average.average["weight"])
+
+
+def test_the_last_weights_are_averaged_equally():
+    """Of six iterations the last four: before them the weights themselves, then their mean."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    hook = LastWeights(model, iterations=4, max_iter=6)
+    hook.before_train()
+    want = {1: 1.0, 2: 2.0, 3: 3.0, 4: 3.5, 5: 4.0, 6: 4.5}  # 3; (3 + 4) / 2; (3 + 4 + 5) / 3; (3 + 4 + 5 + 6) / 4
+    for step, mean in want.items():
+        torch.nn.init.constant_(model.weight, float(step))
+        hook.after_step()
+        assert hook.average["weight"].item() == pytest.approx(mean)
+    with hook.applied():
+        assert model.weight.item() == pytest.approx(4.5)
+    assert model.weight.item() == 6.0
+
+
+def test_two_averages_at_once_are_refused():
+    with pytest.raises(ValueError, match="two averages of the weights: give one"):
+        tiny_cfg("SOLVER.EMA_DECAY", 0.9, "SOLVER.SWA_ITERS", 10)

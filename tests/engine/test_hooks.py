@@ -1,6 +1,7 @@
 """A run that was killed and resumed equals one that was not."""
 
 import contextlib
+import json
 
 import pytest
 import torch
@@ -93,3 +94,55 @@ def test_with_other_processes_the_data_begins_anew_and_says_so(small_digits, tmp
     with caplog.at_level("WARNING"):
         train(tmp_path, "SOLVER.IMS_PER_BATCH", 3, resume=True)
     assert "the order of the images begins anew" in caplog.text
+
+
+QUICK = [*SMALL, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", (64,), "TEST.REPORT", False, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 1]
+
+
+def quick(folder, *opts):
+    trainer = RetinaTrainer(load_config(ROOT / "configs/digits/quickstart.yaml", [*QUICK, "OUTPUT_DIR", str(folder), *opts]))
+    trainer.train()
+    return trainer
+
+
+def test_details_are_in_the_metrics(small_digits, tmp_path):
+    quick(tmp_path, "SOLVER.DETAILS_PERIOD", 2)
+    last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    names = {"loss_cls/p3", "loss_cls/p5", "loss_box_reg/p4", "loss_cls/class 0", "loss_cls/class 9", "gradient_norm/backbone", "gradient_norm/neck", "gradient_norm/head"}
+    assert names <= set(last) and all(last[name] > 0 for name in names if name.startswith("gradient"))
+    assert sum(last[f"loss_cls/p{i}"] for i in (3, 4, 5)) == pytest.approx(sum(last[f"loss_cls/class {k}"] for k in range(10)), rel=1e-4)
+
+
+def test_a_step_is_profiled(small_digits, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        quick(tmp_path, "SOLVER.PROFILE_ITER", 3)
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    assert any("convolution" in event.get("name", "") for event in trace["traceEvents"])
+    assert any("profile of iteration 3" in record.getMessage() and " ms" in record.getMessage() for record in caplog.records)
+    with pytest.raises(ValueError, match="SOLVER.PROFILE_ITER is 9, but training ends at SOLVER.MAX_ITER 4"):
+        quick(tmp_path, "SOLVER.PROFILE_ITER", 9)
+
+
+def test_deterministic_algorithms_are_asked_for_and_left_again(small_digits, tmp_path):
+    try:
+        first = quick(tmp_path / "a", "DETERMINISTIC", True).detector.state_dict()
+        assert torch.are_deterministic_algorithms_enabled()
+        second = quick(tmp_path / "b", "DETERMINISTIC", True).detector.state_dict()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    quick(tmp_path / "c")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_mean_of_the_last_weights_is_saved(small_digits, tmp_path):
+    trainer = quick(tmp_path, "SOLVER.SWA_ITERS", 2)
+    saved = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    now, name = trainer.detector.state_dict(), "head.cls_score.weight"
+    assert torch.equal(saved[name], trainer.average.average[name]) and not torch.equal(saved[name], now[name])
+
+
+def test_checkpointed_gradients_train_the_same_weights(small_digits, tmp_path):
+    plain, saving = (quick(tmp_path / str(on), "MODEL.CHECKPOINT_GRADIENTS", on).detector.state_dict() for on in (False, True))
+    for name in plain:
+        torch.testing.assert_close(plain[name], saving[name], rtol=1e-4, atol=1e-6)

@@ -9,7 +9,9 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer as detectron2_build_optimizer
 from torch import nn
 
-from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
+from retina_plugin.engine.solver import LR_SCHEDULER_REGISTRY, OPTIMIZER_REGISTRY, build_lr_scheduler, build_optimizer, layer_factors
+from retina_plugin.registry import Option
+from retina_plugin.config.values import Number
 
 
 def model():
@@ -99,3 +101,69 @@ def test_steps_of_equal_length_are_fvcores_and_have_a_value_at_the_end():
     for i in range(100):
         assert abs(mine(i / 100) - theirs(i / 100)) < 1e-12
     assert abs(mine(1.0) - 0.001) < 1e-12
+
+
+@pytest.fixture()
+def registered(monkeypatch):
+    """Register a variant for the length of a test."""
+    from retina_plugin.registry import OPTIONS
+
+    monkeypatch.setattr("retina_plugin.registry.OPTIONS", OPTIONS)
+
+    def register(registry, name, variant, options=()):
+        registry.register(name, options=options)(variant)
+        added.append((registry, name))
+
+    added = []
+    yield register
+    for registry, name in added:
+        for key in registry.option_keys(name).values():
+            OPTIONS.pop(key)
+        registry._obj_map.pop(name)
+        registry._options.pop(name)
+
+
+def test_an_optimizer_of_torch_is_registered_as_it_is(registered):
+    registered(OPTIMIZER_REGISTRY, "RMSprop", torch.optim.RMSprop, [Option("alpha", Number(float, 0, 1), 0.99, "Smoothing.")])
+    cfg = tiny_cfg("SOLVER.OPTIMIZER", "RMSprop", "SOLVER.OPTIMIZERS.RMSPROP_ALPHA", 0.5, "SOLVER.BASE_LR", 0.02, "SOLVER.MOMENTUM", 0.3)
+    optimizer = build_optimizer(cfg, build_model(cfg))
+    assert type(optimizer) is torch.optim.RMSprop and optimizer.defaults["alpha"] == 0.5 and optimizer.defaults["momentum"] == 0.3 and optimizer.param_groups[0]["lr"] == 0.02
+
+
+def test_an_optimizer_or_schedule_that_is_none_is_named(registered):
+    registered(OPTIMIZER_REGISTRY, "nothing", lambda params: params)
+    registered(LR_SCHEDULER_REGISTRY, "nothing", lambda cfg, optimizer: 3)
+    cfg = tiny_cfg("SOLVER.OPTIMIZER", "nothing")
+    with pytest.raises(TypeError, match="SOLVER.OPTIMIZER nothing must make a torch.optim.Optimizer; it made a list"):
+        build_optimizer(cfg, build_model(cfg))
+    cfg = tiny_cfg("SOLVER.LR_SCHEDULER_NAME", "nothing")
+    with pytest.raises(TypeError, match="SOLVER.LR_SCHEDULER_NAME nothing must make an LRScheduler of torch; it made a int"):
+        build_lr_scheduler(cfg, None)
+
+
+def test_a_schedule_of_ones_own_with_an_option(registered):
+    registered(LR_SCHEDULER_REGISTRY, "polynomial", lambda cfg, optimizer, power: torch.optim.lr_scheduler.PolynomialLR(optimizer, cfg.SOLVER.MAX_ITER, power), [Option("power", Number(float, 0), 1.0, "Of the fall.")])
+    cfg = tiny_cfg("SOLVER.LR_SCHEDULER_NAME", "polynomial", "SOLVER.LR_SCHEDULERS.POLYNOMIAL_POWER", 2.0, "SOLVER.MAX_ITER", 10, "SOLVER.BASE_LR", 1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = build_lr_scheduler(cfg, optimizer)
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("opts, first, last, count", [
+    (["MODEL.BOTTOM_UP.NAME", "build_retina_resnet"], "backbone.bottom_up.stem.conv1.weight", "backbone.bottom_up.res5.1.conv2.weight", 9),  # the stem and 4 x 2 blocks
+    (["MODEL.BOTTOM_UP.NAME", "build_retina_timm"], "backbone.bottom_up.net.conv_stem.weight", "backbone.bottom_up.net.blocks.6.0.conv_pwl.weight", 17),  # the stem with its norm, 16 blocks
+    (["MODEL.BOTTOM_UP.NAME", "build_retina_detectron2"], "backbone.bottom_up.net.patch_embed.proj.weight", None, None),
+    (["MODEL.BACKBONE.NAME", "build_retina_vit_backbone", "MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"], "backbone.net.pos_embed", "backbone.net.blocks.11.attn.qkv.weight", 14),
+])  # fmt: skip
+def test_the_rate_falls_from_block_to_block_towards_the_image(opts, first, last, count):
+    cfg = tiny_cfg(*opts, "SOLVER.LAYER_DECAY", 0.8, "SOLVER.BASE_LR", 0.1)
+    model = build_model(cfg)
+    factors = layer_factors([name for name, _ in model.named_parameters()], 0.8)
+    different = sorted(set(factors.values()))
+    assert factors[first] == different[0] and (last is None or factors[last] == pytest.approx(0.8)) and (count is None or len(different) == count)
+    assert not any(name.startswith(("head.", "backbone.fpn_", "backbone.simfp")) for name in factors)
+    rates = {name: group["lr"] for group in build_optimizer(cfg, model).param_groups for name, p in model.named_parameters() if any(p is q for q in group["params"])}
+    assert rates[first] == pytest.approx(0.1 * factors[first]) and rates["head.cls_score.weight"] == pytest.approx(0.1)
