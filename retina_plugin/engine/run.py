@@ -40,6 +40,7 @@ from retina_plugin.engine.folder import claimed, evaluation_folder, latest_run
 from retina_plugin.engine.hooks import write_page
 from retina_plugin.engine.resume import find_checkpoint
 from retina_plugin.engine.setup import set_up, write_record
+from retina_plugin.engine.sizes import evaluate_sizes
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import TRAINER_REGISTRY
@@ -301,7 +302,11 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrain
     set_up(cfg, started_by=_started_by(args), console=console, training=False, record=False)
     if comm.is_main_process():
         (folder / "config.yaml").write_text(dump_config(cfg), encoding="utf-8")
-    _report(cfg, trainer.test(cfg, model))
+    results = trainer.test(cfg, model)
+    sizes = evaluate_sizes(cfg, model, trainer)
+    if comm.is_main_process() and sizes:
+        results = {**results, **sizes}
+    _report(cfg, results)
     return folder
 
 
