@@ -25,11 +25,13 @@ try:
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
         from .config.imports import AFTERWARDS, import_installed
+        from .config.resolve import ON_DATASET
         from .engine import RetinaTrainer, set_up
 
         # What config must not import: the parts' own word on a config.
         REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
         WARNED_BY.append(modeling.unused_options)
+        ON_DATASET.append(data.register_view)
         AFTERWARDS.append(data.register_new_cards)
         import_installed()
         data.register_new_cards()

@@ -93,7 +93,7 @@ DATA = [
 ]  # fmt: skip
 
 EVALUATION = [
-    Key("TEST.EVALUATOR", Slot("TEST.EVALUATOR"), "Who computes COCO's figures: hotcoco (fast), or detectron2, its COCOEvaluator on pycocotools.", "hotcoco"),
+    Key("TEST.EVALUATOR", Slot("TEST.EVALUATOR"), "Which figures, and who computes them: COCO's by hotcoco (fast) or detectron2, its COCOEvaluator on pycocotools; voc (AP50 by area and by eleven points); lvis.", "hotcoco", shown=("hotcoco", "detectron2")),
     Key("TEST.IMS_PER_BATCH", Number(int, 1),
         "Images that are evaluated at once, by each process. Images of several sizes are padded to the largest of a batch, which changes what the convolutions see at their right and lower "
         "edges, and so the detections a little.", 1, "images"),

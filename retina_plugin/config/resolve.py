@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -14,6 +14,9 @@ from retina_plugin.config.key import all_keys, get_key
 from retina_plugin.config.pixels import resolve_pixels
 
 logger = logging.getLogger(__name__)
+
+ON_DATASET: list[Callable[[str], None]] = []
+"""Functions of other parts that register what the name of a dataset describes, such as a part of another; ``retina_plugin/__init__.py`` adds them."""
 
 LAST_RESNET_STAGE = 5
 
@@ -35,7 +38,13 @@ def resolve_config(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("no GPU here: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL_TEST):
+        for look in ON_DATASET:
+            look(name)
     resolve_classes(cfg)
+    if (cfg.TEST.EVALUATOR, cfg.TEST.BEST_METRIC) == ("voc", "bbox/AP"):
+        cfg.TEST.BEST_METRIC = "bbox/AP50"
+        logger.info("TEST.BEST_METRIC bbox/AP -> bbox/AP50, which is what TEST.EVALUATOR voc gives")
     resolve_detectron2s_own(cfg)
     resolve_precision_of_a_cpu(cfg)
     resolve_bottom_up(cfg)
@@ -210,8 +219,10 @@ def resolve_epochs(cfg: CfgNode) -> None:
     if epochs <= 0 or not cfg.DATASETS.TRAIN or any(name not in DatasetCatalog for name in cfg.DATASETS.TRAIN):
         return
     records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
-    with_objects = sum(any(not x.get("iscrowd", 0) for x in record.get("annotations", [])) for record in records)
-    images = with_objects + (0 if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else round((len(records) - with_objects) * cfg.DATALOADER.EMPTY_IMAGES))
+    with_objects = [record for record in records if any(not x.get("iscrowd", 0) for x in record.get("annotations", []))]
+    images = sum(record.get("repeat", 1) for record in with_objects)
+    images += 0 if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else (len(records) - len(with_objects)) * cfg.DATALOADER.EMPTY_IMAGES
+    images = round(images)
     one = images / solver.IMS_PER_BATCH
     solver.MAX_ITER = max(2, round(epochs * one))  # of one iteration no part can be a warm-up
     solver.STEPS = tuple(round(solver.MAX_ITER * share) for share in (2 / 3, 8 / 9))

@@ -2,6 +2,7 @@
 
 from .card import DatasetCard
 from .catalog import register_card, register_cards, register_new_cards
+from .views import register_view
 from .problems import DatasetProblems, Kind, Problem
 
-__all__ = ["DatasetCard", "DatasetProblems", "Kind", "Problem", "register_card", "register_cards", "register_new_cards"]
+__all__ = ["DatasetCard", "DatasetProblems", "Kind", "Problem", "register_card", "register_cards", "register_new_cards", "register_view"]

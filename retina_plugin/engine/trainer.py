@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import weakref
@@ -335,7 +336,7 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """The evaluator of TEST.EVALUATOR; COCO's box AP, whatever the format of the annotations, by default."""
-        folder = Path(cfg.OUTPUT_DIR) / (dataset_name if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
+        folder = Path(cfg.OUTPUT_DIR) / (re.sub(r"[^\w.-]+", "_", dataset_name) if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
         return EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg=cfg, dataset_name=dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
 
 

@@ -117,9 +117,18 @@ class HotCocoEvaluator(DatasetEvaluator):
                 "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high", self.dataset_name
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
+        return OrderedDict(self.score(rows, self.truth.of_images(set().union(*processed), self.dataset_name)))
+
+    def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
+        """The figures of detections, {"bbox": {metric: percent}}.
+
+        Args:
+            rows: (D, 7) float32, image number, x, y, width, height, score, label; D > 0.
+            coco: images, annotations and categories of what was processed, numbered from 1.
+        """
         say_what_is_counted(self.truth, self.most)
-        truth = hotcoco.COCO(self.truth.of_images(set().union(*processed), self.dataset_name))
-        coco_eval = hotcoco.COCOeval(truth, truth.loadRes(_numbered_from_one(rows)), "bbox")
+        truth = hotcoco.COCO(coco)
+        coco_eval = hotcoco.COCOeval(truth, truth.loadRes(numbered_from_one(rows)), "bbox")
         params = coco_eval.params
         params.max_dets = self.most
         coco_eval.params = params
@@ -127,7 +136,7 @@ class HotCocoEvaluator(DatasetEvaluator):
         coco_eval.accumulate()
         curves = np.asarray(coco_eval.eval["precision"])[0, :, :, 0, -1]  # recall x class, at IoU 0.5, all areas, most detections
         (self.output_dir / PRECISION_RECALL).write_text(json.dumps({name: curves[:, k].tolist() for k, name in enumerate(self.truth.class_names)}), encoding="utf-8")
-        return OrderedDict(bbox=coco_figures(coco_eval, self.truth.class_names))
+        return {"bbox": coco_figures(coco_eval, self.truth.class_names)}
 
 
 def say_what_is_counted(truth: GroundTruth, most: list[int]) -> None:
@@ -141,7 +150,7 @@ def say_what_is_counted(truth: GroundTruth, most: list[int]) -> None:
         logger.warning("%d images have more than %d objects, the most that is counted: AP 100 cannot be reached; raise TEST.DETECTIONS_PER_IMAGE", crowded, most[-1])
 
 
-def _numbered_from_one(rows: np.ndarray) -> np.ndarray:
+def numbered_from_one(rows: np.ndarray) -> np.ndarray:
     """The rows in float64, as hotcoco takes them, with categories, label + 1, in the place of labels."""
     rows = rows.astype(np.float64)
     rows[:, 6] += 1

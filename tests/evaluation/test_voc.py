@@ -1,0 +1,53 @@
+"""VOC's figures, by hand and against Detectron2's curve."""
+
+import math
+
+import numpy as np
+import pytest
+
+from detectron2.evaluation.pascal_voc_evaluation import voc_ap
+
+from retina_plugin.evaluation.voc import average_precisions, matched
+
+
+def rows(*found):
+    """(image, x, y, width, height, score) of one class."""
+    return np.array([[*row, 0] for row in found], dtype=np.float32).reshape(-1, 7)
+
+
+def truth(*boxes, crowd=()):
+    return [{"id": i, "image_id": image, "bbox": list(box), "iscrowd": int(i in crowd)} for i, (image, *box) in enumerate(boxes)]
+
+
+def test_the_second_detection_of_a_box_is_false_and_one_on_a_difficult_object_is_neither():
+    boxes = truth((1, 0, 0, 10, 10), (1, 50, 0, 10, 10), (2, 0, 0, 10, 10), crowd={1})
+    found = rows((1, 0, 0, 10, 10, 0.9), (1, 1, 0, 10, 10, 0.8), (1, 50, 0, 10, 10, 0.7), (2, 0, 0, 10, 20, 0.6), (2, 0, 0, 10, 21, 0.5), (3, 0, 0, 5, 5, 0.4))
+    hits, count = matched(found, boxes)
+    # Right; a second one of the same box; (left out); IoU 100 / 200 = 0.5 is enough; IoU 100 / 210 is not, and the box is taken; no box at all.
+    assert hits.tolist() == [True, False, True, False, False] and count == 2
+
+
+def test_a_detection_belongs_to_the_box_that_it_overlaps_most():
+    """COCO would give it the other one, which is still free."""
+    boxes = truth((1, 0, 0, 10, 10), (1, 3, 0, 10, 10))
+    hits, _ = matched(rows((1, 0, 0, 10, 10, 0.9), (1, 1, 0, 10, 10, 0.8)), boxes)
+    assert hits.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_averages_are_those_of_the_development_kit(seed):
+    draw = np.random.default_rng(seed)
+    hits = draw.random(60) < 0.5
+    count = int(hits.sum()) + int(draw.integers(0, 20))
+    right = np.cumsum(hits)
+    recall, precision = right / count, right / np.arange(1, 61)
+    area, eleven = average_precisions(hits, count)
+    assert area == pytest.approx(voc_ap(recall, precision, use_07_metric=False))
+    assert eleven == pytest.approx(voc_ap(recall, precision, use_07_metric=True), abs=1e-6)
+
+
+def test_limits():
+    assert all(math.isnan(x) for x in average_precisions(np.zeros(3, bool), 0))
+    assert average_precisions(np.zeros(0, bool), 4) == (0.0, 0.0)
+    assert average_precisions(np.ones(4, bool), 4) == (1.0, 1.0)
+    assert matched(rows(), []) [0].size == 0
