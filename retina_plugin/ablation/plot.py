@@ -30,7 +30,7 @@ def draw(table: SweepTable, file: Path) -> None:
     base = rows[table.sweep.rows.index(table.sweep.compare_to)].mean(metric)
     if base is not None:
         ours.axvline(base, color=OURS, linewidth=0.8, linestyle=":")
-    _finish(ours, f"{table.sweep.name}: each seed and the mean" + ("" if base is None else "; dotted: mean of the row compared to"), metric, any(row.values.get(metric) for row in rows))
+    _finish(ours, f"{_shortened(table.sweep.name)}: each seed and the mean" + ("" if base is None else "\ndotted: mean of the row compared to"), metric, any(row.values.get(metric) for row in rows))
     ours.set_yticks(range(len(rows)), [_shortened(name) for name in names], parse_math=False)
     ours.set_ylabel(_shortened(", ".join(axis.rsplit(".")[-1] for axis in table.sweep.axes)), parse_math=False)
     ours.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top

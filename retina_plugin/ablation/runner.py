@@ -12,11 +12,9 @@ from typing import TextIO
 
 import yaml
 
-from detectron2.config import CfgNode
-
 from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED, PLAN, RUNNING, start_worker
-from retina_plugin.config import all_keys, dump_config, get_key
+from retina_plugin.config import all_keys, config_from_text, dump_config, get_key
 from retina_plugin.config.imports import place_of
 from retina_plugin.engine.folder import FolderInUse, locked
 from retina_plugin.engine.summary import SUMMARY
@@ -117,11 +115,15 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
 
 
 def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
-    """How the config of a run that began in ``folder`` differs from the one that is wanted there, or None."""
+    """How the config of a run that began in ``folder`` differs from the one that is wanted there, or None.
+
+    Keys that have been added since have their defaults there.
+    """
     file = folder / "config.yaml"
     if not file.exists():
         return None
-    old, new = ({key: get_key(cfg, key) for key in all_keys(cfg)} for cfg in (CfgNode(yaml.safe_load(text)) for text in (file.read_text(), dump_config(sweep.config(run, folder)))))
+    texts = file.read_text(encoding="utf-8"), dump_config(sweep.config(run, folder))
+    old, new = ({key: get_key(cfg, key) for key in all_keys(cfg)} for cfg in (config_from_text(text, source=str(file)) for text in texts))
     changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new} - {"OUTPUT_DIR"}) if old.get(key) != new.get(key)]
     return f"  {folder.name}: {', '.join(changed)}" if changed else None
 

@@ -166,6 +166,22 @@ def test_a_base_that_changed_later_is_refused_before_anything_runs(sweep, tmp_pa
     assert len(seen) == 2
 
 
+def test_keys_that_were_added_since_change_nothing(sweep, tmp_path):
+    """A run of an older version has a config without them."""
+    import yaml
+
+    del sweep.axes["loss"]["broken"]
+    seen = []
+    record_configs(sweep, tmp_path / "out")
+    folders = run_sweep(sweep, tmp_path / "out", executor=finishing(40.0, seen))
+    for folder in folders:
+        data = yaml.safe_load((folder / "config.yaml").read_text())
+        del data["SOLVER"]["LAYER_DECAY"], data["IMPORTS"], data["TEST"]["SIZES"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(data))
+    run_sweep(sweep, tmp_path / "out", executor=finishing(41.0, seen))
+    assert len(seen) == 2
+
+
 def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp_path):
     sweep = dataclasses.replace(sweep, axes={"loss": {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}})
     output = tmp_path / "out"
