@@ -135,6 +135,14 @@ def test_a_sweep_knows_it(place, ray):
     assert all(len(row["values"]["AP"]) == 2 and not row["failed"] for row in table["rows"])
 
 
+def test_a_module_that_only_the_command_line_names_reaches_the_runs_of_a_sweep(place, tmp_path):
+    sweep = f"base: {ROOT / 'configs/digits/quickstart.yaml'}\noptions: {{MODEL.RETINANET.CLS_LOSS: tempered}}\naxes: {{MODEL.CLS_LOSS.TEMPERED_TEMPERATURE: [0.5, 2.0]}}\n"
+    (place / "by_import.yaml").write_text(sweep)
+    words = ["--output", tmp_path / "out", "--import", "my_variant", "--set", *QUICK, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "INPUT.MIN_SIZE_TRAIN", "[64]", "INPUT.MIN_SIZE_TEST", 64]
+    call("-m", "retina_plugin", "ablate", "by_import.yaml", *words, cwd=place)
+    assert not any(row["failed"] for row in json.loads((tmp_path / "out/table.json").read_text())["rows"])
+
+
 def test_an_installed_package_is_found_by_its_entry_point(place, tmp_path):
     """What pip writes: a folder with metadata beside the package."""
     shutil.copytree(place / "my_variant", tmp_path / "site/my_variant")

@@ -30,12 +30,17 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.ablation import collect, load_sweep, run_sweep
     from retina_plugin.ablation.plot import draw
     from retina_plugin.ablation.runner import on_ray
+    from retina_plugin.config.files import Setting, read_settings
+    from retina_plugin.config.load import modules_of
 
     try:
         if len(args.set) % 2:
             raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
         options = {key: _value(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
         sweep = load_sweep(args.sweep, args.size, options, args.only)
+        if args.imports:  # the runs have to import what this process has imported
+            modules = modules_of({**read_settings(sweep.base), **({"IMPORTS": Setting(sweep.options["IMPORTS"], "")} if "IMPORTS" in sweep.options else {})})
+            sweep.options["IMPORTS"] = list(dict.fromkeys([*modules, *args.imports]))
         if args.list:
             sweep.check()
             for one in sweep.runs:
@@ -70,7 +75,7 @@ def _value(word: str) -> object:
 
 def _origin(args: argparse.Namespace) -> str:
     """The command that made a table, and the commit of the repository it ran in, if that is one."""
-    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--only", *args.only] if args.only else []), *(["--set", *args.set] if args.set else [])]
+    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--only", *args.only] if args.only else []), *(word for name in args.imports for word in ("--import", name)), *(["--set", *args.set] if args.set else [])]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return f"`{shlex.join(words)}`" + (f", commit {commit}" if commit else "")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config.values import Rule, Slot, Text
+from retina_plugin.config.values import Rule, Several, Slot, Text
 from retina_plugin.registry import IMPORT_IT
 
 SET_BY_DETECTRON2 = object()
@@ -53,6 +53,8 @@ class Key:
         return f"{self.name} is {value!r}; it must be {self.rule.says()}" + self._hint(value)
 
     def _hint(self, value: object) -> str:
+        if isinstance(self.rule, Several) and isinstance(self.rule.rule, Slot) and isinstance(value, list | tuple):
+            return f". {IMPORT_IT}"
         if isinstance(self.rule, Text) and isinstance(value, (bool, int, float)):
             return f". Put it in quotes: '{value}'"
         if isinstance(value, str):

@@ -14,6 +14,9 @@ BEST = "model_best"
 """Name of the checkpoint with the best metric; ``last_checkpoint``, from which a run resumes, never names it."""
 
 
+UNKNOWN_SHOWN = 4
+"""Figures of an evaluator of somebody else's in the line about an evaluation."""
+
 SHOWN = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "total_loss": "validation loss"}
 SHOWN_AS = {"AP": ".1f", "AP50": ".1f", "AP75": ".1f", "total_loss": ".3f"}
 """Figures of the line about an evaluation, what they are called there and how they are written."""
@@ -144,6 +147,8 @@ def figures(values: dict[str, float]) -> str:
     Example:
         >>> figures({"bbox/AP": 41.23, "validation/total_loss": 0.5})
         'AP 41.2, validation loss 0.500'
+        >>> figures({"images/count": 200.0})
+        'images/count 200'
     """
     groups: dict[str, list[str]] = {}
     for key, value in values.items():
@@ -151,4 +156,6 @@ def figures(values: dict[str, float]) -> str:
         dataset = "" if group == "validation" else group.removesuffix("bbox").rstrip("/")
         if name in SHOWN:
             groups.setdefault(dataset, []).append(f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}")
+    if not groups:  # an evaluator of somebody else's
+        return ", ".join(f"{key} {value:.4g}" for key, value in list(values.items())[:UNKNOWN_SHOWN])
     return "; ".join(f"{dataset} {', '.join(shown)}".lstrip() for dataset, shown in groups.items())
