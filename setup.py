@@ -3,14 +3,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 version = next(
-    line.split('"')[1] for line in Path("retina_plugin/__init__.py").read_text().splitlines() if line.startswith("__version__")
+    line.split('"')[1] for line in Path("retina_plugin/__init__.py").read_text(encoding="utf-8").splitlines() if line.startswith("__version__")
 )
 
 setup(
     name="retina-plugin",
     version=version,
     description="RetinaNet as a plugin of Detectron2: every ablation a config file",
-    long_description=Path("README.md").read_text(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["retina_plugin", "retina_plugin.*"]),
     python_requires=">=3.10",
@@ -28,6 +28,7 @@ setup(
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
         "hotcoco>=1.3",
+        "scipy>=1.11",
         "pycocotools>=2.0.7",
         "omegaconf>=2.1,<2.4",
         "hydra-core>=1.1",

@@ -117,3 +117,19 @@ print(len(names))
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr[-2000:]
     assert int(result.stdout.split()[-1]) > 90
+
+
+def test_text_files_are_utf8_wherever_they_are_written():
+    """Windows would take another encoding, and a class called "Δ" would end a run."""
+    wrong = []
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py"), ROOT / "setup.py"]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            named = {keyword.arg for keyword in node.keywords}
+            binary = any(isinstance(x, ast.Constant) and isinstance(x.value, str) and "b" in x.value for x in node.args[1:2])
+            is_open = name == "open" and isinstance(node.func, ast.Name) and not binary
+            if (isinstance(node.func, ast.Attribute) and name in ("read_text", "write_text") or is_open) and "encoding" not in named and not (is_open and len(node.args) > 2):
+                wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []

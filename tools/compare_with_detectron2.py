@@ -107,7 +107,7 @@ def main() -> None:
         results["detectron2"] = train(as_it_comes(cfg), Detectron2Trainer)
     if not args.only:
         results["minutes, detectron2 / plugin"] = round(results["detectron2"]["minutes"] / results["plugin"]["minutes"], 2)
-    (Path(cfg.OUTPUT_DIR) / "comparison.json").write_text(json.dumps(results, indent=1))
+    (Path(cfg.OUTPUT_DIR) / "comparison.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(json.dumps(results, indent=1))
 
 

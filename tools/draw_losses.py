@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 def curve(folder: Path) -> tuple[list[int], list[float]]:
     """Iterations and total losses that a run wrote."""
-    records = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "metrics.json").read_text(encoding="utf-8").splitlines()]
     records = [record for record in records if "total_loss" in record]
     return [record["iteration"] for record in records], [record["total_loss"] for record in records]
 
@@ -33,7 +33,7 @@ def main() -> None:
         figures = []
         for n, folder in enumerate(Path(x) for x in folders.split(",")):
             axes.plot(*curve(folder), color=f"C{i}", linewidth=1, label=None if n else name)
-            figures.append(json.loads((folder / "results.json").read_text())["bbox"]["AP"])
+            figures.append(json.loads((folder / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"])
         spread = statistics.stdev(figures) if len(figures) > 1 else 0.0
         print(f"| {name} | {', '.join(f'{x:.2f}' for x in figures)} | {statistics.mean(figures):.2f} ± {spread:.2f} |")
     axes.set_xlabel("iteration")

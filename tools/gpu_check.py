@@ -133,8 +133,8 @@ def _train(device: str, output: Path, *, iterations: int) -> tuple[list[float], 
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stdout[-1500:] + result.stderr[-1500:])
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    return [line["total_loss"] for line in lines if "total_loss" in line], json.loads((output / "results.json").read_text())["bbox"]["AP"]
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text(encoding="utf-8").splitlines()]
+    return [line["total_loss"] for line in lines if "total_loss" in line], json.loads((output / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"]
 
 
 def training(device: torch.device, folder: Path, *, iterations: int = 400) -> dict:

@@ -94,11 +94,11 @@ def processes(folder: Path, *, iterations: int = 400) -> dict:
     losses, aps = [], []
     for name, launcher in (("one", [sys.executable]), ("two", torchrun)):
         subprocess.run([*launcher, "tests/engine/two_processes.py", work / f"{name}.json", "50"], cwd=ROOT, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        losses.append([loss for step in json.loads((work / f"{name}.json").read_text())["losses"] for loss in step.values()])
+        losses.append([loss for step in json.loads((work / f"{name}.json").read_text(encoding="utf-8"))["losses"] for loss in step.values()])
         opts = [*SMALL, "SOLVER.IMS_PER_BATCH", 8, "INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", 128, "MODEL.FPN.NORM", "GN", "MODEL.RETINANET.NORM", "GN", "SOLVER.MAX_ITER", iterations]
         command = [*launcher, "train_net.py", "--config-file", "configs/digits/quickstart.yaml", *map(str, opts), "SOLVER.WARMUP_ITERS", "50", "OUTPUT_DIR", str(work / f"{name}_trained")]
         subprocess.run(command, cwd=ROOT, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        aps.append(json.loads((work / f"{name}_trained" / "results.json").read_text())["bbox"]["AP"])
+        aps.append(json.loads((work / f"{name}_trained" / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"])
     difference = max(abs(a - b) / a for a, b in zip(*losses, strict=True))
     return {"largest difference of a loss in 50 steps, relative": difference, "AP on one process": aps[0], "AP on two": aps[1]}
 
@@ -108,7 +108,7 @@ def _resident() -> float:
     fields = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            fields[int(status.parent.name)] = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            fields[int(status.parent.name)] = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
         except OSError:  # ended just now
             continue
     mine = {os.getpid()}

@@ -92,7 +92,7 @@ def on_ray(*, cpus_per_run: float, gpus_per_run: float, address: str | None = No
                 try:
                     ray.get(done)
                 except ray.exceptions.RayError as error:  # a node that went away, say: the other runs go on
-                    (folder_of[done] / FAILED).write_text(str(error))
+                    (folder_of[done] / FAILED).write_text(str(error), encoding="utf-8")
         finally:
             ray.shutdown()
 
@@ -111,7 +111,7 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
         "config_file": str(sweep.base.resolve()), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair],
         "imports": list(modules), "places": sorted({place for name in modules if (place := place_of(name))}),
     }  # fmt: skip
-    (folder / PLAN).write_text(json.dumps(plan, indent=1))
+    (folder / PLAN).write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
 def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
@@ -198,7 +198,7 @@ def progress_line(name: str, folders: list[Path], *, begin: float, done_before: 
 def _share(folder: Path) -> float:
     """How much of its iterations a run has done, 0..1, from the last line of its metrics."""
     try:
-        last = json.loads((folder / "metrics.json").read_text().splitlines()[-1])
-        return min(1.0, (last["iteration"] + 1) / yaml.safe_load((folder / "config.yaml").read_text())["SOLVER"]["MAX_ITER"])
+        last = json.loads((folder / "metrics.json").read_text(encoding="utf-8").splitlines()[-1])
+        return min(1.0, (last["iteration"] + 1) / yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"])
     except (OSError, IndexError, ValueError, KeyError):
         return 0.0

@@ -180,9 +180,9 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
     rows, machines = [], []
     for labels in sweep.rows:
         mine = [(run, folder) for run, folder in pairs if run.labels == labels]
-        summaries = [json.loads((folder / SUMMARY).read_text()) for _, folder in mine if (folder / SUMMARY).exists()]
+        summaries = [json.loads((folder / SUMMARY).read_text(encoding="utf-8")) for _, folder in mine if (folder / SUMMARY).exists()]
         found_values = {metric: [value_of(summary["results"], metric) for summary in summaries] for metric in sweep.report}
-        failed = {run.seed: (folder / FAILED).read_text() for run, folder in mine if (folder / FAILED).exists()}
+        failed = {run.seed: (folder / FAILED).read_text(encoding="utf-8") for run, folder in mine if (folder / FAILED).exists()}
         unfinished = [run.seed for run, folder in mine if run.seed not in failed and not (folder / SUMMARY).exists()]
         values = {metric: [value for value in found if value is not None and not math.isnan(value)] for metric, found in found_values.items()}
         nan = {metric: count for metric, found in found_values.items() if (count := sum(value is not None and math.isnan(value) for value in found))}

@@ -312,7 +312,7 @@ def _evaluation(engine: str) -> Side:
             from pycocotools.cocoeval import COCOeval
         truth, rows = evaluation_data()
         file = Path(tempfile.mkdtemp()) / "truth.json"
-        file.write_text(json.dumps(truth))
+        file.write_text(json.dumps(truth), encoding="utf-8")
 
         def work() -> None:
             with contextlib.redirect_stdout(io.StringIO()):

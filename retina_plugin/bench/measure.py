@@ -81,7 +81,7 @@ def extra_memory(work: Work, device: torch.device) -> float | None:
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return None
-    reset.write_text("5")  # sets the high-water mark back to the present size
+    reset.write_text("5", encoding="utf-8")  # sets the high-water mark back to the present size
     before = _status("VmRSS")
     work()
     return max(0, _status("VmHWM") - before)
@@ -89,7 +89,7 @@ def extra_memory(work: Work, device: torch.device) -> float | None:
 
 def _status(field: str) -> int:
     """Bytes that /proc/self/status tells."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 

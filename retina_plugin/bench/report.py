@@ -69,7 +69,7 @@ def write(rows: list[Row], notes: list[str], folder: Path) -> str:
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` to ``folder``; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
     text = table(rows, [machine(), *notes])
-    (folder / "bench.json").write_text(json.dumps({"machine": machine(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1))
-    (folder / "bench.md").write_text(text)
+    (folder / "bench.json").write_text(json.dumps({"machine": machine(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1), encoding="utf-8")
+    (folder / "bench.md").write_text(text, encoding="utf-8")
     plot(rows, folder / "bench.png")
     return text

@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     table = collect(sweep, folders)
     text = f"# {sweep.title}\n\n{_origin(args)}\n\n{table.markdown()}"
-    (output / "table.md").write_text(text)
-    (output / "table.csv").write_text(table.as_csv())
-    (output / "table.json").write_text(table.as_json())
+    (output / "table.md").write_text(text, encoding="utf-8")
+    (output / "table.csv").write_text(table.as_csv(), encoding="utf-8")
+    (output / "table.json").write_text(table.as_json(), encoding="utf-8")
     draw(table, output / "table.png")
     print(f"\n{text}\n{output}: table.md, table.csv, table.json, table.png")
     return int(any(row.failed for row in table.rows))

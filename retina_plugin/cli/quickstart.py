@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder = run_training(argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
     cfg = load_config(folder / "config.yaml")
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
     cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))

@@ -67,7 +67,7 @@ def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS,
                 })
         categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
         data = {"info": {"seed": seed}, "images": images, "annotations": annotations, "categories": categories}
-        (work / f"instances_{split}.json").write_text(json.dumps(data))
+        (work / f"instances_{split}.json").write_text(json.dumps(data), encoding="utf-8")
     try:
         work.replace(root)
     except OSError:  # another process was first; what it made is the same

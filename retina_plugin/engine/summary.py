@@ -37,7 +37,7 @@ def write_summary(cfg: CfgNode, model: torch.nn.Module, results: dict[str, dict[
     }
     file = folder / SUMMARY
     unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(summary, indent=1))
+    unfinished.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     unfinished.replace(file)
     return file
 

@@ -47,7 +47,7 @@ def _percent(value: float) -> str:
 def write_results(results: dict[str, dict[str, float]], folder: str, title: str) -> Path:
     """Write ``results.json`` and ``coco_table.md`` to ``folder``; return the path of the table."""
     folder = Path(folder)
-    (folder / "results.json").write_text(json.dumps(results, indent=1))
+    (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     table = folder / "coco_table.md"
-    table.write_text(format_results(results, title))
+    table.write_text(format_results(results, title), encoding="utf-8")
     return table

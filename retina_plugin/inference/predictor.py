@@ -2,20 +2,19 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
-from retina_plugin.config import add_retina_config, all_keys, config_from_text, import_modules
+from retina_plugin.config import config_from_text
 from retina_plugin.config.files import settings_of
-from retina_plugin.config.load import modules_of
 from retina_plugin.data.mapper import build_augmentations
 from retina_plugin.data.pixels import value_range_of
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info
@@ -89,57 +88,18 @@ def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None 
     """
     checkpoint = os.fspath(checkpoint)
     info = read_info(checkpoint)
-    if imports:
-        import_modules(modules_of(settings_of(info["config"], checkpoint)), asked_by=f"IMPORTS of {checkpoint}")
-    settings = known_settings(info["config"], checkpoint)
+    settings = settings_of(info["config"], checkpoint)
     opts = ["MODEL.WEIGHTS", checkpoint, "MODEL.DEVICE", device or ("cuda" if torch.cuda.is_available() else "cpu")]
     if score_thresh is not None:
         opts += ["MODEL.RETINANET.SCORE_THRESH_TEST", float(score_thresh)]
-    opts += ["DATASETS.TEST", (_dataset_with_names(settings, info["class_names"]),), "DATASETS.TRAIN", ()]
-    if not str(opts[3]).startswith("cuda") and settings.SOLVER.AMP.PRECISION == "fp16":
+    opts += ["DATASETS.TEST", (_dataset_with_names(settings["DATASETS.TEST"].value, info["class_names"]),), "DATASETS.TRAIN", ()]
+    if not str(opts[3]).startswith("cuda") and settings["SOLVER.AMP.PRECISION"].value == "fp16":
         opts += ["SOLVER.AMP.PRECISION", "auto"]
-    return RetinaPredictor(config_from_text(yaml.safe_dump(_plain(settings)), opts, source=checkpoint))
+    return RetinaPredictor(config_from_text(info["config"], opts, source=checkpoint, imports=imports))
 
 
-def known_settings(config: str, source: str) -> CfgNode:
-    """The config of a checkpoint without the keys that are unknown here, such as those of a newer Detectron2; a warning names them.
-
-    Args:
-        config: YAML.
-        source: of it, for the warning.
-    """
-    settings, known = CfgNode(yaml.safe_load(config)), get_cfg()
-    add_retina_config(known)
-    nodes = set(all_keys(known))
-    nodes |= {key.rsplit(".", n)[0] for key in nodes for n in range(1, key.count(".") + 1)}
-    if unknown := [key for key in all_keys(settings) if key not in nodes]:
-        logger.warning("%s has keys that are unknown here, and left out: %s", source, ", ".join(unknown))
-    for key in unknown:
-        *path, last = key.split(".")
-        node = settings
-        for name in path:
-            node = node[name]
-        del node[last]
-    return _without_empty(settings, known)
-
-
-def _without_empty(node: CfgNode, known: CfgNode) -> CfgNode:
-    """Without the nodes that held unknown keys only."""
-    for name in [name for name, value in node.items() if isinstance(value, CfgNode)]:
-        if name not in known:
-            del node[name]
-        else:
-            _without_empty(node[name], known[name])
-    return node
-
-
-def _plain(node: CfgNode) -> dict:
-    return {name: _plain(value) if isinstance(value, CfgNode) else value for name, value in node.items()}
-
-
-def _dataset_with_names(settings: CfgNode, class_names: list[str]) -> str:
-    """Name of an entry in the ``MetadataCatalog`` whose classes are those of the checkpoint."""
-    test = settings.DATASETS.TEST
+def _dataset_with_names(test: Sequence[str], class_names: list[str]) -> str:
+    """Name of an entry in the ``MetadataCatalog`` whose classes are those of the checkpoint: the first of DATASETS.TEST if it may be."""
     name = test[0] if test else "checkpoint"
     if MetadataCatalog.get(name).get("thing_classes", class_names) != class_names:
         logger.warning("the dataset %s has other classes here than the checkpoint's, which are used", name)

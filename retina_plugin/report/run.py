@@ -52,7 +52,7 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} holds no run: it has no config.yaml")
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     cfg = CfgNode(settings)
     lines = _json_lines(folder / "metrics.json")
     page = Page(f"Run {folder.name}", f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing'}; {_progress(cfg, lines)}")
@@ -92,14 +92,14 @@ def differences(settings: dict) -> list[tuple[str, object, object]]:
 
 
 def _load(file: Path) -> dict:
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _json_lines(file: Path) -> list[dict]:
     """Lines of ``metrics.json``; of an iteration that a resumed run did again the later one."""
     by_iteration: dict[int, dict] = defaultdict(dict)
     if file.is_file():
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 values = json.loads(line)
             except ValueError:  # killed while it wrote
@@ -202,7 +202,7 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
     contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}
     found = defaultdict(list)
-    for detection in json.loads(file.read_text()):
+    for detection in json.loads(file.read_text(encoding="utf-8")):
         if detection["score"] >= SHOWN_SCORE:
             found[detection["image_id"]].append(detection)
     judged = [(record, *_judge(record, found[record["image_id"]], contiguous)) for record in records]

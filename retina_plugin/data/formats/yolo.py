@@ -90,7 +90,7 @@ class YoloFormat(AnnotationFormat):
             for record in found:
                 link_or_copy(Path(record["file_name"]), folder / "images" / split / f"{names[id(record)]}{Path(record['file_name']).suffix}")
                 lines = [_line_of(x, record["width"], record["height"]) for x in record["annotations"] if not x["iscrowd"]]
-                (folder / "labels" / split / f"{names[id(record)]}.txt").write_text("".join(lines))
+                (folder / "labels" / split / f"{names[id(record)]}.txt").write_text("".join(lines), encoding="utf-8")
             splits[split] = [{"images": f"images/{split}"}]
         described = {"path": ".", **{split: f"images/{split}" for split in records}, "names": dict(enumerate(classes))}
         (folder / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
