@@ -21,15 +21,17 @@ try:
         # fvcore and detectron2 script some functions with torch.jit, which torch says is going away.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
-        from . import data, engine, modeling, packages  # noqa: F401  (registered on import)
+        from . import data, engine, evaluation, modeling, packages  # noqa: F401  (registered on import)
         from .config import add_retina_config, load_config, ready_config
         from .config.check import REFUSED_BY, WARNED_BY
+        from .config.contradictions import has_own_pyramid, is_ours
         from .config.imports import AFTERWARDS, import_installed
         from .config.resolve import ON_DATASET
         from .engine import RetinaTrainer, set_up
 
         # What config must not import: the parts' own word on a config.
-        REFUSED_BY.append(modeling.neck.PyramidLevels.from_config)
+        REFUSED_BY.append(lambda cfg: modeling.neck.PyramidLevels.from_config(cfg) if has_own_pyramid(cfg) or is_ours(cfg) else None)
+        REFUSED_BY.append(evaluation.refuse_unknown_metric)
         WARNED_BY.append(modeling.unused_options)
         ON_DATASET.append(data.register_view)
         AFTERWARDS.append(data.register_new_cards)

@@ -10,9 +10,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config import dump_config, load_config, nearest
-from retina_plugin.config.resolve import class_names
-from retina_plugin.evaluation.table import METRICS
+from retina_plugin.config import dump_config, load_config
+from retina_plugin.evaluation import unknown_metrics
 from retina_plugin.text import read_yaml
 
 KEYS = {
@@ -31,9 +30,6 @@ KEYS = {
 
 SET_BY_THE_SWEEP = {"SEED": "list what to repeat under seeds", "OUTPUT_DIR": "give --output"}
 """Keys that each run has a value of its own for."""
-
-COCO_EVALUATORS = ("hotcoco", "detectron2")
-"""Values of TEST.EVALUATOR of which the metrics are known beforehand."""
 
 PLAIN = re.compile(r"\w[\w.-]*")
 """Names that may become part of a folder's."""
@@ -127,7 +123,7 @@ class Sweep:
             try:
                 cfg = self.config(run, "folder")
                 text = dump_config(cfg)
-                problems += [f"{self.file}: {problem}" for problem in self._unknown_metrics(cfg)]
+                problems += [f"{self.file}: report names {problem}" for problem in unknown_metrics(cfg, self.report)]
             except ValueError as error:
                 problems.append(str(error))
                 continue
@@ -155,19 +151,6 @@ class Sweep:
             yield f"seeds has {negative[0]}; a negative SEED is another one every time, which nothing can be compared by"
         if twice := sorted({metric for metric in self.report if self.report.count(metric) > 1}):
             yield f"report has {', '.join(twice)} more than once"
-
-    def _unknown_metrics(self, cfg: CfgNode) -> Iterator[str]:
-        """Metrics that an evaluation of boxes does not give; of an evaluator of somebody else's nothing is known."""
-        if cfg.TEST.EVALUATOR not in COCO_EVALUATORS:
-            return
-        names = [name for dataset in cfg.DATASETS.TEST[:1] for name in class_names(dataset) or ()]
-        known = [*METRICS, *(f"AP-{name}" for name in names)]
-        for metric in self.report:
-            task, _, name = metric.rpartition("/")
-            if task in ("", "bbox") and name not in known:
-                near = nearest(name, known)
-                yield f"report names {metric!r}, which is no metric of the evaluation" + (f"; did you mean {near}?" if near else "") + f" There are {', '.join(METRICS)}, and AP-<class>"
-
 
 def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()) -> Sweep:
     """Read a sweep file; ``KEYS`` says what stands there.

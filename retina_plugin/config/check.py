@@ -73,7 +73,7 @@ def config_problems(cfg: CfgNode, *, training: bool = False) -> list[Problem]:
         if get_key(cfg, key) != get_key(untouched(), key)
     ]
     found += contradictions.after_resolving(cfg, training=training)
-    for refuses in REFUSED_BY if contradictions.has_own_pyramid(cfg) or contradictions.is_ours(cfg) else ():
+    for refuses in REFUSED_BY:
         try:
             refuses(cfg)
         except ValueError as error:

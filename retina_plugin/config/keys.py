@@ -102,7 +102,7 @@ EVALUATION = [
         "What decides which checkpoint is model_best.pth, as task/metric, on the first of DATASETS.TEST; empty: none is kept. Needs TEST.EVAL_PERIOD.", "bbox/AP"),
     Key("TEST.EARLY_STOP_PATIENCE", COUNT, "Evaluations without a better metric after which training ends; 0: never.", 0, "evaluations"),
     Key("TEST.VALIDATION_LOSS", Flag(), "Compute the losses on DATASETS.TEST, too, at every evaluation.", False),
-    Key("TEST.SIZES", Several(Number(int, 1)), "With --eval-only: shorter sides at which the model is evaluated besides INPUT.MIN_SIZE_TEST; MAX_SIZE_TEST follows.", (), "pixels"),
+    Key("TEST.SIZES", Several(Number(int, 1)), "Shorter sides at which the model is evaluated besides INPUT.MIN_SIZE_TEST, with --eval-only and after a training; MAX_SIZE_TEST follows.", (), "pixels"),
     Key("TEST.EVAL_EPOCHS", COUNT, "With SOLVER.EPOCHS: gives TEST.EVAL_PERIOD and SOLVER.CHECKPOINT_PERIOD.", 1, "epochs"),
 ]  # fmt: skip
 

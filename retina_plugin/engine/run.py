@@ -271,6 +271,10 @@ def _train(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer]
         _say_what_is_resumed(cfg, run)
     run.train()
     results = getattr(run, "results", None) or {}
+    if cfg.TEST.SIZES:
+        average = getattr(run, "average", None)
+        with average.applied() if average else contextlib.nullcontext():
+            results = {**results, **evaluate_sizes(cfg, run.model, trainer)}
     _report(cfg, results)
     if cfg.DATASETS.FINAL_TEST:
         results = {**results, "final": _final_test(cfg, run.model, trainer)}

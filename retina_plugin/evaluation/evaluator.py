@@ -10,7 +10,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
-from retina_plugin.evaluation.hotcoco import COCO_DETECTIONS, PREDICTIONS, counted, say_what_is_counted
+from retina_plugin.evaluation.hotcoco import COCO_DETECTIONS, PREDICTIONS, HotCocoEvaluator, counted, say_what_is_counted
 from retina_plugin.evaluation.table import METRICS
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ class BoxEvaluator(COCOEvaluator):
         MetadataCatalog.get(scored).set(json_file=str(file), thing_classes=self.truth.class_names, thing_dataset_id_to_contiguous_id=to_label)
         self.most = counted(detections_per_image)
         super().__init__(scored, tasks=("bbox",), distributed=True, output_dir=output_dir, allow_cached_coco=False, max_dets_per_image=self.most[-1] if len(self.most) > 3 else None)
+
+    metric_names = staticmethod(HotCocoEvaluator.metric_names)
 
     def reset(self) -> None:
         """Forget all detections."""

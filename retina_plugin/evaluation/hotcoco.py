@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import hotcoco
@@ -79,6 +80,11 @@ class HotCocoEvaluator(DatasetEvaluator):
         self.truth = GroundTruth.of(dataset_name)
         self.most = counted(detections_per_image)
         self.reset()
+
+    @staticmethod
+    def metric_names(class_names: Sequence[str]) -> list[str]:
+        """What "bbox" of the figures may hold, so that a name can be checked before a training."""
+        return [*METRICS, "AP@100", *(f"AP-{name}" for name in class_names)]
 
     def reset(self) -> None:
         """Forget all detections."""

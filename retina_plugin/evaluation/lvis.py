@@ -1,5 +1,7 @@
 """LVIS's average precision, of rare, common and frequent classes, by hotcoco."""
 
+from collections.abc import Sequence
+
 import hotcoco
 import numpy as np
 
@@ -38,6 +40,11 @@ class LvisEvaluator(HotCocoEvaluator):
             for annotation in {(x["category_id"], x["image_id"]) for x in self.truth.coco["annotations"]}:
                 counts[annotation[0]] = counts.get(annotation[0], 0) + 1
         self.frequency = {number: "r" if counts.get(number, 0) <= RARE else "c" if counts[number] <= COMMON else "f" for number in range(1, len(self.truth.class_names) + 1)}
+
+    @staticmethod
+    def metric_names(class_names: Sequence[str]) -> list[str]:
+        """See :class:`HotCocoEvaluator`."""
+        return ["AP", "AP50", "AP75", *(f"AP{part}" for part in "smlrcf"), *(f"AR{part}@300" for part in ("", "s", "m", "l"))]
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
         """See :class:`HotCocoEvaluator`."""

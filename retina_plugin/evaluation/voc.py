@@ -1,5 +1,7 @@
 """Average precision of PASCAL VOC: at IoU 0.5, by the areas of 2010 and the eleven points of 2007."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from retina_plugin.evaluation.hotcoco import HotCocoEvaluator
@@ -17,6 +19,11 @@ class VocEvaluator(HotCocoEvaluator):
 
     Source: Everingham et al. 2010, *The PASCAL Visual Object Classes Challenge*, section 4.2; the kit's VOCevaldet.
     """
+
+    @staticmethod
+    def metric_names(class_names: Sequence[str]) -> list[str]:
+        """See :class:`HotCocoEvaluator`."""
+        return [f"{metric}{ending}" for ending in ("", *(f"-{name}" for name in class_names)) for metric in ("AP50", "AP50-11")]
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
         """See :class:`HotCocoEvaluator`."""

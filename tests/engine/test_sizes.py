@@ -29,6 +29,8 @@ def test_every_size_is_that_of_an_evaluation_of_its_own(small_digits, tmp_path, 
         args = argument_parser().parse_args([*words, "--eval-only", "MODEL.WEIGHTS", weights, "MODEL.RETINANET.SCORE_THRESH_TEST", "0.001", *opts])
         return json.loads((run(args) / "results.json").read_text())
 
+    trained = json.loads((run(argument_parser().parse_args([*words, *more, "OUTPUT_DIR", "sized", "TEST.SIZES", "(96,)", "TEST.DETECTIONS_PER_IMAGE", "20"])) / "results.json").read_text())
+    assert set(trained) == {"bbox", "96 px"}
     several = evaluated("TEST.SIZES", "(48, 96)")
     assert set(several) == {"bbox", "48 px", "96 px"}
     alone = evaluated("INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", str(round(96 * 1333 / 64)))

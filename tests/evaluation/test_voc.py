@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from conftest import ROOT
+
 from detectron2.evaluation.pascal_voc_evaluation import voc_ap
 
+from retina_plugin import load_config
 from retina_plugin.evaluation.voc import average_precisions, matched
 
 
@@ -51,3 +54,19 @@ def test_limits():
     assert average_precisions(np.zeros(0, bool), 4) == (0.0, 0.0)
     assert average_precisions(np.ones(4, bool), 4) == (1.0, 1.0)
     assert matched(rows(), []) [0].size == 0
+
+
+@pytest.mark.parametrize("evaluator, metric, said", [
+    ("hotcoco", "bbox/APX", "'bbox/APX' is no metric of TEST.EVALUATOR hotcoco; did you mean AP"), ("voc", "bbox/AP75", "There are AP50, AP50-11, and those of classes"),
+    ("detectron2", "bbox/AP-eleven", "is no metric of TEST.EVALUATOR detectron2"), ("lvis", "bbox/APx", "APr, APc, APf"),
+])  # fmt: skip
+def test_a_best_metric_that_no_evaluation_gives_is_refused_before_the_training(evaluator, metric, said, small_digits):
+    with pytest.raises(ValueError) as error:
+        load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric])
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("evaluator, metric, want", [("voc", "bbox/AP", "bbox/AP50"), ("voc", "bbox/AP50-7", "bbox/AP50-7"), ("hotcoco", "bbox/AP-7", "bbox/AP-7"), ("hotcoco", "validation/total_loss", None), ("lvis", "bbox/APr", "bbox/APr")])
+def test_one_that_it_gives_is_not(evaluator, metric, want, small_digits):
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric])
+    assert cfg.TEST.BEST_METRIC == (want or metric)
