@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -81,6 +82,7 @@ def on_ray(*, cpus_per_run: float, gpus_per_run: float, address: str | None = No
         raise ImportError("parallel runs need Ray: pip install 'retina-plugin[ray]'") from error
 
     def execute(folders: list[Path]) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
         threads = 0 if gpus_per_run else max(1, int(cpus_per_run))
         task = ray.remote(num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0)(start_worker)
@@ -95,6 +97,8 @@ def on_ray(*, cpus_per_run: float, gpus_per_run: float, address: str | None = No
                     (folder_of[done] / FAILED).write_text(str(error), encoding="utf-8")
         finally:
             ray.shutdown()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray's own would end whoever goes on
 
     return execute
 

@@ -20,11 +20,15 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.engine.freezing import freeze_parameters
     from retina_plugin.modeling.describe import describe
 
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)
     logging.getLogger("torch.fx").setLevel(logging.ERROR)  # what it thinks of Detectron2's anchors
-    cfg = load_config(args.config, args.set)
-    model = build_model(cfg)
-    freeze_parameters(model, cfg.MODEL.FREEZE)
-    shorter = cfg.INPUT.MIN_SIZE_TEST or cfg.INPUT.MAX_SIZE_TEST
-    print(describe(model, size=tuple(args.size or (shorter, min(cfg.INPUT.MAX_SIZE_TEST, round(shorter * 4 / 3))))))
+    try:
+        cfg = load_config(args.config, args.set)
+        model = build_model(cfg)
+        freeze_parameters(model, cfg.MODEL.FREEZE)
+        shorter = cfg.INPUT.MIN_SIZE_TEST or cfg.INPUT.MAX_SIZE_TEST
+        print(describe(model, size=tuple(args.size or (shorter, min(cfg.INPUT.MAX_SIZE_TEST, round(shorter * 4 / 3))))))
+    finally:
+        logging.disable(before)
     return 0

@@ -180,7 +180,7 @@ def _unknown(cfg: CfgNode, settings: dict[str, Setting]) -> list[str]:
             lines.append(f"{key} is a section with keys below it, such as {next(k for k in known if k.startswith(key + '.'))}, and has no value of its own{_at(setting)}")
         elif key not in known and key not in sections:
             near = nearest(key, known)
-            lines.append(f"unknown key {key}" + _at(setting) + (f"; did you mean {near}?" if near else ".") + f" {IMPORT_KEY}")
+            lines.append(f"unknown key {key}" + (f"; did you mean {near}?{_at(setting)}" if near else f"{_at(setting)}.") + f" {IMPORT_KEY}")
     return lines
 
 

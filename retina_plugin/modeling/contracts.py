@@ -118,6 +118,8 @@ def check_labels(assigner: object, result: object, *, num_images: int, num_ancho
     if not isinstance(result, list | tuple) or len(result) != 2 or any(not isinstance(x, Tensor) or tuple(x.shape) != shape or x.dtype != torch.int64 for x in result):
         raise ContractError(slot, assigner, expected, described(result))
     labels, matched = result
+    if type(labels).__name__ == "FakeTensor":
+        return  # has no values
     if labels.numel() and not (-1 <= int(labels.min()) and int(labels.max()) <= num_classes):
         raise ContractError(slot, assigner, expected, f"labels from {int(labels.min())} to {int(labels.max())}")
     used = matched[(labels >= 0) & (labels < num_classes)]

@@ -11,6 +11,9 @@ DETECTRON2_SLOTS = {"MODEL.BOTTOM_UP.NAME": BACKBONE_REGISTRY, "MODEL.ANCHOR_GEN
 """Slots of the detector that have one of Detectron2's registries, by the key that chooses; the plugin's own are in ``registry.SLOTS``.
 Variants of both say with ``registry.reads`` which keys they read."""
 
+OWN_PYRAMID = "build_retina_pyramid_backbone"
+"""The backbone that is put together from MODEL.BOTTOM_UP, MODEL.FPN and a top block."""
+
 BASE_VALUES = {"MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0}
 """Values of configs/Base-RetinaNet.yaml that are not detectron2's defaults: who has them has set nothing."""
 
@@ -39,7 +42,9 @@ def unused_options(cfg: CfgNode, defaults: CfgNode | None = None) -> list[str]:
     for slot, registry in {**SLOTS, **DETECTRON2_SLOTS}.items():
         if slot not in known:
             continue  # a slot of cards, say
-        chosen = get_key(cfg, slot)
+        # A backbone with a pyramid of its own stands on no other network.
+        alone = slot == "MODEL.BOTTOM_UP.NAME" and cfg.MODEL.BACKBONE.NAME != OWN_PYRAMID
+        chosen = cfg.MODEL.BACKBONE.NAME if alone else get_key(cfg, slot)
         chosen = {chosen} if isinstance(chosen, str) else set(chosen)
         declared = {name: getattr(variant, "config_keys", None) for name, variant in registry}
         readers: dict[str, list[str]] = {}

@@ -39,9 +39,17 @@ def test_all_problems_are_listed_at_once():
     assert all(part in str(error.value) for part in ("ROI_HEADS.NUM_CLASSES", "SOLVER.OPTIMIZER is 'adam'", "NUM_CLASSES is 2"))
 
 
-def test_another_meta_architecture_is_refused():
-    with pytest.raises(ValueError, match="META_ARCHITECTURE is 'RetinaNet'"):
-        load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNet"])
+def test_a_meta_architecture_that_does_not_exist_is_refused_and_detectron2s_are_not():
+    with pytest.raises(ValueError, match="META_ARCHITECTURE is 'RetinaNett'.* Did you mean 'RetinaNet'"):
+        load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNett"])
+    assert load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNet"]).MODEL.RETINANET.IN_FEATURES == ["p3", "p4", "p5"]
+
+
+def test_keys_of_another_detector_are_refused_for_a_retinanet_only():
+    with pytest.raises(ValueError, match="MODEL.ROI_HEADS.SCORE_THRESH_TEST is set to 0.3, which has no effect on a RetinaNet"):
+        load_config(DIGITS, [*CPU, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3])
+    rcnn = DIGITS.with_name("faster_rcnn.yaml")
+    assert load_config(rcnn, [*CPU, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3]).MODEL.ROI_HEADS.NUM_CLASSES == 10
 
 
 @pytest.mark.parametrize("opts", [["MODEL.RESNETS.NORM", "FrozenBN"], ["MODEL.BACKBONE.FREEZE_AT", 2]])

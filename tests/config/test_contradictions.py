@@ -55,7 +55,6 @@ CASES = [
     (["MODEL.DEVICE", "gpu"], "which torch does not know"),
     (["MODEL.DEVICE", "meta"], "which is not available here"),
     (["SOLVER.REFERENCE_WORLD_SIZE", 8], "set SOLVER.REFERENCE_BATCH_SIZE"),
-    (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "the plugin's is 'RetinaPluginNet', or a subclass"),
     (["MODEL.BOTTOM_UP.NAME", "build_retinanet_resnet_fpn_backbone"], "has a pyramid of its own"),
     (["MODEL.BOTTOM_UP.NAME", "build_retina_pyramid_backbone"], "has a pyramid of its own"),
     (["MODEL.BACKBONE.NAME", "build_resnet_backbone"], "yields no p3"),

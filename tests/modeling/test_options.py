@@ -170,7 +170,8 @@ def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
     """What building a variant reads, and others of its slot need not, is what it declares."""
     from detectron2.layers import ShapeSpec
 
-    config = tiny_cfg(*(["MODEL.FPN.EXTRA_CONVS", 1] if slot == "MODEL.FPN.NAME" else []))
+    vit = ["MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"] if name == "build_retina_vit_backbone" else []
+    config = tiny_cfg(*(["MODEL.FPN.EXTRA_CONVS", 1] if slot == "MODEL.FPN.NAME" else []), *vit)
     read: set[str] = set()
     recording, shapes = Recording(config, read), [ShapeSpec(channels=16, stride=2**level) for level in range(3, 8)]
     if slot == "MODEL.FPN.NAME":

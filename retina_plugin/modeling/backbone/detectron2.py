@@ -96,6 +96,7 @@ class PaddedFeaturePyramid(SimpleFeaturePyramid):
 
 
 @BACKBONE_REGISTRY.register()
+@reads("MODEL.DETECTRON2.NAME", "MODEL.FPN.NORM", "MODEL.FPN.TOP_BLOCK")
 def build_retina_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedFeaturePyramid:
     """A plain ViT of Detectron2, MODEL.DETECTRON2.NAME, with its simple pyramid and MODEL.FPN.TOP_BLOCK on it; for MODEL.BACKBONE.NAME.
 
