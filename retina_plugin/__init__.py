@@ -30,7 +30,9 @@ try:
         from .engine import RetinaTrainer, set_up
 
         # What config must not import: the parts' own word on a config.
-        REFUSED_BY.append(lambda cfg: modeling.neck.PyramidLevels.from_config(cfg) if has_own_pyramid(cfg) or is_ours(cfg) else None)
+        REFUSED_BY.append(
+            lambda cfg: modeling.neck.PyramidLevels.from_config(cfg) if has_own_pyramid(cfg) or is_ours(cfg) else None
+        )
         REFUSED_BY.append(evaluation.refuse_unknown_metric)
         WARNED_BY.append(modeling.unused_options)
         ON_DATASET.append(data.register_view)
@@ -40,12 +42,24 @@ try:
 except ImportError as error:
     # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
     if sys.argv[1:2] != ["doctor"]:
-        raise ImportError(f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend") from error
+        raise ImportError(
+            f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend"
+        ) from error
 
-__all__ = ["RetinaTrainer", "__version__", "add_retina_config", "load_config", "load_predictor", "ready_config", "set_up"]
+__all__ = [
+    "RetinaTrainer",
+    "__version__",
+    "add_retina_config",
+    "load_config",
+    "load_predictor",
+    "ready_config",
+    "set_up",
+]
 
 
-def load_predictor(checkpoint: str, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False):
+def load_predictor(
+    checkpoint: str, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False
+):
     """Detectron2's ``DefaultPredictor`` from a checkpoint of the plugin and nothing else.
 
     See :func:`retina_plugin.inference.predictor.load_predictor`.

@@ -116,7 +116,9 @@ class SlotRegistry(Registry):
             raise ValueError(f"{what}: its default is {option.default!r}; it must be {option.rule.says()}")
         parameters = inspect.signature(variant).parameters
         if option.name not in parameters and not _takes_all(parameters):
-            raise ValueError(f"{what}: {variant.__module__}.{variant.__qualname__} has no argument {option.name}; it has {', '.join(parameters) or 'none'}")
+            raise ValueError(
+                f"{what}: {variant.__module__}.{variant.__qualname__} has no argument {option.name}; it has {', '.join(parameters) or 'none'}"
+            )
         return f"{self.section}.{name}_{option.name}".upper()
 
     def get(self, name: str) -> Any:
@@ -159,16 +161,28 @@ class SlotRegistry(Registry):
         parameters = inspect.signature(variant).parameters
         if cfg is not None and "cfg" in parameters:
             offered["cfg"] = cfg
-        wanted = [p.name for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        wanted = [
+            p.name
+            for p in parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
         if missing := [argument for argument in wanted if argument not in offered]:
             raise ValueError(
                 f"{self._name} {name!r} ({variant.__module__}.{variant.__qualname__}) asks for {', '.join(missing)}; it can have {', '.join(sorted(offered))}, "
                 f"and what it declares: register({name!r}, options=[Option({missing[0]!r}, ...)])"
             )
-        return variant(**(offered if _takes_all(parameters) else {argument: value for argument, value in offered.items() if argument in parameters}))
+        return variant(
+            **(
+                offered
+                if _takes_all(parameters)
+                else {argument: value for argument, value in offered.items() if argument in parameters}
+            )
+        )
 
 
-IMPORT_IT = "One of your own is known once the module that registers it is imported: IMPORTS in the config, or --import MODULE."
+IMPORT_IT = (
+    "One of your own is known once the module that registers it is imported: IMPORTS in the config, or --import MODULE."
+)
 """What to do about an unknown name."""
 
 

@@ -24,7 +24,13 @@ _LOADERS = {
     False: getattr(yaml, "CSafeLoader", yaml.SafeLoader),
     True: getattr(yaml, "CBaseLoader", yaml.BaseLoader),
 }
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 _XML_ENCODING = re.compile(r"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']+)["'][^>]*\?>""")
 
 
@@ -94,8 +100,14 @@ def read_json(file: str | os.PathLike) -> object:
     try:
         return json.loads(decode(data)[0])
     except json.JSONDecodeError as error:
-        cut = "; it seems to be cut off" if error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg else ""
-        raise ValueError(f"{file}, line {error.lineno}: is no JSON: {error.msg} at character {error.pos:,}{cut}") from error
+        cut = (
+            "; it seems to be cut off"
+            if error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
+            else ""
+        )
+        raise ValueError(
+            f"{file}, line {error.lineno}: is no JSON: {error.msg} at character {error.pos:,}{cut}"
+        ) from error
     except RecursionError as error:
         raise ValueError(f"{file} is nested too deeply to be read") from error
     except ValueError as error:
@@ -137,7 +149,9 @@ def parse_yaml(text: str, *, source: str = "YAML", strings: bool = False) -> obj
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error)
-        raise ValueError(f"{source}{f', line {mark.line + 1}' if mark else ''}: {' '.join(str(said).split())}") from error
+        raise ValueError(
+            f"{source}{f', line {mark.line + 1}' if mark else ''}: {' '.join(str(said).split())}"
+        ) from error
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
         if isinstance(error, ValueError) and str(error).startswith(source):
             raise

@@ -83,7 +83,16 @@ def make_inputs(sizes, boxes, classes, seed=0):
 
 def screenshot(page, file, height=1200):
     """A picture of a page in a headless browser."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     sizes = [f"--user-data-dir={page.parent / 'browser'}", f"--window-size=1150,{height}", f"--screenshot={file}"]
     subprocess.run([CHROMIUM, *flags, *sizes, page.resolve().as_uri()], capture_output=True, timeout=120, check=True)
 

@@ -26,7 +26,10 @@ def read_found(root, name):
     boxes, problems = {}, []
     for split, sources in found.splits.items():
         result = read(root, name, sources, found.classes, split)
-        boxes[split] = {record["image_id"]: [(found.classes[x["category_id"]], x["bbox"]) for x in record["annotations"]] for record in result.records}
+        boxes[split] = {
+            record["image_id"]: [(found.classes[x["category_id"]], x["bbox"]) for x in record["annotations"]]
+            for record in result.records
+        }
         problems += result.problems
     return boxes, problems
 

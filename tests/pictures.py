@@ -13,7 +13,15 @@ TYPES = {1: "B", 3: "H", 4: "I", 11: "f", 12: "d"}
 def picture(height=20, width=30, dtype=np.uint8, bands=3):
     """A picture whose corners differ, so that turning it shows."""
     rows, columns = np.mgrid[:height, :width]
-    ramps = [rows * 200 / height, columns * 200 / width, (rows + columns) * 90 / height, rows * 0 + 7, columns * 3, rows * 2, rows * 0]
+    ramps = [
+        rows * 200 / height,
+        columns * 200 / width,
+        (rows + columns) * 90 / height,
+        rows * 0 + 7,
+        columns * 3,
+        rows * 2,
+        rows * 0,
+    ]
     return np.stack(ramps[:bands], axis=-1).astype(dtype)
 
 
@@ -28,7 +36,12 @@ def turned(pixels, orientation):
 def exif(value, *, order="<", kind=3, count=1):
     """EXIF data with one entry, the orientation."""
     field = struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
-    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, count) + field + bytes(4)
+    return (
+        (b"II*\0" if order == "<" else b"MM\0*")
+        + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, count)
+        + field
+        + bytes(4)
+    )
 
 
 def jpeg(pixels, **more):
@@ -65,10 +78,30 @@ def png_of(pixels, **more):
     """Bytes of a PNG of (h, w, 1..4) uint8 or uint16."""
     height, width, bands = pixels.shape
     rows = pixels.astype(">u2" if pixels.dtype == np.uint16 else np.uint8)
-    return png([row.tobytes() for row in rows], width=width, height=height, bits=8 * pixels.dtype.itemsize, colour={1: 0, 2: 4, 3: 2, 4: 6}[bands], **more)
+    return png(
+        [row.tobytes() for row in rows],
+        width=width,
+        height=height,
+        bits=8 * pixels.dtype.itemsize,
+        colour={1: 0, 2: 4, 3: 2, 4: 6}[bands],
+        **more,
+    )
 
 
-def tiff(pixels, *, order="<", orientation=None, planar=1, deflate=False, predictor=1, tile=0, rows=0, photometric=None, big=False, extra=()):
+def tiff(
+    pixels,
+    *,
+    order="<",
+    orientation=None,
+    planar=1,
+    deflate=False,
+    predictor=1,
+    tile=0,
+    rows=0,
+    photometric=None,
+    big=False,
+    extra=(),
+):
     """Bytes of a TIFF of (h, w, bands) of any type of number; ``tile`` is the side of tiles, ``rows`` those of a strip."""
     height, width, bands = pixels.shape
     kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
@@ -110,7 +143,13 @@ def _predicted(part, predictor, order):
         return ints.astype(f"{order}u{size}").tobytes()
     if predictor == 3:
         height, width, bands = part.shape
-        data = part.astype(part.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width * bands, size).transpose(0, 2, 1).reshape(height, -1, bands)
+        data = (
+            part.astype(part.dtype.newbyteorder(">"))
+            .view(np.uint8)
+            .reshape(height, width * bands, size)
+            .transpose(0, 2, 1)
+            .reshape(height, -1, bands)
+        )
         return np.concatenate([data[:, :1], np.diff(data, axis=1)], axis=1).tobytes()
     return part.astype(part.dtype.newbyteorder(order)).tobytes()
 
@@ -135,4 +174,11 @@ def _laid_out(tags, pieces, where, order, big):
         entries += struct.pack(order + "HH" + number, tag, tags[tag][0], len(tags[tag][1])) + field
     mark = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     mark += struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8)
-    return mark + struct.pack(order + ("Q" if big else "H"), len(tags)) + entries + bytes(width) + values + b"".join(pieces)
+    return (
+        mark
+        + struct.pack(order + ("Q" if big else "H"), len(tags))
+        + entries
+        + bytes(width)
+        + values
+        + b"".join(pieces)
+    )

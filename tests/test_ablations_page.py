@@ -18,11 +18,19 @@ def tables():
     """Heading -> {row labels, joined by ", ": {column: text}}."""
     found = {}
     for section in re.split(r"^## ", PAGE, flags=re.M)[1:]:
-        lines = [[cell.strip().replace("\\", "") for cell in line.strip("|\n").split("|")] for line in section.splitlines() if line.startswith("|")]
+        lines = [
+            [cell.strip().replace("\\", "") for cell in line.strip("|\n").split("|")]
+            for line in section.splitlines()
+            if line.startswith("|")
+        ]
         if not lines:
             continue
         header, labels = lines[0], lines[0].index("AP")
-        found[section.splitlines()[0].split(":")[0]] = {", ".join(cells[:labels]): dict(zip(header, cells, strict=True)) for cells in lines[2:] if len(cells) == len(header)}
+        found[section.splitlines()[0].split(":")[0]] = {
+            ", ".join(cells[:labels]): dict(zip(header, cells, strict=True))
+            for cells in lines[2:]
+            if len(cells) == len(header)
+        }
     return found
 
 
@@ -42,6 +50,7 @@ def gain(table, a, b, column="AP"):
 A, B, C, D, E = "Table 1a", "Table 1b", "Table 1c", "Table 1d", "Table 1d with OHEM 1"
 LEVELS, NECK, BACKBONE = "Levels of the pyramid", "Neck and top block, on P3-P7", "Backbone"
 
+
 def judged_otherwise():
     """Rows of the older tables that Student's t with Holm's correction judges otherwise than they say, with p; from means and deviations, of two seeds each."""
     found = set()
@@ -50,7 +59,9 @@ def judged_otherwise():
             continue
         values = {}
         for labels, row in table.items():
-            mean, sd = (float(part) if part else None for part in re.fullmatch(r"([\d.]+)(?: ± ([\d.]+))?", row["AP"]).groups())
+            mean, sd = (
+                float(part) if part else None for part in re.fullmatch(r"([\d.]+)(?: ± ([\d.]+))?", row["AP"]).groups()
+            )
             values[labels,] = [mean - sd / math.sqrt(2), mean + sd / math.sqrt(2)] if sd is not None else [mean]
         base = next(labels for labels, row in table.items() if row["Δ AP"] == "base")
         for (labels,), difference in differences(values, (base,)).items():
@@ -113,16 +124,19 @@ def test_every_number_of_a_paragraph_in_bold_is_one_of_its_tables_or_in_a_claim(
     bold = " ".join(re.findall(r"\*\*([^*]+)\*\*", TEXT))
     claimed = " ".join(said for said, _ in CLAIMS)
     allowed = {"0.5", "0.1", "1", "2", "1d", "1c", "400", "1:3", "0"}
-    assert {number for number in re.findall(r"\d+\.\d+", bold)} - {number for number in re.findall(r"\d+\.\d+", claimed)} - allowed == set()
+    assert {number for number in re.findall(r"\d+\.\d+", bold)} - {
+        number for number in re.findall(r"\d+\.\d+", claimed)
+    } - allowed == set()
 
 
 @pytest.mark.parametrize("name", JSON)
 def test_a_table_is_what_its_json_says(name):
     section = next(section for section in re.split(r"^## ", PAGE, flags=re.M) if f"{name}.json" in section)
     table = TABLES[section.splitlines()[0].split(":")[0]]
-    assert {", ".join(row["labels"]): [shown(row["values"][metric]) for metric in ("AP", "AP50", "AP75")] for row in JSON[name]["rows"]} == {
-        labels: [cells[metric] for metric in ("AP", "AP50", "AP75")] for labels, cells in table.items()
-    }
+    assert {
+        ", ".join(row["labels"]): [shown(row["values"][metric]) for metric in ("AP", "AP50", "AP75")]
+        for row in JSON[name]["rows"]
+    } == {labels: [cells[metric] for metric in ("AP", "AP50", "AP75")] for labels, cells in table.items()}
     assert all(machine.split(" (")[0] in section for machine in JSON[name]["machines"])
 
 

@@ -15,7 +15,16 @@ COMMON = [
 ]  # fmt: skip
 DETECTRON2S = ["MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.RETINANET.NORM", ""]
 RESNET = ["MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
-OWN = ["MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone", "MODEL.RETINANET.LEVELS", [3, 4, 5, 6, 7], "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.NORM", ""]
+OWN = [
+    "MODEL.BACKBONE.NAME",
+    "build_retinanet_resnet_fpn_backbone",
+    "MODEL.RETINANET.LEVELS",
+    [3, 4, 5, 6, 7],
+    "MODEL.RESNETS.RES2_OUT_CHANNELS",
+    64,
+    "MODEL.FPN.NORM",
+    "",
+]
 VIT = ["MODEL.BACKBONE.NAME", "build_retina_vit_backbone", "MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.NORM", "LN"]
 
 COMBINATIONS = {
@@ -53,7 +62,9 @@ def test_a_combination_trains_evaluates_and_predicts(name, small_digits, tmp_pat
     assert tuple(type(part).__name__ for part in kinds) == (model, backbone, below)
     assert "AP" in trainer.results["bbox"]
     after = trainer.detector.state_dict()
-    assert all(torch.isfinite(value.float()).all() for value in after.values()) and any(not torch.equal(before[key], after[key]) for key in after)
+    assert all(torch.isfinite(value.float()).all() for value in after.values()) and any(
+        not torch.equal(before[key], after[key]) for key in after
+    )
     predictor = load_predictor(tmp_path / "model_final.pth", device="cpu", score_thresh=0.0)
     found = predictor(np.full((64, 80, 3), 90, np.uint8))["instances"]
     assert found.has("pred_boxes") and predictor.metadata.thing_classes == [str(i) for i in range(10)]

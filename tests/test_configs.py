@@ -4,6 +4,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, make_inputs
+
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -23,7 +24,9 @@ BOXES = [[[10.0, 10.0, 60.0, 50.0]], []]
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
 def test_a_config_loads_builds_and_steps(path, small_digits):
     yaml.safe_load(path.read_text())
-    data = ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []  # its data is the user's
+    data = (
+        ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []
+    )  # its data is the user's
     cfg = load_config(path, [*SMALL, *data])
     model = build_model(cfg).train()
     # No weights are loaded here: frozen random normalisation would let the signal explode.
@@ -66,7 +69,9 @@ def test_a_run_of_a_sweep_differs_from_its_base_in_exactly_the_keys_it_names(pat
         cfg = sweep.config(run, tmp_path)
         differing = {key for key in all_keys(cfg) if get_key(cfg, key) != get_key(base, key)}
         named = {*sweep.options, *sweep.changes(run.labels)}
-        pixels = {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"} if "MODEL.WEIGHTS" in named else set()  # follow the weights
+        pixels = (
+            {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"} if "MODEL.WEIGHTS" in named else set()
+        )  # follow the weights
         assert differing <= named | pixels | {"SEED", "OUTPUT_DIR"}
     # Every key that an axis names differs from the base somewhere, or it would not belong there.
     for axis in sweep.axes.values():
@@ -75,7 +80,19 @@ def test_a_run_of_a_sweep_differs_from_its_base_in_exactly_the_keys_it_names(pat
 
 
 def test_every_sweep_has_both_sizes_and_the_papers_tables_the_papers_figures():
-    names = {"table_1a", "table_1b", "table_1c", "table_1d", "table_1e", "levels", "neck", "channels", "backbone", "assigner", "box_loss"}
+    names = {
+        "table_1a",
+        "table_1b",
+        "table_1c",
+        "table_1d",
+        "table_1e",
+        "levels",
+        "neck",
+        "channels",
+        "backbone",
+        "assigner",
+        "box_loss",
+    }
     assert {path.stem for path, _ in SWEEPS} == names | {"small_objects", "research"}
     assert all((path, size) in SWEEPS for path, _ in SWEEPS if path.stem in names for size in ("reduced", "paper"))
     assert all(load_sweep(path, "paper").paper for path, _ in SWEEPS if path.stem.startswith("table"))

@@ -14,14 +14,26 @@ import yaml
 from conftest import ROOT, TINY
 
 EXAMPLE = ROOT / "examples/my_variant"
-QUICK = [*TINY[:-4], "MODEL.WEIGHTS", "", "DATALOADER.NUM_WORKERS", 0, "SOLVER.REFERENCE_BATCH_SIZE", 0, "TEST.REPORT", False]
+QUICK = [
+    *TINY[:-4],
+    "MODEL.WEIGHTS",
+    "",
+    "DATALOADER.NUM_WORKERS",
+    0,
+    "SOLVER.REFERENCE_BATCH_SIZE",
+    0,
+    "TEST.REPORT",
+    False,
+]
 """A small model."""
 
 
 def call(*words, cwd, ok=True, **env):
     """A command in a process of its own that has the plugin, and not the example, where Python looks."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env}
-    result = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
     assert (result.returncode == 0) is ok, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -58,7 +70,23 @@ def place(tmp_path_factory, digits_root):
 @pytest.fixture(scope="module")
 def run(place):
     """A trained run of train_net.py on the data in the example's own format."""
-    words = ["--data", "squares", "--config-file", "config.yaml", "--epochs", 2, "--batch", 2, "--size", 64, "--name", "run", *QUICK, "INPUT.MIN_SIZE_TRAIN", "(64,)"]
+    words = [
+        "--data",
+        "squares",
+        "--config-file",
+        "config.yaml",
+        "--epochs",
+        2,
+        "--batch",
+        2,
+        "--size",
+        64,
+        "--name",
+        "run",
+        *QUICK,
+        "INPUT.MIN_SIZE_TRAIN",
+        "(64,)",
+    ]
     said = call(ROOT / "train_net.py", *words, cwd=place)
     assert "squares: boxes_txt" in said and "12 boxes: 12 used" in said
     return place / "output/run"
@@ -78,20 +106,50 @@ def test_train_net_trains_it_and_keeps_its_imports_and_options(run):
 
 
 def test_the_command_line_names_it_without_a_config(place):
-    words = ["--data", "squares", "--import", "my_variant", "--epochs", 2, "--batch", 2, "--name", "by_import", *QUICK, "MODEL.RETINANET.CLS_LOSS", "tempered"]
+    words = [
+        "--data",
+        "squares",
+        "--import",
+        "my_variant",
+        "--epochs",
+        2,
+        "--batch",
+        2,
+        "--name",
+        "by_import",
+        *QUICK,
+        "MODEL.RETINANET.CLS_LOSS",
+        "tempered",
+    ]
     call(ROOT / "train_net.py", *words, cwd=place)
     assert yaml.safe_load((place / "output/by_import/config.yaml").read_text())["IMPORTS"] == ["my_variant"]
 
 
 def test_its_option_is_checked_and_described(place):
-    said = call(ROOT / "train_net.py", "--config-file", "config.yaml", "MODEL.CLS_LOSS.TEMPERED_TEMPERATURE", "0", cwd=place, ok=False)
+    said = call(
+        ROOT / "train_net.py",
+        "--config-file",
+        "config.yaml",
+        "MODEL.CLS_LOSS.TEMPERED_TEMPERATURE",
+        "0",
+        cwd=place,
+        ok=False,
+    )
     assert "MODEL.CLS_LOSS.TEMPERED_TEMPERATURE is 0.0; it must be a finite number above 0" in said
     said = call("-m", "retina_plugin", "keys", "TEMPERED", "--import", "my_variant", cwd=place)
     assert "MODEL.CLS_LOSS.TEMPERED_TEMPERATURE = 1.0" in said and "Logits are divided by it." in said
 
 
 def test_without_the_module_the_error_says_what_to_do(place, run, tmp_path):
-    said = call(ROOT / "train_net.py", "--config-file", ROOT / "configs/digits/quickstart.yaml", "MODEL.RETINANET.CLS_LOSS", "tempered", cwd=tmp_path, ok=False)
+    said = call(
+        ROOT / "train_net.py",
+        "--config-file",
+        ROOT / "configs/digits/quickstart.yaml",
+        "MODEL.RETINANET.CLS_LOSS",
+        "tempered",
+        cwd=tmp_path,
+        ok=False,
+    )
     assert "MODEL.RETINANET.CLS_LOSS is 'tempered'" in said and "IMPORTS in the config, or --import MODULE" in said
     said = call(ROOT / "train_net.py", "--config-file", place / "config.yaml", cwd=tmp_path, ok=False)
     assert "there is no module 'my_variant'" in said and "error:" in said and "Traceback" not in said
@@ -110,16 +168,36 @@ def test_a_checkpoint_is_loaded_with_the_callers_consent_only(place, run, tmp_pa
     assert "TemperedFocalLoss 0.5" in said
     said = call("-c", PREDICT, run / "model_final.pth", "no", cwd=place, ok=False)
     assert "needs my_variant" in said and "imports=True, or --import my_variant" in said
-    said = call("-c", "import my_variant\n" + PREDICT, run / "model_final.pth", "no", cwd=place)  # imported by whoever asks
+    said = call(
+        "-c", "import my_variant\n" + PREDICT, run / "model_final.pth", "no", cwd=place
+    )  # imported by whoever asks
     assert "TemperedFocalLoss 0.5" in said
     said = call("-c", PREDICT, run / "model_final.pth", "yes", cwd=tmp_path, ok=False)  # the package is not there
     assert "there is no module 'my_variant'" in said
 
 
 def test_eval_only_and_resume_know_it(place, run):
-    said = call(ROOT / "train_net.py", "--config-file", run / "config.yaml", "--eval-only", "MODEL.WEIGHTS", run / "model_final.pth", cwd=place)
+    said = call(
+        ROOT / "train_net.py",
+        "--config-file",
+        run / "config.yaml",
+        "--eval-only",
+        "MODEL.WEIGHTS",
+        run / "model_final.pth",
+        cwd=place,
+    )
     assert "AP" in said
-    said = call(ROOT / "train_net.py", "--config-file", run / "config.yaml", "--resume", "OUTPUT_DIR", run, "SOLVER.MAX_ITER", 10, cwd=place)
+    said = call(
+        ROOT / "train_net.py",
+        "--config-file",
+        run / "config.yaml",
+        "--resume",
+        "OUTPUT_DIR",
+        run,
+        "SOLVER.MAX_ITER",
+        10,
+        cwd=place,
+    )
     assert "iteration 10 of 10" in said or "10 iterations" in said or "resumed" in said
 
 
@@ -128,7 +206,22 @@ def test_a_sweep_knows_it(place, ray):
     if ray:
         pytest.importorskip("ray")
     output = place / f"sweep_{ray}"
-    words = ["ablate", "sweep.yaml", "--output", output, "--only", "tempered 0.5", "--set", *QUICK, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", "[digits_val]"]
+    words = [
+        "ablate",
+        "sweep.yaml",
+        "--output",
+        output,
+        "--only",
+        "tempered 0.5",
+        "--set",
+        *QUICK,
+        "SOLVER.MAX_ITER",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        1,
+        "DATASETS.TEST",
+        "[digits_val]",
+    ]
     call("-m", "retina_plugin", *words, *(["--ray", "--cpus-per-run", "1"] if ray else []), cwd=place)
     table = json.loads((output / "table.json").read_text())
     assert [row["labels"] for row in table["rows"]] == [["focal"], ["tempered 0.5"]]
@@ -138,7 +231,22 @@ def test_a_sweep_knows_it(place, ray):
 def test_a_module_that_only_the_command_line_names_reaches_the_runs_of_a_sweep(place, tmp_path):
     sweep = f"base: {ROOT / 'configs/digits/quickstart.yaml'}\noptions: {{MODEL.RETINANET.CLS_LOSS: tempered}}\naxes: {{MODEL.CLS_LOSS.TEMPERED_TEMPERATURE: [0.5, 2.0]}}\n"
     (place / "by_import.yaml").write_text(sweep)
-    words = ["--output", tmp_path / "out", "--import", "my_variant", "--set", *QUICK, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "INPUT.MIN_SIZE_TRAIN", "[64]", "INPUT.MIN_SIZE_TEST", 64]
+    words = [
+        "--output",
+        tmp_path / "out",
+        "--import",
+        "my_variant",
+        "--set",
+        *QUICK,
+        "SOLVER.MAX_ITER",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        1,
+        "INPUT.MIN_SIZE_TRAIN",
+        "[64]",
+        "INPUT.MIN_SIZE_TEST",
+        64,
+    ]
     call("-m", "retina_plugin", "ablate", "by_import.yaml", *words, cwd=place)
     assert not any(row["failed"] for row in json.loads((tmp_path / "out/table.json").read_text())["rows"])
 
@@ -147,10 +255,19 @@ def test_an_installed_package_is_found_by_its_entry_point(place, tmp_path):
     """What pip writes: a folder with metadata beside the package."""
     shutil.copytree(place / "my_variant", tmp_path / "site/my_variant")
     (tmp_path / "site/my_variant-0.1.dist-info").mkdir()
-    (tmp_path / "site/my_variant-0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: my-variant\nVersion: 0.1\n")
-    (tmp_path / "site/my_variant-0.1.dist-info/entry_points.txt").write_text("[retina_plugin.plugins]\nmy_variant = my_variant\n")
-    words = ["-c", "import retina_plugin; from retina_plugin.extend import CLS_LOSS_REGISTRY as r; print(r.get('tempered'))"]
+    (tmp_path / "site/my_variant-0.1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: my-variant\nVersion: 0.1\n"
+    )
+    (tmp_path / "site/my_variant-0.1.dist-info/entry_points.txt").write_text(
+        "[retina_plugin.plugins]\nmy_variant = my_variant\n"
+    )
+    words = [
+        "-c",
+        "import retina_plugin; from retina_plugin.extend import CLS_LOSS_REGISTRY as r; print(r.get('tempered'))",
+    ]
     assert "TemperedFocalLoss" in call(*words, cwd=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
     (tmp_path / "site/my_variant/__init__.py").write_text("raise RuntimeError('broken today')")
     said = call("-c", "import retina_plugin; print('goes on')", cwd=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
-    assert "goes on" in said and "the plugin my_variant (my_variant) does not import: RuntimeError: broken today" in said
+    assert (
+        "goes on" in said and "the plugin my_variant (my_variant) does not import: RuntimeError: broken today" in said
+    )

@@ -8,5 +8,7 @@ def test_it_has_every_registry_and_what_it_names():
     names = {name for name in vars(extend) if not name.startswith("_")}
     assert set(extend.__all__) == names
     registries = {id(getattr(extend, name)) for name in extend.__all__ if name.endswith("_REGISTRY")}
-    missing = [key for key, registry in SLOTS.items() if ("." in key or "card" in key) and id(registry) not in registries]
+    missing = [
+        key for key, registry in SLOTS.items() if ("." in key or "card" in key) and id(registry) not in registries
+    ]
     assert missing == []

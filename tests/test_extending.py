@@ -60,7 +60,9 @@ def test_every_slot_of_the_page_exists():
     from retina_plugin.config import all_keys, defaults_of_all
     from retina_plugin.registry import SLOTS
 
-    rows = re.findall(r"^\| [\w ,-]+ \| `?([\w.]+)`?.*? \| `(\w+_REGISTRY)`.*? \| `?([\w. ]+?)`? \|$", PAGE, re.MULTILINE)
+    rows = re.findall(
+        r"^\| [\w ,-]+ \| `?([\w.]+)`?.*? \| `(\w+_REGISTRY)`.*? \| `?([\w. ]+?)`? \|$", PAGE, re.MULTILINE
+    )
     assert len(rows) == 16
     for key, registry, section in rows:
         slot = getattr(extend, registry)

@@ -10,7 +10,12 @@ from conftest import ROOT
 
 
 def call(*words):
-    return subprocess.run([sys.executable, "-W", "ignore", "tools/gpu_check.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "tools/gpu_check.py", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -7,7 +7,26 @@ from retina_plugin.engine.console import text as console_text
 from retina_plugin.evaluation import format_results
 from retina_plugin.names import markdown_cell, one_line, plain_label
 
-NAMES = ["$", "$x$", "a$b", "$\\frac{", "a|b", "a\nb", "a\r\nb", "\x1b[31mred\x1b[0m", "\x07", "\u202egpj", "<b>x</b>", "*a* _b_ `c`", "[x](y)", "\\", "é漢字", "", "a\u2028b", "a\x9bb"]
+NAMES = [
+    "$",
+    "$x$",
+    "a$b",
+    "$\\frac{",
+    "a|b",
+    "a\nb",
+    "a\r\nb",
+    "\x1b[31mred\x1b[0m",
+    "\x07",
+    "\u202egpj",
+    "<b>x</b>",
+    "*a* _b_ `c`",
+    "[x](y)",
+    "\\",
+    "é漢字",
+    "",
+    "a\u2028b",
+    "a\x9bb",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,13 +39,19 @@ def imports_of(path):
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                base = ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], *([base] if base else [])])
+                base = ".".join(
+                    [*package.split(".")[: len(package.split(".")) - node.level + 1], *([base] if base else [])]
+                )
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def files_of(part):
     path = PACKAGE.joinpath(*part.split("."))
-    return sorted(path.rglob("*.py")) if path.is_dir() else [*path.parent.glob(f"{path.name}.py"), *path.parent.glob(f"{path.name}_*.py")]
+    return (
+        sorted(path.rglob("*.py"))
+        if path.is_dir()
+        else [*path.parent.glob(f"{path.name}.py"), *path.parent.glob(f"{path.name}_*.py")]
+    )
 
 
 @pytest.mark.parametrize("part", FORBIDDEN)
@@ -64,12 +70,23 @@ def test_import_rules(part):
 
 
 def test_nothing_imports_the_command_line():
-    wrong = [str(f) for f in PACKAGE.rglob("*.py") if "cli" not in f.parts and f.name != "__main__.py" for n in imports_of(f) if n.startswith("retina_plugin.cli")]
+    wrong = [
+        str(f)
+        for f in PACKAGE.rglob("*.py")
+        if "cli" not in f.parts and f.name != "__main__.py"
+        for n in imports_of(f)
+        if n.startswith("retina_plugin.cli")
+    ]
     assert wrong == []
 
 
 def test_nobody_uses_detectron2s_private_names_or_subclasses_its_retinanet():
-    wrong = [f"{f}: {n}" for f in PACKAGE.rglob("*.py") for n in imports_of(f) if n.startswith("detectron2") and (n.rsplit(".")[-1].startswith("_") or n.endswith(".RetinaNet"))]
+    wrong = [
+        f"{f}: {n}"
+        for f in PACKAGE.rglob("*.py")
+        for n in imports_of(f)
+        if n.startswith("detectron2") and (n.rsplit(".")[-1].startswith("_") or n.endswith(".RetinaNet"))
+    ]
     assert wrong == []
 
 
@@ -128,8 +145,14 @@ def test_text_files_are_utf8_wherever_they_are_written():
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             named = {keyword.arg for keyword in node.keywords}
-            binary = any(isinstance(x, ast.Constant) and isinstance(x.value, str) and "b" in x.value for x in node.args[1:2])
+            binary = any(
+                isinstance(x, ast.Constant) and isinstance(x.value, str) and "b" in x.value for x in node.args[1:2]
+            )
             is_open = name == "open" and isinstance(node.func, ast.Name) and not binary
-            if (isinstance(node.func, ast.Attribute) and name in ("read_text", "write_text") or is_open) and "encoding" not in named and not (is_open and len(node.args) > 2):
+            if (
+                (isinstance(node.func, ast.Attribute) and name in ("read_text", "write_text") or is_open)
+                and "encoding" not in named
+                and not (is_open and len(node.args) > 2)
+            ):
                 wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert wrong == []

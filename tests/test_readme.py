@@ -8,9 +8,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from retina_plugin.data.card import DatasetCard
-from retina_plugin.config import all_keys
 from retina_plugin import add_retina_config
+from retina_plugin.config import all_keys
+from retina_plugin.data.card import DatasetCard
 from retina_plugin.registry import SLOTS
 
 README = (ROOT / "README.md").read_text()
@@ -30,8 +30,12 @@ def test_every_key_that_is_named_exists(page):
     cfg = get_cfg()
     add_retina_config(cfg)
     keys = all_keys(cfg)
-    keys += [section for registry in SLOTS.values() if (section := registry.section)]  # of options that variants declare
-    text = re.sub(r"\b[A-Z_.]*TEMPERED_TEMPERATURE|SOLVER.HOOK_OPTIONS.\w+", "", page.read_text())  # declared by the example
+    keys += [
+        section for registry in SLOTS.values() if (section := registry.section)
+    ]  # of options that variants declare
+    text = re.sub(
+        r"\b[A-Z_.]*TEMPERED_TEMPERATURE|SOLVER.HOOK_OPTIONS.\w+", "", page.read_text()
+    )  # declared by the example
     named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|DATASETS|DATALOADER|TEST)(?:\.[A-Z0-9_]+)+", text))
     assert sorted(key for key in named if key not in keys and not any(k.startswith(key + ".") for k in keys)) == []
 
@@ -43,7 +47,9 @@ def test_every_config_that_is_named_exists(page):
 
 
 def test_the_card_in_the_datasets_readme_is_one(tmp_path):
-    (tmp_path / "pets.yaml").write_text(re.search(r"```yaml\n(.*?)```", (ROOT / "datasets/README.md").read_text(), re.S)[1])
+    (tmp_path / "pets.yaml").write_text(
+        re.search(r"```yaml\n(.*?)```", (ROOT / "datasets/README.md").read_text(), re.S)[1]
+    )
     assert DatasetCard.from_file(tmp_path / "pets.yaml").classes == ["cat", "dog"]
     assert yaml.safe_load((tmp_path / "pets.yaml").read_text())["name"] == "pets"
 
@@ -61,9 +67,21 @@ def test_ci_runs_what_the_readme_says():
 
 def test_the_figures_of_the_research_page_are_those_of_its_sweep():
     page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
-    rows = {row["labels"][0]: row for row in json.loads((ROOT / "docs/research.json").read_text(encoding="utf-8"))["rows"]}
+    rows = {
+        row["labels"][0]: row for row in json.loads((ROOT / "docs/research.json").read_text(encoding="utf-8"))["rows"]
+    }
     none = rows["none"]["values"]["AP"]
-    assert all(rows[name]["values"]["AP"] == none for name in ("gradient checkpointing", "losses and norms logged every 20", "deterministic"))
-    for name, said in (("LAYER_DECAY 0.8", "38.6 against 46.0 AP"), ("backbone frozen by name", "35.1 against 46.0 AP"), ("last 100 weights averaged", "45.8 against 46.0 AP")):
+    assert all(
+        rows[name]["values"]["AP"] == none
+        for name in ("gradient checkpointing", "losses and norms logged every 20", "deterministic")
+    )
+    for name, said in (
+        ("LAYER_DECAY 0.8", "38.6 against 46.0 AP"),
+        ("backbone frozen by name", "35.1 against 46.0 AP"),
+        ("last 100 weights averaged", "45.8 against 46.0 AP"),
+    ):
         assert said in page and said == f"{rows[name]['values']['AP'][0]:.1f} against {none[0]:.1f} AP"
-    assert f"{rows['gradient checkpointing']['peak_memory_mib']:,.0f} instead of {rows['none']['peak_memory_mib']:,.0f} MiB" in page
+    assert (
+        f"{rows['gradient checkpointing']['peak_memory_mib']:,.0f} instead of {rows['none']['peak_memory_mib']:,.0f} MiB"
+        in page
+    )

@@ -31,5 +31,7 @@ def test_memory_and_a_large_evaluation(soak, small_digits, tmp_path):
 
 
 def test_a_part_that_does_not_exist_is_named(tmp_path):
-    result = subprocess.run([sys.executable, "tools/soak.py", "nope", "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "tools/soak.py", "nope", "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 2 and "unknown: nope; known: fuzz" in result.stderr

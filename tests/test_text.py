@@ -19,7 +19,8 @@ from retina_plugin.text import decode, parse_yaml, read_bytes, read_json, read_t
         "x: {k: 1, k: 2}",
         "a: " + "[" * 5000,
         "a: &a [*a]",
-        "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefghi", "bcdefghij")),
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefghi", "bcdefghij")),
         "? [a, b]\n: 1",
         "a: 2020-13-45",
         "--- 1\n--- 2",
@@ -38,7 +39,10 @@ def test_yaml_that_is_refused(text):
 
 def test_yaml_merge_keys_that_unfold_are_refused_before_they_do():
     text = "a: &a {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}\n"
-    text += "".join(f"{c}: &{c} {{" + ", ".join(f"k{i}: *{p}" for i in range(9)) + f", <<: *{p}}}\n" for p, c in zip("abcdefghi", "bcdefghij"))
+    text += "".join(
+        f"{c}: &{c} {{" + ", ".join(f"k{i}: *{p}" for i in range(9)) + f", <<: *{p}}}\n"
+        for p, c in zip("abcdefghi", "bcdefghij")
+    )
     with pytest.raises(ValueError, match="unfold"):
         parse_yaml(text)
 
@@ -49,12 +53,23 @@ def test_yaml_says_the_line():
 
 
 def test_yaml_that_is_read():
-    assert parse_yaml("a: &x [1, 2]\nb: *x\nc: {<<: {d: 1}, e: .inf}") == {"a": [1, 2], "b": [1, 2], "c": {"d": 1, "e": math.inf}}
+    assert parse_yaml("a: &x [1, 2]\nb: *x\nc: {<<: {d: 1}, e: .inf}") == {
+        "a": [1, 2],
+        "b": [1, 2],
+        "c": {"d": 1, "e": math.inf},
+    }
     assert parse_yaml("names: [yes, no, 007]", strings=True) == {"names": ["yes", "no", "007"]}
     assert parse_yaml("") is None
 
 
-@pytest.mark.parametrize("text, expected", [('{"a": NaN}', "nan"), ('{"a": 123456789012345678901234567890}', "123456789012345678901234567890"), ('\ufeff{"a": 1}', "1")])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('{"a": NaN}', "nan"),
+        ('{"a": 123456789012345678901234567890}', "123456789012345678901234567890"),
+        ('\ufeff{"a": 1}', "1"),
+    ],
+)
 def test_json_as_python_writes_it(tmp_path, text, expected):
     file = tmp_path / "a.json"
     file.write_text(text, encoding="utf-8")
@@ -62,7 +77,16 @@ def test_json_as_python_writes_it(tmp_path, text, expected):
     assert float(read_json(file)["a"]) == pytest.approx(float(expected), nan_ok=True)
 
 
-@pytest.mark.parametrize("text, words", [('{"a": [1, 2', "cut off"), ('{"a":' * 100_000, "nested"), ("", "no JSON"), ("hello", "line 1"), ("1" * 10_000, "no JSON")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('{"a": [1, 2', "cut off"),
+        ('{"a":' * 100_000, "nested"),
+        ("", "no JSON"),
+        ("hello", "line 1"),
+        ("1" * 10_000, "no JSON"),
+    ],
+)
 def test_json_that_is_refused(tmp_path, text, words):
     file = tmp_path / "a.json"
     file.write_text(text)
@@ -85,7 +109,9 @@ def test_xml_in_any_encoding(tmp_path, data, text):
     assert read_xml(tmp_path / "a.xml")[0].text == text
 
 
-@pytest.mark.parametrize("data", [b"", b"<a>", b"<a>" * 5000 + b"</a>" * 5000, b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>', b"\x00\x01"])
+@pytest.mark.parametrize(
+    "data", [b"", b"<a>", b"<a>" * 5000 + b"</a>" * 5000, b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>', b"\x00\x01"]
+)
 def test_xml_that_is_refused(tmp_path, data):
     (tmp_path / "a.xml").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.xml"):
@@ -96,7 +122,13 @@ def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     os.symlink(tmp_path / "gone", tmp_path / "link")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name, error in (("pipe", ValueError), ("link", FileNotFoundError), ("loop", ValueError), (".", ValueError), ("a" * 5000, ValueError)):
+    for name, error in (
+        ("pipe", ValueError),
+        ("link", FileNotFoundError),
+        ("loop", ValueError),
+        (".", ValueError),
+        ("a" * 5000, ValueError),
+    ):
         for read in (read_bytes, read_text, read_json, read_yaml, read_xml):
             with pytest.raises(error):
                 read(tmp_path / name)

@@ -51,7 +51,9 @@ def detectron2_retinanet(cfg: CfgNode) -> nn.Module:
     cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
     cfg.MODEL.RETINANET.IN_FEATURES = pyramid.features
     anchors.NAME = "DefaultAnchorGenerator"
-    anchors.SIZES = anchors.SIZES or anchor_sizes([2**level for level in pyramid.levels], scale=anchors.SCALE, scales_per_octave=anchors.SCALES_PER_OCTAVE)
+    anchors.SIZES = anchors.SIZES or anchor_sizes(
+        [2**level for level in pyramid.levels], scale=anchors.SCALE, scales_per_octave=anchors.SCALES_PER_OCTAVE
+    )
     return build_model(cfg)
 
 
@@ -86,7 +88,11 @@ class Detectron2Trainer(RetinaTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
         """Detectron2's, on the same checked data."""
-        dataset = load_datasets(list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM)
+        dataset = load_datasets(
+            list(cfg.DATASETS.TRAIN),
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            on_problem=cfg.DATASETS.ON_PROBLEM,
+        )
         return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True), dataset=dataset)
 
 
@@ -106,7 +112,9 @@ def main() -> None:
     if args.only != "plugin":
         results["detectron2"] = train(as_it_comes(cfg), Detectron2Trainer)
     if not args.only:
-        results["minutes, detectron2 / plugin"] = round(results["detectron2"]["minutes"] / results["plugin"]["minutes"], 2)
+        results["minutes, detectron2 / plugin"] = round(
+            results["detectron2"]["minutes"] / results["plugin"]["minutes"], 2
+        )
     (Path(cfg.OUTPUT_DIR) / "comparison.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(json.dumps(results, indent=1))
 

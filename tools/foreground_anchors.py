@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import torch
+
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
@@ -20,7 +21,10 @@ def counts(config: str, *opts: str) -> np.ndarray:
         for record in DatasetCatalog.get(name):
             inputs = [mapper(dict(record))]
             size = model.preprocess_image(inputs).tensor.shape[-2:]
-            features = [torch.zeros(1, 1, -(-size[0] // stride), -(-size[1] // stride)) for stride in model.anchor_generator.strides]
+            features = [
+                torch.zeros(1, 1, -(-size[0] // stride), -(-size[1] // stride))
+                for stride in model.anchor_generator.strides
+            ]
             found.append(model.label_inputs(model.anchor_generator(features), inputs).num_foreground)
     return np.array(found)
 
@@ -28,4 +32,7 @@ def counts(config: str, *opts: str) -> np.ndarray:
 if __name__ == "__main__":
     found = counts(*sys.argv[1:])
     limits = {limit: int((found > limit).sum()) for limit in (32, 64, 128)}
-    print(f"{len(found)} images: mean {found.mean():.1f}, most {found.max()}; " + ", ".join(f"{count} with more than {limit}" for limit, count in limits.items()))
+    print(
+        f"{len(found)} images: mean {found.mean():.1f}, most {found.max()}; "
+        + ", ".join(f"{count} with more than {limit}" for limit, count in limits.items())
+    )

@@ -28,8 +28,16 @@ def machine_and_driver() -> str:
 
     lines = [machine()]
     if torch.cuda.is_available():
-        lines.append(f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
-        lines.append(subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip())
+        lines.append(
+            f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        )
+        lines.append(
+            subprocess.run(
+                ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+        )
     return "; ".join(line for line in lines if line)
 
 
@@ -65,11 +73,18 @@ def parity(device: torch.device, folder: Path) -> dict:
             losses = [model(inputs) for model in models]
         for one in losses:
             sum(one.values()).backward()
-        gradients = [dict((name, p.grad) for name, p in model.named_parameters() if p.grad is not None) for model in models]
+        gradients = [
+            dict((name, p.grad) for name, p in model.named_parameters() if p.grad is not None) for model in models
+        ]
         common = gradients[0].keys() & gradients[1].keys()
         name = str(dtype).removeprefix("torch.")
-        found[f"{name}, losses"] = max(abs(losses[0][key].item() - losses[1][key].item()) / abs(losses[0][key].item()) for key in losses[0])
-        found[f"{name}, gradients"] = max(((gradients[0][key] - gradients[1][key]).norm() / gradients[0][key].norm().clamp(min=1e-12)).item() for key in common)
+        found[f"{name}, losses"] = max(
+            abs(losses[0][key].item() - losses[1][key].item()) / abs(losses[0][key].item()) for key in losses[0]
+        )
+        found[f"{name}, gradients"] = max(
+            ((gradients[0][key] - gradients[1][key]).norm() / gradients[0][key].norm().clamp(min=1e-12)).item()
+            for key in common
+        )
         if dtype != torch.float32:  # Detectron2's NMS takes float32 only
             continue
         with torch.no_grad():
@@ -77,7 +92,9 @@ def parity(device: torch.device, folder: Path) -> dict:
         found[f"{name}, detections"] = f"{len(detections[0])} and {len(detections[1])}"
         if len(detections[0]) == len(detections[1]) and len(detections[0]):
             found[f"{name}, scores"] = (detections[0] - detections[1]).abs().max().item()
-    found["ok"] = found["float32, losses"] < 1e-4 and found["float64, losses"] < 1e-6 and found["float64, gradients"] < 1e-4
+    found["ok"] = (
+        found["float32, losses"] < 1e-4 and found["float64, losses"] < 1e-6 and found["float64, gradients"] < 1e-4
+    )
     return found
 
 
@@ -86,22 +103,58 @@ def variants(device: torch.device, folder: Path) -> dict:
     from detectron2.modeling import build_model
 
     from retina_plugin import load_config
-    from retina_plugin.modeling import ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY
+    from retina_plugin.modeling import (
+        ASSIGNER_REGISTRY,
+        BOX_LOSS_REGISTRY,
+        CLS_LOSS_REGISTRY,
+        HEAD_REGISTRY,
+        NECK_REGISTRY,
+        TOP_BLOCK_REGISTRY,
+    )
 
     _exact()
     found, worst = {}, 0.0
-    common = ["MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN", "MODEL.FPN.NORM", "BN", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NUM_CLASSES", 3, "SOLVER.AMP.ENABLED", False]
-    for registry in (ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY):
+    common = [
+        "MODEL.BACKBONE.FREEZE_AT",
+        0,
+        "MODEL.RESNETS.DEPTH",
+        18,
+        "MODEL.RESNETS.NORM",
+        "BN",
+        "MODEL.FPN.NORM",
+        "BN",
+        "MODEL.FPN.OUT_CHANNELS",
+        32,
+        "MODEL.RETINANET.NUM_CLASSES",
+        3,
+        "SOLVER.AMP.ENABLED",
+        False,
+    ]
+    for registry in (
+        ASSIGNER_REGISTRY,
+        BOX_LOSS_REGISTRY,
+        CLS_LOSS_REGISTRY,
+        HEAD_REGISTRY,
+        NECK_REGISTRY,
+        TOP_BLOCK_REGISTRY,
+    ):
         for name, _ in registry:
             levels = ["MODEL.RETINANET.LEVELS", [3, 4, 5]] if name == "none" else []
             opts = [*common, *levels, registry.key, name]
             torch.manual_seed(0)
-            on_cpu = build_model(load_config(ROOT / "configs/Base-RetinaNet.yaml", ["MODEL.DEVICE", "cpu", *opts])).train()
-            there = build_model(load_config(ROOT / "configs/Base-RetinaNet.yaml", ["MODEL.DEVICE", device.type, *opts])).train()
+            on_cpu = build_model(
+                load_config(ROOT / "configs/Base-RetinaNet.yaml", ["MODEL.DEVICE", "cpu", *opts])
+            ).train()
+            there = build_model(
+                load_config(ROOT / "configs/Base-RetinaNet.yaml", ["MODEL.DEVICE", device.type, *opts])
+            ).train()
             there.load_state_dict(on_cpu.state_dict())
             values = [{key: loss.item() for key, loss in model(_inputs(3)).items()} for model in (on_cpu, there)]
             difference = max(abs(values[0][key] - values[1][key]) / max(1e-6, abs(values[0][key])) for key in values[0])
-            found[f"{registry.key} {name}"], worst = difference, max(worst, difference if difference == difference else float("inf"))
+            found[f"{registry.key} {name}"], worst = (
+                difference,
+                max(worst, difference if difference == difference else float("inf")),
+            )
     return {"variants": len(found), "largest relative difference of a loss": worst, **found, "ok": worst < 1e-3}
 
 
@@ -126,15 +179,40 @@ def precision(device: torch.device, folder: Path) -> dict:
 
 def _train(device: str, output: Path, *, iterations: int) -> tuple[list[float], float]:
     opts = [
-        "MODEL.DEVICE", device, "SOLVER.AMP.ENABLED", False, "MODEL.FPN.NORM", "GN", "MODEL.RETINANET.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", 128,
-        "SOLVER.MAX_ITER", iterations, "SOLVER.WARMUP_ITERS", max(1, iterations // 5), "OUTPUT_DIR", output,
-    ]  # fmt: skip
-    command = [sys.executable, "train_net.py", "--config-file", "configs/digits/quickstart.yaml", "--overwrite", *map(str, opts)]
+        "MODEL.DEVICE",
+        device,
+        "SOLVER.AMP.ENABLED",
+        False,
+        "MODEL.FPN.NORM",
+        "GN",
+        "MODEL.RETINANET.NORM",
+        "GN",
+        "INPUT.MIN_SIZE_TRAIN",
+        "(128,)",
+        "INPUT.MIN_SIZE_TEST",
+        128,
+        "SOLVER.MAX_ITER",
+        iterations,
+        "SOLVER.WARMUP_ITERS",
+        max(1, iterations // 5),
+        "OUTPUT_DIR",
+        output,
+    ]
+    command = [
+        sys.executable,
+        "train_net.py",
+        "--config-file",
+        "configs/digits/quickstart.yaml",
+        "--overwrite",
+        *map(str, opts),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stdout[-1500:] + result.stderr[-1500:])
     lines = [json.loads(line) for line in (output / "metrics.json").read_text(encoding="utf-8").splitlines()]
-    return [line["total_loss"] for line in lines if "total_loss" in line], json.loads((output / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"]
+    return [line["total_loss"] for line in lines if "total_loss" in line], json.loads(
+        (output / "results.json").read_text(encoding="utf-8")
+    )["bbox"]["AP"]
 
 
 def training(device: torch.device, folder: Path, *, iterations: int = 400) -> dict:
@@ -142,7 +220,13 @@ def training(device: torch.device, folder: Path, *, iterations: int = 400) -> di
     ours, ap = _train(device.type, folder / "digits_device", iterations=iterations)
     theirs, cpu_ap = _train("cpu", folder / "digits_cpu", iterations=iterations)
     first = abs(ours[0] - theirs[0]) / theirs[0]
-    return {"first logged loss, relative difference": first, "last losses": [ours[-1], theirs[-1]], "AP on the device": ap, "AP on the CPU": cpu_ap, "ok": first < 1e-2 and abs(ap - cpu_ap) < 6}
+    return {
+        "first logged loss, relative difference": first,
+        "last losses": [ours[-1], theirs[-1]],
+        "AP on the device": ap,
+        "AP on the CPU": cpu_ap,
+        "ok": first < 1e-2 and abs(ap - cpu_ap) < 6,
+    }
 
 
 def throughput(device: torch.device, folder: Path, *, size: int = 800, steps: int = 50) -> dict:
@@ -175,11 +259,28 @@ def throughput(device: torch.device, folder: Path, *, size: int = 800, steps: in
 
 def bench(device: torch.device, folder: Path) -> dict:
     """``retina bench`` with its table beside this one."""
-    result = subprocess.run([sys.executable, "-m", "retina_plugin", "bench", "--output", str(folder / "bench")], cwd=ROOT, capture_output=True, text=True)
-    return {"exit code": result.returncode, "table": "bench/bench.md", **({"trouble": result.stderr[-1500:]} if result.returncode else {}), "ok": result.returncode == 0}
+    result = subprocess.run(
+        [sys.executable, "-m", "retina_plugin", "bench", "--output", str(folder / "bench")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "exit code": result.returncode,
+        "table": "bench/bench.md",
+        **({"trouble": result.stderr[-1500:]} if result.returncode else {}),
+        "ok": result.returncode == 0,
+    }
 
 
-PARTS = {"parity": parity, "variants": variants, "precision": precision, "training": training, "throughput": throughput, "bench": bench}
+PARTS = {
+    "parity": parity,
+    "variants": variants,
+    "precision": precision,
+    "training": training,
+    "throughput": throughput,
+    "bench": bench,
+}
 
 
 def main() -> int:
@@ -198,7 +299,9 @@ def main() -> int:
 
     folder, device, found = Path(args.output).resolve(), torch.device(args.device), {}
     folder.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     for part in args.parts or PARTS:
         begin = time.perf_counter()
         try:
@@ -207,9 +310,16 @@ def main() -> int:
             found[part] = {"ok": False, "trouble": traceback.format_exc()[-2000:]}
         found[part]["minutes"] = round((time.perf_counter() - begin) / 60, 1)
         print(f"{part}: {'ok' if found[part]['ok'] else 'NOT OK'}\n{json.dumps(found[part], indent=1)}", flush=True)
-        (folder / "gpu_check.json").write_text(json.dumps({"machine": machine_and_driver(), "commit": commit, **found}, indent=1), encoding="utf-8")
+        (folder / "gpu_check.json").write_text(
+            json.dumps({"machine": machine_and_driver(), "commit": commit, **found}, indent=1), encoding="utf-8"
+        )
     rows = [f"| {part} | {name} | {value} |" for part, values in found.items() for name, value in values.items()]
-    (folder / "gpu_check.md").write_text("\n".join([f"{machine_and_driver()}; commit {commit}", "", "| part | what | figure |", "|---|---|---|", *rows, ""]), encoding="utf-8")
+    (folder / "gpu_check.md").write_text(
+        "\n".join(
+            [f"{machine_and_driver()}; commit {commit}", "", "| part | what | figure |", "|---|---|---|", *rows, ""]
+        ),
+        encoding="utf-8",
+    )
     return int(not all(values["ok"] for values in found.values()))
 
 

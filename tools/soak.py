@@ -25,15 +25,40 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
-    "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NUM_CONVS", 1, "INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96, "SOLVER.IMS_PER_BATCH", 2,
-    "SOLVER.REFERENCE_BATCH_SIZE", 0, "DATALOADER.NUM_WORKERS", 1, "SOLVER.AMP.ENABLED", False, "TEST.REPORT", False,
-]  # fmt: skip
+    "MODEL.DEVICE",
+    "cpu",
+    "MODEL.FPN.OUT_CHANNELS",
+    32,
+    "MODEL.RETINANET.NUM_CONVS",
+    1,
+    "INPUT.MIN_SIZE_TRAIN",
+    "(96,)",
+    "INPUT.MIN_SIZE_TEST",
+    96,
+    "SOLVER.IMS_PER_BATCH",
+    2,
+    "SOLVER.REFERENCE_BATCH_SIZE",
+    0,
+    "DATALOADER.NUM_WORKERS",
+    1,
+    "SOLVER.AMP.ENABLED",
+    False,
+    "TEST.REPORT",
+    False,
+]
 """The quickstart, small."""
 
 
 def call(*words, wait: bool = True, **more) -> subprocess.Popen:
     """``train_net.py`` with these words, in a process of its own."""
-    process = subprocess.Popen([sys.executable, "train_net.py", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    process = subprocess.Popen(
+        [sys.executable, "train_net.py", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **more,
+    )
     if wait:
         out, _ = process.communicate()
         if process.returncode:
@@ -43,9 +68,14 @@ def call(*words, wait: bool = True, **more) -> subprocess.Popen:
 
 def fuzz(folder: Path) -> dict:
     """See :mod:`tests.fuzz.soak`."""
-    result = subprocess.run([sys.executable, "tests/fuzz/soak.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    result = subprocess.run(
+        [sys.executable, "tests/fuzz/soak.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     (folder / "fuzz.txt").write_text(result.stdout, encoding="utf-8")
-    return {"exit code": result.returncode, "last lines": [line for line in result.stdout.splitlines() if "inputs," in line or "folder " in line][-2:]}
+    return {
+        "exit code": result.returncode,
+        "last lines": [line for line in result.stdout.splitlines() if "inputs," in line or "folder " in line][-2:],
+    }
 
 
 def kills(folder: Path, *, count: int = 20, iterations: int = 600) -> dict:
@@ -54,7 +84,19 @@ def kills(folder: Path, *, count: int = 20, iterations: int = 600) -> dict:
 
     draw, work = random.Random(0), folder / "kills"
     shutil.rmtree(work, ignore_errors=True)
-    common = ["--config-file", "configs/digits/quickstart.yaml", *SMALL, "DATASETS.TEST", "()", "SOLVER.MAX_ITER", iterations, "SOLVER.WARMUP_ITERS", 20, "SOLVER.CHECKPOINT_PERIOD", 10]
+    common = [
+        "--config-file",
+        "configs/digits/quickstart.yaml",
+        *SMALL,
+        "DATASETS.TEST",
+        "()",
+        "SOLVER.MAX_ITER",
+        iterations,
+        "SOLVER.WARMUP_ITERS",
+        20,
+        "SOLVER.CHECKPOINT_PERIOD",
+        10,
+    ]
     begin = time.perf_counter()
     call(*common, "OUTPUT_DIR", work / "whole")
     whole = time.perf_counter() - begin
@@ -82,25 +124,73 @@ def kills(folder: Path, *, count: int = 20, iterations: int = 600) -> dict:
         if done >= count or (run / "model_final.pth").exists():
             break
     a, b = (torch.load(work / name / "model_final.pth", weights_only=True)["model"] for name in ("whole", "killed"))
-    return {"kills": done, "while a checkpoint was written": in_write, "weights equal bit by bit": all(torch.equal(a[key], b[key]) for key in a) and a.keys() == b.keys()}
+    return {
+        "kills": done,
+        "while a checkpoint was written": in_write,
+        "weights equal bit by bit": all(torch.equal(a[key], b[key]) for key in a) and a.keys() == b.keys(),
+    }
 
 
 def processes(folder: Path, *, iterations: int = 400) -> dict:
     """Losses of 50 steps (tests/engine/two_processes.py) and the AP of a training, on one process and on two."""
-    work, torchrun = folder / "processes", [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29719"]
+    work, torchrun = (
+        folder / "processes",
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29719"],
+    )
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     losses, aps = [], []
     for name, launcher in (("one", [sys.executable]), ("two", torchrun)):
-        subprocess.run([*launcher, "tests/engine/two_processes.py", work / f"{name}.json", "50"], cwd=ROOT, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        losses.append([loss for step in json.loads((work / f"{name}.json").read_text(encoding="utf-8"))["losses"] for loss in step.values()])
-        opts = [*SMALL, "SOLVER.IMS_PER_BATCH", 8, "INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", 128, "MODEL.FPN.NORM", "GN", "MODEL.RETINANET.NORM", "GN", "SOLVER.MAX_ITER", iterations]
-        command = [*launcher, "train_net.py", "--config-file", "configs/digits/quickstart.yaml", *map(str, opts), "SOLVER.WARMUP_ITERS", "50", "OUTPUT_DIR", str(work / f"{name}_trained")]
+        subprocess.run(
+            [*launcher, "tests/engine/two_processes.py", work / f"{name}.json", "50"],
+            cwd=ROOT,
+            check=True,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        losses.append(
+            [
+                loss
+                for step in json.loads((work / f"{name}.json").read_text(encoding="utf-8"))["losses"]
+                for loss in step.values()
+            ]
+        )
+        opts = [
+            *SMALL,
+            "SOLVER.IMS_PER_BATCH",
+            8,
+            "INPUT.MIN_SIZE_TRAIN",
+            "(128,)",
+            "INPUT.MIN_SIZE_TEST",
+            128,
+            "MODEL.FPN.NORM",
+            "GN",
+            "MODEL.RETINANET.NORM",
+            "GN",
+            "SOLVER.MAX_ITER",
+            iterations,
+        ]
+        command = [
+            *launcher,
+            "train_net.py",
+            "--config-file",
+            "configs/digits/quickstart.yaml",
+            *map(str, opts),
+            "SOLVER.WARMUP_ITERS",
+            "50",
+            "OUTPUT_DIR",
+            str(work / f"{name}_trained"),
+        ]
         subprocess.run(command, cwd=ROOT, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         aps.append(json.loads((work / f"{name}_trained" / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"])
     difference = max(abs(a - b) / a for a, b in zip(*losses, strict=True))
-    return {"largest difference of a loss in 50 steps, relative": difference, "AP on one process": aps[0], "AP on two": aps[1]}
+    return {
+        "largest difference of a loss in 50 steps, relative": difference,
+        "AP on one process": aps[0],
+        "AP on two": aps[1],
+    }
 
 
 def _resident() -> float:
@@ -108,7 +198,9 @@ def _resident() -> float:
     fields = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            fields[int(status.parent.name)] = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+            fields[int(status.parent.name)] = dict(
+                line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines()
+            )
         except OSError:  # ended just now
             continue
     mine = {os.getpid()}
@@ -121,6 +213,7 @@ def memory(folder: Path, *, batches: int = 10_000) -> dict:
     """Resident memory of the training loader with two processes, and of the evaluator, every 100 batches; a plot."""
     import matplotlib.pyplot as plt
     import torch
+
     from detectron2.structures import Boxes, Instances
 
     from retina_plugin import load_config
@@ -138,7 +231,12 @@ def memory(folder: Path, *, batches: int = 10_000) -> dict:
         image = records[i % len(records)]
         boxes = torch.rand(100, 4, generator=generator) * 50
         boxes[:, 2:] += boxes[:, :2] + 1
-        found = Instances((image["height"], image["width"]), pred_boxes=Boxes(boxes), scores=torch.rand(100, generator=generator), pred_classes=torch.randint(0, 10, (100,), generator=generator))
+        found = Instances(
+            (image["height"], image["width"]),
+            pred_boxes=Boxes(boxes),
+            scores=torch.rand(100, generator=generator),
+            pred_classes=torch.randint(0, 10, (100,), generator=generator),
+        )
         judge.process([image], [{"instances": found}])
         if i % 100 == 0:
             seen["evaluator"].append(_resident())
@@ -152,7 +250,8 @@ def memory(folder: Path, *, batches: int = 10_000) -> dict:
     figure.savefig(folder / "memory.png", dpi=120)
     tenth = max(1, len(seen["training loader"]) // 10)
     return {
-        f"{name}, MiB after a tenth of {batches} batches, at the end": [round(values[tenth]), round(values[-1])] for name, values in seen.items()
+        f"{name}, MiB after a tenth of {batches} batches, at the end": [round(values[tenth]), round(values[-1])]
+        for name, values in seen.items()
     } | {"the evaluator keeps": "100 detections of 28 bytes for each image"}
 
 
@@ -166,6 +265,7 @@ def _peak() -> float:
 def evaluation(folder: Path, *, images: int = 100_000, per_image: int = 20) -> dict:
     """Score random detections, with hotcoco; the seconds of taking, writing and scoring them."""
     import torch
+
     from detectron2.data import DatasetCatalog, MetadataCatalog
     from detectron2.structures import Boxes, BoxMode, Instances
 
@@ -175,9 +275,18 @@ def evaluation(folder: Path, *, images: int = 100_000, per_image: int = 20) -> d
     boxes = rng.uniform(0, 300, (images, 7, 4)).round(2)
     boxes[..., 2:] += boxes[..., :2] + 2
     records = [
-        {"file_name": f"{i}.jpg", "height": 640, "width": 640, "image_id": i, "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": (i + j) % 80, "iscrowd": 0} for j, box in enumerate(mine)]}
+        {
+            "file_name": f"{i}.jpg",
+            "height": 640,
+            "width": 640,
+            "image_id": i,
+            "annotations": [
+                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": (i + j) % 80, "iscrowd": 0}
+                for j, box in enumerate(mine)
+            ],
+        }
         for i, mine in enumerate(boxes.tolist())
-    ]  # fmt: skip
+    ]
     DatasetCatalog.register("soak", lambda: records)
     MetadataCatalog.get("soak").set(thing_classes=[str(k) for k in range(80)])
     import retina_plugin.evaluation.ground_truth as ground_truth
@@ -193,9 +302,13 @@ def evaluation(folder: Path, *, images: int = 100_000, per_image: int = 20) -> d
     taken = time.perf_counter()
     result = judge.evaluate()["bbox"]["AP"]
     return {
-        "detections": images * per_image, "seconds to take them": round(taken - begin, 1), "seconds to write and score them": round(time.perf_counter() - taken, 1),
-        "peak memory above the ground truth, MiB": round(_peak() - before), "file, MiB": round((folder / "evaluation/coco_instances_results.json").stat().st_size / 2**20), "AP": round(result, 2),
-    }  # fmt: skip
+        "detections": images * per_image,
+        "seconds to take them": round(taken - begin, 1),
+        "seconds to write and score them": round(time.perf_counter() - taken, 1),
+        "peak memory above the ground truth, MiB": round(_peak() - before),
+        "file, MiB": round((folder / "evaluation/coco_instances_results.json").stat().st_size / 2**20),
+        "AP": round(result, 2),
+    }
 
 
 def annotations(folder: Path, *, boxes: int = 1_000_000) -> dict:
@@ -209,15 +322,41 @@ def annotations(folder: Path, *, boxes: int = 1_000_000) -> dict:
     card = card_of(data)
     card.file.write_text(card.text(), encoding="utf-8")
     register_card(card.file)
-    opts = [*SMALL, "DATASETS.TRAIN", ("bench_coco_train",), "DATASETS.TEST", (), "SOLVER.MAX_ITER", 20, "SOLVER.WARMUP_ITERS", 5, "DATALOADER.NUM_WORKERS", 2, "OUTPUT_DIR", str(folder / "annotations")]
+    opts = [
+        *SMALL,
+        "DATASETS.TRAIN",
+        ("bench_coco_train",),
+        "DATASETS.TEST",
+        (),
+        "SOLVER.MAX_ITER",
+        20,
+        "SOLVER.WARMUP_ITERS",
+        5,
+        "DATALOADER.NUM_WORKERS",
+        2,
+        "OUTPUT_DIR",
+        str(folder / "annotations"),
+    ]
     begin = time.perf_counter()
     trainer = RetinaTrainer(load_config(ROOT / "configs/digits/quickstart.yaml", opts))
     ready = time.perf_counter()
     trainer.train()
-    return {"seconds until the trainer is there": round(ready - begin, 1), "seconds of 20 steps": round(time.perf_counter() - ready, 1), "peak memory of the parent, MiB": round(_peak()), "with two processes that load, MiB": round(_resident())}
+    return {
+        "seconds until the trainer is there": round(ready - begin, 1),
+        "seconds of 20 steps": round(time.perf_counter() - ready, 1),
+        "peak memory of the parent, MiB": round(_peak()),
+        "with two processes that load, MiB": round(_resident()),
+    }
 
 
-PARTS = {"fuzz": fuzz, "kills": kills, "processes": processes, "memory": memory, "evaluation": evaluation, "annotations": annotations}
+PARTS = {
+    "fuzz": fuzz,
+    "kills": kills,
+    "processes": processes,
+    "memory": memory,
+    "evaluation": evaluation,
+    "annotations": annotations,
+}
 
 
 def main() -> int:
@@ -239,7 +378,12 @@ def main() -> int:
     for part in args.parts or PARTS:
         begin = time.perf_counter()
         with tempfile.TemporaryFile("w+") as errors:
-            result = subprocess.run([sys.executable, __file__, part, "--alone", "--output", folder], stdout=subprocess.PIPE, stderr=errors, text=True)
+            result = subprocess.run(
+                [sys.executable, __file__, part, "--alone", "--output", folder],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
             errors.seek(0)
             trouble = errors.read()[-2000:]
         failed |= result.returncode != 0
@@ -248,7 +392,9 @@ def main() -> int:
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
         print(f"{part}: {json.dumps(found[part], indent=1)}", flush=True)
     rows = [f"| {part} | {name} | {value} |" for part, values in found.items() for name, value in values.items()]
-    (folder / "soak.md").write_text("\n".join(["| part | what | figure |", "|---|---|---|", *rows, ""]), encoding="utf-8")
+    (folder / "soak.md").write_text(
+        "\n".join(["| part | what | figure |", "|---|---|---|", *rows, ""]), encoding="utf-8"
+    )
     return int(failed)
 
 

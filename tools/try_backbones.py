@@ -34,7 +34,10 @@ def main(library: str = "torchvision", *patterns: str) -> int:
     if library == "torchvision":
         kind, names = TorchvisionBackbone, torchvision.models.list_models(module=torchvision.models)
     else:
-        kind, names = TimmBackbone, sorted({name for pattern in patterns or ("*",) for name in timm.list_models(pattern)})
+        kind, names = (
+            TimmBackbone,
+            sorted({name for pattern in patterns or ("*",) for name in timm.list_models(pattern)}),
+        )
     refused = {}
     for name in names:
         if reason := refusal(kind, name):

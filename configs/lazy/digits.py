@@ -77,7 +77,9 @@ dataloader = {
     "evaluator": L(HotCocoEvaluator)(dataset_name="digits_val", output_dir="output/digits_lazy"),
 }  # fmt: skip
 
-optimizer = L(AdamW)(params=L(get_default_optimizer_params)(base_lr=0.001, weight_decay_norm=0.0), lr=0.001, weight_decay=0.05)
+optimizer = L(AdamW)(
+    params=L(get_default_optimizer_params)(base_lr=0.001, weight_decay_norm=0.0), lr=0.001, weight_decay=0.05
+)
 
 lr_multiplier = L(CompositeParamScheduler)(
     schedulers=[L(CosineParamScheduler)(start_value=0.04, end_value=1.0), L(CosineParamScheduler)(start_value=1.0, end_value=0.001)],

@@ -17,8 +17,17 @@ def draw(table: SweepTable, file: Path) -> None:
     """Write a PNG: every seed and the mean of the first reported metric, row by row, and the paper's beside it."""
     metric, rows = table.sweep.report[0], table.rows
     names = [", ".join(row.labels) for row in rows]
-    paper = {i: table.sweep.paper[name][metric] for i, name in enumerate(names) if metric in table.sweep.paper.get(name, {})}
-    figure, panels = plt.subplots(1, 2 if paper else 1, sharey=True, squeeze=False, figsize=(10 if paper else 7, 1.7 + 0.34 * len(rows)), layout="constrained")
+    paper = {
+        i: table.sweep.paper[name][metric] for i, name in enumerate(names) if metric in table.sweep.paper.get(name, {})
+    }
+    figure, panels = plt.subplots(
+        1,
+        2 if paper else 1,
+        sharey=True,
+        squeeze=False,
+        figsize=(10 if paper else 7, 1.7 + 0.34 * len(rows)),
+        layout="constrained",
+    )
     ours = panels[0][0]
     for i, row in enumerate(rows):
         values = row.values.get(metric, [])
@@ -26,11 +35,23 @@ def draw(table: SweepTable, file: Path) -> None:
         if values:
             ours.plot(row.mean(metric), i, "|", color=OURS, markersize=15, markeredgewidth=2.5)
         else:
-            ours.annotate("failed" if row.failed else "not run", (0.02, i), xycoords=("axes fraction", "data"), color=FAILED, va="center")
+            ours.annotate(
+                "failed" if row.failed else "not run",
+                (0.02, i),
+                xycoords=("axes fraction", "data"),
+                color=FAILED,
+                va="center",
+            )
     base = rows[table.sweep.rows.index(table.sweep.compare_to)].mean(metric)
     if base is not None:
         ours.axvline(base, color=OURS, linewidth=0.8, linestyle=":")
-    _finish(ours, f"{_shortened(table.sweep.name)}: each seed and the mean" + ("" if base is None else "\ndotted: mean of the row compared to"), metric, any(row.values.get(metric) for row in rows))
+    _finish(
+        ours,
+        f"{_shortened(table.sweep.name)}: each seed and the mean"
+        + ("" if base is None else "\ndotted: mean of the row compared to"),
+        metric,
+        any(row.values.get(metric) for row in rows),
+    )
     ours.set_yticks(range(len(rows)), [_shortened(name) for name in names], parse_math=False)
     ours.set_ylabel(_shortened(", ".join(axis.rsplit(".")[-1] for axis in table.sweep.axes)), parse_math=False)
     ours.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top

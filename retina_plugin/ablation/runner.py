@@ -24,7 +24,9 @@ Executor = Callable[[list[Path]], None]
 """Runs the workers of the folders, and returns when all have ended."""
 
 
-def run_sweep(sweep: Sweep, output: str | os.PathLike, *, executor: Executor | None = None, num_gpus: int = 0) -> list[Path]:
+def run_sweep(
+    sweep: Sweep, output: str | os.PathLike, *, executor: Executor | None = None, num_gpus: int = 0
+) -> list[Path]:
     """Run all that is not finished yet; a finished run is left as it is, an interrupted one goes on.
 
     Args:
@@ -45,9 +47,15 @@ def run_sweep(sweep: Sweep, output: str | os.PathLike, *, executor: Executor | N
     output.mkdir(parents=True, exist_ok=True)
     with _only_one(output) as lock:
         folders = [output / run.name(tuple(sweep.axes)) for run in sweep.runs]
-        differing = [message for run, folder in zip(sweep.runs, folders, strict=True) if (message := _other_config(sweep, run, folder))]
+        differing = [
+            message
+            for run, folder in zip(sweep.runs, folders, strict=True)
+            if (message := _other_config(sweep, run, folder))
+        ]
         if differing:
-            raise ValueError("\n".join([f"{output} holds runs of another config; give another --output or remove them:", *differing]))
+            raise ValueError(
+                "\n".join([f"{output} holds runs of another config; give another --output or remove them:", *differing])
+            )
         for run, folder in zip(sweep.runs, folders, strict=True):
             _plan(sweep, run, folder, num_gpus)
         todo = [folder for folder in folders if not (folder / SUMMARY).exists()]
@@ -112,9 +120,12 @@ def _plan(sweep: Sweep, run: Run, folder: Path, num_gpus: int) -> None:
     cfg = sweep.config(run, folder)
     modules = cfg.IMPORTS
     plan = {
-        "config_file": str(sweep.base.resolve()), "num_gpus": num_gpus, "opts": [str(word) for pair in options.items() for word in pair],
-        "imports": list(modules), "places": sorted({place for name in modules if (place := place_of(name))}),
-    }  # fmt: skip
+        "config_file": str(sweep.base.resolve()),
+        "num_gpus": num_gpus,
+        "opts": [str(word) for pair in options.items() for word in pair],
+        "imports": list(modules),
+        "places": sorted({place for name in modules if (place := place_of(name))}),
+    }
     (folder / PLAN).write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
@@ -127,8 +138,15 @@ def _other_config(sweep: Sweep, run: Run, folder: Path) -> str | None:
     if not file.exists():
         return None
     texts = file.read_text(encoding="utf-8"), dump_config(sweep.config(run, folder))
-    old, new = ({key: get_key(cfg, key) for key in all_keys(cfg)} for cfg in (config_from_text(text, source=str(file)) for text in texts))
-    changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new} - {"OUTPUT_DIR"}) if old.get(key) != new.get(key)]
+    old, new = (
+        {key: get_key(cfg, key) for key in all_keys(cfg)}
+        for cfg in (config_from_text(text, source=str(file)) for text in texts)
+    )
+    changed = [
+        f"{key} {old.get(key)} -> {new.get(key)}"
+        for key in sorted({*old, *new} - {"OUTPUT_DIR"})
+        if old.get(key) != new.get(key)
+    ]
     return f"  {folder.name}: {', '.join(changed)}" if changed else None
 
 
@@ -156,7 +174,9 @@ def _progress(name: str, folders: list[Path], stream: TextIO) -> Iterator[None]:
             line = progress_line(name, folders, begin=begin, done_before=done_before)
             if stream.isatty():
                 stream.write(f"\r\033[K{line}" + ("\n" if last else ""))
-            elif (counts := line.partition("; ETA")[0].partition(" (")[0]) != said or last:  # a line for every change is enough for a file
+            elif (
+                counts := line.partition("; ETA")[0].partition(" (")[0]
+            ) != said or last:  # a line for every change is enough for a file
                 said = counts
                 stream.write(line + "\n")
             stream.flush()
@@ -183,12 +203,18 @@ def progress_line(name: str, folders: list[Path], *, begin: float, done_before: 
     """
     finished = {folder for folder in folders if (folder / SUMMARY).exists()}
     running = [folder for folder in folders if folder not in finished and (folder / RUNNING).exists()]
-    failed = [folder.name for folder in folders if folder not in finished and folder not in running and (folder / FAILED).exists()]
+    failed = [
+        folder.name
+        for folder in folders
+        if folder not in finished and folder not in running and (folder / FAILED).exists()
+    ]
     done = len(finished)
     shares = [_share(folder) for folder in running]
     line = f"{name}: {done} of {len(folders)} done"
     if running:
-        line += ", running " + ", ".join(f"{folder.name} ({100 * share:.0f} %)" for folder, share in zip(running, shares, strict=True))
+        line += ", running " + ", ".join(
+            f"{folder.name} ({100 * share:.0f} %)" for folder, share in zip(running, shares, strict=True)
+        )
     if failed:
         line += f", {len(failed)} failed ({failed[-1]}{', ...' if len(failed) > 1 else ''})"
     made = done - done_before + len(failed) + sum(shares)
@@ -203,6 +229,10 @@ def _share(folder: Path) -> float:
     """How much of its iterations a run has done, 0..1, from the last line of its metrics."""
     try:
         last = json.loads((folder / "metrics.json").read_text(encoding="utf-8").splitlines()[-1])
-        return min(1.0, (last["iteration"] + 1) / yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"])
+        return min(
+            1.0,
+            (last["iteration"] + 1)
+            / yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"],
+        )
     except (OSError, IndexError, ValueError, KeyError):
         return 0.0

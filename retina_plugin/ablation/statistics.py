@@ -59,7 +59,9 @@ def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread | None:
     freedom = sum(len(values) - 1 for values in telling)
     if not freedom:
         return None
-    return Spread(math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in telling) / freedom), freedom)
+    return Spread(
+        math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in telling) / freedom), freedom
+    )
 
 
 def p_value(difference: float, spread: Spread, n: int, m: int) -> float:
@@ -88,7 +90,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def differences(rows: Mapping[tuple[str, ...], Sequence[float]], base: tuple[str, ...]) -> dict[tuple[str, ...], Difference]:
+def differences(
+    rows: Mapping[tuple[str, ...], Sequence[float]], base: tuple[str, ...]
+) -> dict[tuple[str, ...], Difference]:
     """The difference of every row that has been run to the row ``base``; empty if that one has not.
 
     Args:
@@ -104,4 +108,7 @@ def differences(rows: Mapping[tuple[str, ...], Sequence[float]], base: tuple[str
     if spread is None:
         return {labels: Difference(value, None, None) for labels, value in values.items()}
     ps = [p_value(value, spread, len(others[labels]), count) for labels, value in values.items()]
-    return {labels: Difference(value, p, corrected) for (labels, value), p, corrected in zip(values.items(), ps, holm(ps), strict=True)}
+    return {
+        labels: Difference(value, p, corrected)
+        for (labels, value), p, corrected in zip(values.items(), ps, holm(ps), strict=True)
+    }

@@ -51,7 +51,10 @@ class Run:
 
     def name(self, axes: tuple[str, ...]) -> str:
         """Name of its folder, such as "gamma=2,seed=1"."""
-        words = [*((axis.rsplit(".")[-1], label) for axis, label in zip(axes, self.labels, strict=True)), ("seed", str(self.seed))]
+        words = [
+            *((axis.rsplit(".")[-1], label) for axis, label in zip(axes, self.labels, strict=True)),
+            ("seed", str(self.seed)),
+        ]
         return ",".join(f"{_plain(name)}={_plain(label)}" for name, label in words)
 
 
@@ -83,18 +86,28 @@ class Sweep:
     def rows(self) -> list[tuple[str, ...]]:
         """The labels of every row of the table: all combinations of the axes, or those that ``only`` names."""
         rows = list(itertools.product(*self.axes.values()))
-        return [row for row in rows if not self.only or row == self.compare_to or any(text in ", ".join(row) for text in self.only)]
+        return [
+            row
+            for row in rows
+            if not self.only or row == self.compare_to or any(text in ", ".join(row) for text in self.only)
+        ]
 
     @property
     def runs(self) -> list[Run]:
         """All rows times all seeds; the first seed of every row comes first, so that a table is there early."""
         return [
-            Run(labels, seed, {**self.options, **self.changes(labels), "SEED": seed}) for seed in self.seeds for labels in self.rows
+            Run(labels, seed, {**self.options, **self.changes(labels), "SEED": seed})
+            for seed in self.seeds
+            for labels in self.rows
         ]
 
     def changes(self, labels: tuple[str, ...]) -> dict[str, Any]:
         """KEY -> value of a row, without seed and options."""
-        return {key: value for axis, label in zip(self.axes, labels, strict=True) for key, value in self.axes[axis][label].items()}
+        return {
+            key: value
+            for axis, label in zip(self.axes, labels, strict=True)
+            for key, value in self.axes[axis][label].items()
+        }
 
     def config(self, run: Run, folder: str | os.PathLike) -> CfgNode:
         """The config of a run that writes to ``folder``.
@@ -116,7 +129,10 @@ class Sweep:
         """
         problems, seen = [f"{self.file}: {problem}" for problem in self._mistakes()], {}
         names = [run.name(tuple(self.axes)) for run in self.runs]
-        problems += [f"{self.file}: two runs have the folder {name}; their labels differ in punctuation only" for name in sorted({n for n in names if names.count(n) > 1})]
+        problems += [
+            f"{self.file}: two runs have the folder {name}; their labels differ in punctuation only"
+            for name in sorted({n for n in names if names.count(n) > 1})
+        ]
         for run in self.runs:
             if run.seed != self.seeds[0]:
                 continue
@@ -128,7 +144,9 @@ class Sweep:
                 problems.append(str(error))
                 continue
             if text in seen:
-                problems.append(f"{self.file}: the rows {', '.join(seen[text])!r} and {', '.join(run.labels)!r} are the same config")
+                problems.append(
+                    f"{self.file}: the rows {', '.join(seen[text])!r} and {', '.join(run.labels)!r} are the same config"
+                )
             seen[text] = run.labels
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
@@ -152,7 +170,10 @@ class Sweep:
         if twice := sorted({metric for metric in self.report if self.report.count(metric) > 1}):
             yield f"report has {', '.join(twice)} more than once"
 
-def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()) -> Sweep:
+
+def load_sweep(
+    file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()
+) -> Sweep:
     """Read a sweep file; ``KEYS`` says what stands there.
 
     Args:
@@ -172,10 +193,14 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
     if not isinstance(data, dict):
         raise ValueError(f"{file}: expected keys ({', '.join(KEYS)}), got {type(data).__name__}")
     sizes = data.pop("sizes", {})
-    if not isinstance(sizes, dict) or not all(isinstance(name, str) and isinstance(keys, dict) for name, keys in sizes.items()):
+    if not isinstance(sizes, dict) or not all(
+        isinstance(name, str) and isinstance(keys, dict) for name, keys in sizes.items()
+    ):
         raise ValueError(f"{file}: sizes must be names with keys below each; got {sizes!r}")
     if wrong := [name for name in sizes if not PLAIN.fullmatch(name)]:
-        raise ValueError(f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must be of letters, digits, '.', '-' and '_', and begin with a letter or digit")
+        raise ValueError(
+            f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must be of letters, digits, '.', '-' and '_', and begin with a letter or digit"
+        )
     if size and size not in sizes:
         raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
     size = size or next(iter(sizes), "")
@@ -184,7 +209,9 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         raise ValueError(f"{file}: unknown keys {', '.join(map(str, unknown))}; a sweep has {', '.join(KEYS)}")
     if missing := [key for key in ("base", "axes") if not data.get(key)]:
         raise ValueError(f"{file}: {' and '.join(missing)} missing")
-    if wrong := [f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)]:
+    if wrong := [
+        f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)
+    ]:
         raise ValueError("\n  ".join([f"{file}:", *wrong]))
     base = file.parent / data["base"]
     if not os.path.isfile(base):
@@ -194,10 +221,17 @@ def load_sweep(file: str | os.PathLike, size: str = "", options: dict[str, Any] 
         raise ValueError(f"{file}: compare_to names the axis {unknown[0]!r}; there are {', '.join(map(str, axes))}")
     compare_to = {name: str(data.get("compare_to", {}).get(name, next(iter(labels)))) for name, labels in axes.items()}
     sweep = Sweep(
-        file=file, size=size, title=data.get("title", file.stem), base=base, axes=axes,
-        seeds=tuple(data.get("seeds", [1])), compare_to=tuple(compare_to.values()), report=tuple(data.get("report", ["AP", "AP50", "AP75"])),
-        options={**data.get("options", {}), **(options or {})}, paper={str(k): v for k, v in data.get("paper", {}).items()},
-    )  # fmt: skip
+        file=file,
+        size=size,
+        title=data.get("title", file.stem),
+        base=base,
+        axes=axes,
+        seeds=tuple(data.get("seeds", [1])),
+        compare_to=tuple(compare_to.values()),
+        report=tuple(data.get("report", ["AP", "AP50", "AP75"])),
+        options={**data.get("options", {}), **(options or {})},
+        paper={str(k): v for k, v in data.get("paper", {}).items()},
+    )
     rows = {", ".join(row) for row in sweep.rows}
     if ", ".join(sweep.compare_to) not in rows:
         raise ValueError(f"{file}: compare_to names the row {', '.join(sweep.compare_to)!r}; there are {sorted(rows)}")
@@ -225,7 +259,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "report": (_is_list_of(str), "a list of names of metrics"),
     "options": (_is_mapping, "KEY: value"),
     "paper": (
-        lambda value: _is_mapping(value) and all(_is_mapping(row) and all(type(x) in (int, float) for x in row.values()) for row in value.values()),
+        lambda value: (
+            _is_mapping(value)
+            and all(_is_mapping(row) and all(type(x) in (int, float) for x in row.values()) for row in value.values())
+        ),
         "row labels -> {metric: number}",
     ),
 }
@@ -244,6 +281,12 @@ def _axis(name: str, values: Any, file: Path) -> dict[str, dict[str, Any]]:
         if twice := next((label for label in labels if labels.count(label) > 1), None):
             raise ValueError(f"{file}: the axis {name} has the value {twice} more than once")
         return {label: {name: value} for label, value in zip(labels, values, strict=True)}
-    if isinstance(values, dict) and values and all(isinstance(group, dict) and all(isinstance(key, str) for key in group) for group in values.values()):
+    if (
+        isinstance(values, dict)
+        and values
+        and all(isinstance(group, dict) and all(isinstance(key, str) for key in group) for group in values.values())
+    ):
         return {str(label): group for label, group in values.items()}
-    raise ValueError(f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}")
+    raise ValueError(
+        f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}"
+    )

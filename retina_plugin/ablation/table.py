@@ -76,15 +76,28 @@ class SweepTable:
         sweep, compared = self.sweep, self.sweep.report[0]
         found = self.differences(compared)
         published = [metric for metric in sweep.report if any(metric in values for values in sweep.paper.values())]
-        header = [*sweep.axes, *sweep.report, f"Δ {compared}", "p", "parameters, M", "images/s", "memory, MiB", *(f"paper's {metric}" for metric in published)]
+        header = [
+            *sweep.axes,
+            *sweep.report,
+            f"Δ {compared}",
+            "p",
+            "parameters, M",
+            "images/s",
+            "memory, MiB",
+            *(f"paper's {metric}" for metric in published),
+        ]
         lines = [f"| {' | '.join(map(_heading, header))} |", "|---" * len(header) + "|"]
         for row in self.rows:
             paper = sweep.paper.get(", ".join(row.labels), {})
             cells = [
-                *map(markdown_cell, row.labels), *(self._cell(row, metric) for metric in sweep.report), *self._difference(row, found.get(row.labels)),
-                _number(row.parameters and row.parameters / 1e6, 2), _number(row.images_per_second, 1), _number(row.peak_memory_mib, 0),
+                *map(markdown_cell, row.labels),
+                *(self._cell(row, metric) for metric in sweep.report),
+                *self._difference(row, found.get(row.labels)),
+                _number(row.parameters and row.parameters / 1e6, 2),
+                _number(row.images_per_second, 1),
+                _number(row.peak_memory_mib, 0),
                 *(_number(paper.get(metric), 1) for metric in published),
-            ]  # fmt: skip
+            ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join([*lines, "", *self._notes(), ""])
 
@@ -101,7 +114,10 @@ class SweepTable:
             return "base", ""
         if found is None:
             return "", ""
-        value = f"{round(found.value, 1) + 0.0:+.1f}" + {True: "", False: ", within the spread", None: ", no spread known"}[found.is_one]
+        value = (
+            f"{round(found.value, 1) + 0.0:+.1f}"
+            + {True: "", False: ", within the spread", None: ", no spread known"}[found.is_one]
+        )
         return value, "" if found.p_holm is None else shown_p(found.p_holm)
 
     def _notes(self) -> list[str]:
@@ -111,14 +127,24 @@ class SweepTable:
         seeds = f"{'seed' if len(self.sweep.seeds) == 1 else 'mean ± standard deviation over seeds'} {', '.join(map(str, self.sweep.seeds))}"
         notes = [f"- {seeds}; Δ is to the row {markdown_cell(', '.join(self.sweep.compare_to))}"]
         if spread is None:
-            notes.append("- no row has two seeds that differ: how much seeds differ is not known, and a small Δ means nothing")
+            notes.append(
+                "- no row has two seeds that differ: how much seeds differ is not known, and a small Δ means nothing"
+            )
         else:
             notes.append(
                 f"- one run's {metric} differs between seeds by {spread.sd:.2f} (standard deviation, pooled over rows, {spread.freedom} degrees of freedom); p is that of Student's t, "
                 f"two-sided, with Holm's correction for the number of rows; above {ALPHA:g} a Δ is within the spread"
             )
-        notes += [f"- {markdown_cell(', '.join(row.labels))}, seed {seed}: failed: {one_line(why)}" for row in self.rows for seed, why in row.failed.items()]
-        notes += [f"- {markdown_cell(', '.join(row.labels))}: seeds not run yet: {', '.join(map(str, row.unfinished))}" for row in self.rows if row.unfinished]
+        notes += [
+            f"- {markdown_cell(', '.join(row.labels))}, seed {seed}: failed: {one_line(why)}"
+            for row in self.rows
+            for seed, why in row.failed.items()
+        ]
+        notes += [
+            f"- {markdown_cell(', '.join(row.labels))}: seeds not run yet: {', '.join(map(str, row.unfinished))}"
+            for row in self.rows
+            if row.unfinished
+        ]
         return [*notes, *(f"- {name}" for name in self.machines)]
 
     def as_json(self) -> str:
@@ -127,14 +153,26 @@ class SweepTable:
         found, spread = self.differences(metric), self.spread(metric)
         rows = [
             {
-                **dataclasses.asdict(row), "options": sweep.changes(row.labels), "paper": sweep.paper.get(", ".join(row.labels)),
+                **dataclasses.asdict(row),
+                "options": sweep.changes(row.labels),
+                "paper": sweep.paper.get(", ".join(row.labels)),
                 "difference": found[row.labels]._asdict() if row.labels in found else None,
             }
             for row in self.rows
-        ]  # fmt: skip
-        head = {"title": sweep.title, "sweep": sweep.file.name, "size": sweep.size, "base": sweep.base.name, "axes": list(sweep.axes), "seeds": sweep.seeds, "compare_to": sweep.compare_to}
+        ]
+        head = {
+            "title": sweep.title,
+            "sweep": sweep.file.name,
+            "size": sweep.size,
+            "base": sweep.base.name,
+            "axes": list(sweep.axes),
+            "seeds": sweep.seeds,
+            "compare_to": sweep.compare_to,
+        }
         compared = {"metric": metric, "spread": spread._asdict() if spread else None}
-        return json.dumps({**head, "compared": compared, "machines": self.machines, "rows": rows}, indent=1, allow_nan=False)
+        return json.dumps(
+            {**head, "compared": compared, "machines": self.machines, "rows": rows}, indent=1, allow_nan=False
+        )
 
     def as_csv(self) -> str:
         """One line a row: labels, mean and standard deviation of each metric, difference with p, cost."""
@@ -142,11 +180,25 @@ class SweepTable:
         found = self.differences(metrics[0])
         writer = csv.writer(text, lineterminator="\n")
         pairs = [name for metric in metrics for name in (metric, f"{metric} sd")]
-        writer.writerow([*self.sweep.axes, "seeds", *pairs, f"difference in {metrics[0]}", "p", "p by Holm", "parameters", "images per second", "peak memory MiB"])
+        writer.writerow(
+            [
+                *self.sweep.axes,
+                "seeds",
+                *pairs,
+                f"difference in {metrics[0]}",
+                "p",
+                "p by Holm",
+                "parameters",
+                "images per second",
+                "peak memory MiB",
+            ]
+        )
         for row in self.rows:
             figures = [value for metric in metrics for value in (row.mean(metric), row.sd(metric))]
             cost = [row.parameters, row.images_per_second, row.peak_memory_mib]
-            writer.writerow([*row.labels, len(row.values[metrics[0]]), *figures, *found.get(row.labels, (None, None, None)), *cost])
+            writer.writerow(
+                [*row.labels, len(row.values[metrics[0]]), *figures, *found.get(row.labels, (None, None, None)), *cost]
+            )
         return text.getvalue()
 
 
@@ -180,15 +232,45 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
     rows, machines = [], []
     for labels in sweep.rows:
         mine = [(run, folder) for run, folder in pairs if run.labels == labels]
-        summaries = [json.loads((folder / SUMMARY).read_text(encoding="utf-8")) for _, folder in mine if (folder / SUMMARY).exists()]
-        found_values = {metric: [value_of(summary["results"], metric) for summary in summaries] for metric in sweep.report}
-        failed = {run.seed: (folder / FAILED).read_text(encoding="utf-8") for run, folder in mine if (folder / FAILED).exists()}
+        summaries = [
+            json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            for _, folder in mine
+            if (folder / SUMMARY).exists()
+        ]
+        found_values = {
+            metric: [value_of(summary["results"], metric) for summary in summaries] for metric in sweep.report
+        }
+        failed = {
+            run.seed: (folder / FAILED).read_text(encoding="utf-8")
+            for run, folder in mine
+            if (folder / FAILED).exists()
+        }
         unfinished = [run.seed for run, folder in mine if run.seed not in failed and not (folder / SUMMARY).exists()]
-        values = {metric: [value for value in found if value is not None and not math.isnan(value)] for metric, found in found_values.items()}
-        nan = {metric: count for metric, found in found_values.items() if (count := sum(value is not None and math.isnan(value) for value in found))}
+        values = {
+            metric: [value for value in found if value is not None and not math.isnan(value)]
+            for metric, found in found_values.items()
+        }
+        nan = {
+            metric: count
+            for metric, found in found_values.items()
+            if (count := sum(value is not None and math.isnan(value) for value in found))
+        }
         absent = [metric for metric, found in found_values.items() if None in found]
-        cost = [_mean([s[key] for s in summaries if s[key] is not None]) for key in ("images_per_second", "peak_memory_mib")]
-        rows.append(TableRow(labels, values, summaries[0]["parameters"] if summaries else None, *cost, failed, unfinished, nan, absent))
+        cost = [
+            _mean([s[key] for s in summaries if s[key] is not None]) for key in ("images_per_second", "peak_memory_mib")
+        ]
+        rows.append(
+            TableRow(
+                labels,
+                values,
+                summaries[0]["parameters"] if summaries else None,
+                *cost,
+                failed,
+                unfinished,
+                nan,
+                absent,
+            )
+        )
         machines += [f"{s['machine']}, {s['precision']}" for s in summaries]
     return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
 

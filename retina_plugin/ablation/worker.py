@@ -29,7 +29,11 @@ def start_worker(folder: Path, *, threads: int = 0, keep_open: tuple[int, ...] =
     with open(folder / LOG, "a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder), str(os.getpid())],
-            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, **({"pass_fds": keep_open} if os.name == "posix" else {}),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            **({"pass_fds": keep_open} if os.name == "posix" else {}),
         )
         (folder / RUNNING).write_text(str(process.pid), encoding="utf-8")
         try:
@@ -41,7 +45,9 @@ def start_worker(folder: Path, *, threads: int = 0, keep_open: tuple[int, ...] =
         finally:
             (folder / RUNNING).unlink(missing_ok=True)
     if code or not (folder / SUMMARY).exists():
-        lines = [line for line in (folder / LOG).read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()]
+        lines = [
+            line for line in (folder / LOG).read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()
+        ]
         (folder / FAILED).write_text(f"exit code {code}: {lines[-1] if lines else 'printed nothing'}", encoding="utf-8")
     return code
 
@@ -57,10 +63,14 @@ def main(folder: Path, parent: int) -> None:
     """Train, or go on training, as long as the process ``parent`` is there."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    import_modules(plan.get("imports", []), places=plan.get("places", []))  # this process may have another working directory than the sweep
+    import_modules(
+        plan.get("imports", []), places=plan.get("places", [])
+    )  # this process may have another working directory than the sweep
     # What began without getting as far as a checkpoint begins again.
     begun = "--resume" if any(folder.glob("model_*.pth")) else "--overwrite"
-    args = argument_parser().parse_args(["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), begun])
+    args = argument_parser().parse_args(
+        ["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), begun]
+    )
     args.opts = plan["opts"]
     run(args)
 

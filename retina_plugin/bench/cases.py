@@ -26,13 +26,26 @@ from detectron2.utils.events import EventStorage
 
 from retina_plugin.bench.dataset_start import CORNERS, detectron2_reads, generated_coco, plugin_reads
 from retina_plugin.bench.measure import Work
-from retina_plugin.bench.sides import calibrate, detectron2_cfg, plugin_cfg, random_inputs, torchvision_inputs, torchvision_retinanet
+from retina_plugin.bench.sides import (
+    calibrate,
+    detectron2_cfg,
+    plugin_cfg,
+    random_inputs,
+    torchvision_inputs,
+    torchvision_retinanet,
+)
 from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper
 from retina_plugin.modeling.losses import ClassTargets
 from retina_plugin.modeling.losses.classification import FocalLoss
 
 K, SIZE, BATCH = 80, (800, 1216), 2
-DETECTRON2, TORCHVISION, FP32, DEFAULT, COMPILED = "Detectron2", "torchvision", "plugin, fp32", "plugin", "plugin, compiled"
+DETECTRON2, TORCHVISION, FP32, DEFAULT, COMPILED = (
+    "Detectron2",
+    "torchvision",
+    "plugin, fp32",
+    "plugin",
+    "plugin, compiled",
+)
 STRIDES = (8, 16, 32, 64, 128)
 
 Side = Callable[[torch.device], Work]
@@ -167,7 +180,9 @@ def plugin_focal_loss(compiled: bool) -> Callable[[list[Tensor], Tensor], Tensor
 
 
 def _anchors_of(model: nn.Module, device: torch.device) -> list[Boxes]:
-    return model.anchor_generator([torch.zeros(1, 1, -(-SIZE[0] // s), -(-SIZE[1] // s), device=device) for s in STRIDES])
+    return model.anchor_generator(
+        [torch.zeros(1, 1, -(-SIZE[0] // s), -(-SIZE[1] // s), device=device) for s in STRIDES]
+    )
 
 
 def _instances(num_boxes: int, device: torch.device) -> list:
@@ -205,13 +220,17 @@ def _postprocess(cfg_of: Callable[[str], CfgNode], call: Callable) -> Side:
     return prepare
 
 
-def _detectron2_detections(model: nn.Module, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], images: ImageList) -> None:
+def _detectron2_detections(
+    model: nn.Module, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], images: ImageList
+) -> None:
     for i, size in enumerate(images.image_sizes):
         # As its forward_inference does, which takes the sigmoid in place: here of a copy, that the next run finds logits.
         model.inference_single_image(anchors, [x[i].sigmoid() for x in logits], [x[i] for x in deltas], size)
 
 
-def _plugin_detections(model: nn.Module, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], images: ImageList) -> None:
+def _plugin_detections(
+    model: nn.Module, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], images: ImageList
+) -> None:
     model.inference(anchors, logits, deltas, images, [{"height": h, "width": w} for h, w in images.image_sizes])
 
 
@@ -221,7 +240,9 @@ def _plugin_detections(model: nn.Module, anchors: list[Boxes], logits: list[Tens
 def photograph() -> np.ndarray:
     """A 480 x 640 BGR image with the smooth shades and the grain of a photograph."""
     y, x = np.mgrid[:480, :640].astype(np.float32)
-    shades = [128 + 50 * np.sin(x / (31 + 9 * c)) * np.cos(y / (23 + 5 * c)) + 30 * np.sin((x + y) / 90) for c in range(3)]
+    shades = [
+        128 + 50 * np.sin(x / (31 + 9 * c)) * np.cos(y / (23 + 5 * c)) + 30 * np.sin((x + y) / 90) for c in range(3)
+    ]
     grain = np.random.default_rng(0).normal(0, 8, (480, 640, 3))
     return (np.stack(shades, axis=2) + grain).clip(0, 255).astype(np.uint8)
 
@@ -284,10 +305,19 @@ def evaluation_data(num_images: int = 5000, detections_per_image: int = 100) -> 
     images = [{"id": i + 1, "width": 640, "height": 480, "file_name": f"{i}.jpg"} for i in range(num_images)]
     categories = [{"id": k + 1, "name": str(k)} for k in range(K)]
     size = np.exp(rng.uniform(np.log(8), np.log(300), (num_images, 7, 2)))
-    boxes = np.concatenate([rng.uniform(0, 1, (num_images, 7, 2)) * (np.array([640, 480]) - size.clip(max=400)), size], axis=2)
+    boxes = np.concatenate(
+        [rng.uniform(0, 1, (num_images, 7, 2)) * (np.array([640, 480]) - size.clip(max=400)), size], axis=2
+    )
     classes = rng.integers(1, K + 1, (num_images, 7))
     annotations = [
-        {"id": i * 7 + j + 1, "image_id": i + 1, "category_id": int(classes[i, j]), "bbox": boxes[i, j].tolist(), "area": float(size[i, j].prod()), "iscrowd": 0}
+        {
+            "id": i * 7 + j + 1,
+            "image_id": i + 1,
+            "category_id": int(classes[i, j]),
+            "bbox": boxes[i, j].tolist(),
+            "area": float(size[i, j].prod()),
+            "iscrowd": 0,
+        }
         for i in range(num_images)
         for j in range(7)
     ]
@@ -295,7 +325,9 @@ def evaluation_data(num_images: int = 5000, detections_per_image: int = 100) -> 
     near = rng.random((num_images, detections_per_image)) < 0.5
     rows = np.empty((num_images, detections_per_image, 7))
     rows[..., 0] = np.arange(1, num_images + 1)[:, None]
-    rows[..., 1:5] = np.take_along_axis(boxes, chosen[..., None], axis=1) + rng.normal(0, 3, (num_images, detections_per_image, 4))
+    rows[..., 1:5] = np.take_along_axis(boxes, chosen[..., None], axis=1) + rng.normal(
+        0, 3, (num_images, detections_per_image, 4)
+    )
     rows[..., 3:5] = rows[..., 3:5].clip(min=2)
     rows[~near, 1:3] = rng.uniform(0, 300, (int((~near).sum()), 2))
     rows[..., 5] = rng.random((num_images, detections_per_image))
@@ -344,45 +376,102 @@ def _cfg_plugin(*opts) -> Callable[[str], CfgNode]:
 
 
 CASES = {
-    "train_step": Case("training step, R-50, 2 images of 512 x 512, K = 80", {
-        DETECTRON2: _train_step(detectron2_model), TORCHVISION: _torchvision_step,
-        FP32: _train_step(plugin_model(*FP32_OPTS)), DEFAULT: _train_step(plugin_model()),
-    }),
-    "train_step_compiled": Case("the same, compiled (MODEL.COMPILE)", {
-        DETECTRON2: _train_step(detectron2_model), FP32: _train_step(plugin_model(*FP32_OPTS, *COMPILE_OPTS)), DEFAULT: _train_step(plugin_model(*COMPILE_OPTS)),
-    }),
-    "loss": Case("classification loss, forward and backward, 2 images of 800 x 1216, K = 80", {
-        DETECTRON2: _loss(detectron2_focal_loss), DEFAULT: _loss(plugin_focal_loss(False)),
-    }),
-    "loss_compiled": Case("the same, compiled", {DETECTRON2: _loss(detectron2_focal_loss), COMPILED: _loss(plugin_focal_loss(True))}),
-    "assign_100": Case("assignment, 2 images of 800 x 1216, 100 boxes each", {DETECTRON2: _detectron2_assignment(100), DEFAULT: _plugin_assignment(100)}),
-    "assign_1000": Case("assignment, 2 images of 800 x 1216, 1,000 boxes each", {DETECTRON2: _detectron2_assignment(1000), DEFAULT: _plugin_assignment(1000)}),
-    "inference": Case("inference, array of 480 x 640 in, 800 x 1066 through R-50, Instances out", {
-        DETECTRON2: _predictor(_cfg_detectron2), TORCHVISION: _torchvision_inference(1),
-        FP32: _predictor(_cfg_plugin(*FP32_OPTS)), DEFAULT: _predictor(_cfg_plugin()),
-    }),
-    "inference_batch": Case("inference, 4 images of 800 x 1066 at once", {
-        DETECTRON2: _batched(detectron2_model), TORCHVISION: _torchvision_inference(4),
-        FP32: _batched(plugin_model(*FP32_OPTS)), DEFAULT: _batched(plugin_model()),
-    }),
-    "postprocess": Case("post-processing, 2 images of 800 x 1216, K = 80", {
-        DETECTRON2: _postprocess(_cfg_detectron2, _detectron2_detections), DEFAULT: _postprocess(_cfg_plugin(), _plugin_detections),
-    }),
-    "mapper": Case("mapper, JPEG of 480 x 640 to a shorter side of 800", {
-        DETECTRON2: _mapper(lambda: DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(800, 1333), T.RandomFlip()], image_format="BGR")),
-        DEFAULT: _mapper(lambda: RetinaMapper(augmentations=[CvResizeShortestEdge(800, 1333), T.RandomFlip()], image_format="BGR", is_train=True)),
-    }),
-    "evaluation": Case("COCO evaluation, 5,000 images with 100 detections each, loading included", {
-        "pycocotools": _evaluation("pycocotools"), DEFAULT: _evaluation("hotcoco"),
-    }),
-    "dataset_start": Case("start on a COCO JSON of 118,287 images and 860,001 boxes", {
-        "Detectron2, reading": _dataset_start(detectron2_reads),
-        "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False)),
-        "plugin, reading and looking at every image": _dataset_start(functools.partial(plugin_reads, look=True)),
-    }),
-    "dataset_start_polygons": Case("the same, with a polygon of 12 corners for each box", {
-        "Detectron2, reading": _dataset_start(detectron2_reads, corners=CORNERS),
-        "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False), corners=CORNERS),
-    }),
-}  # fmt: skip
+    "train_step": Case(
+        "training step, R-50, 2 images of 512 x 512, K = 80",
+        {
+            DETECTRON2: _train_step(detectron2_model),
+            TORCHVISION: _torchvision_step,
+            FP32: _train_step(plugin_model(*FP32_OPTS)),
+            DEFAULT: _train_step(plugin_model()),
+        },
+    ),
+    "train_step_compiled": Case(
+        "the same, compiled (MODEL.COMPILE)",
+        {
+            DETECTRON2: _train_step(detectron2_model),
+            FP32: _train_step(plugin_model(*FP32_OPTS, *COMPILE_OPTS)),
+            DEFAULT: _train_step(plugin_model(*COMPILE_OPTS)),
+        },
+    ),
+    "loss": Case(
+        "classification loss, forward and backward, 2 images of 800 x 1216, K = 80",
+        {
+            DETECTRON2: _loss(detectron2_focal_loss),
+            DEFAULT: _loss(plugin_focal_loss(False)),
+        },
+    ),
+    "loss_compiled": Case(
+        "the same, compiled", {DETECTRON2: _loss(detectron2_focal_loss), COMPILED: _loss(plugin_focal_loss(True))}
+    ),
+    "assign_100": Case(
+        "assignment, 2 images of 800 x 1216, 100 boxes each",
+        {DETECTRON2: _detectron2_assignment(100), DEFAULT: _plugin_assignment(100)},
+    ),
+    "assign_1000": Case(
+        "assignment, 2 images of 800 x 1216, 1,000 boxes each",
+        {DETECTRON2: _detectron2_assignment(1000), DEFAULT: _plugin_assignment(1000)},
+    ),
+    "inference": Case(
+        "inference, array of 480 x 640 in, 800 x 1066 through R-50, Instances out",
+        {
+            DETECTRON2: _predictor(_cfg_detectron2),
+            TORCHVISION: _torchvision_inference(1),
+            FP32: _predictor(_cfg_plugin(*FP32_OPTS)),
+            DEFAULT: _predictor(_cfg_plugin()),
+        },
+    ),
+    "inference_batch": Case(
+        "inference, 4 images of 800 x 1066 at once",
+        {
+            DETECTRON2: _batched(detectron2_model),
+            TORCHVISION: _torchvision_inference(4),
+            FP32: _batched(plugin_model(*FP32_OPTS)),
+            DEFAULT: _batched(plugin_model()),
+        },
+    ),
+    "postprocess": Case(
+        "post-processing, 2 images of 800 x 1216, K = 80",
+        {
+            DETECTRON2: _postprocess(_cfg_detectron2, _detectron2_detections),
+            DEFAULT: _postprocess(_cfg_plugin(), _plugin_detections),
+        },
+    ),
+    "mapper": Case(
+        "mapper, JPEG of 480 x 640 to a shorter side of 800",
+        {
+            DETECTRON2: _mapper(
+                lambda: DatasetMapper(
+                    is_train=True, augmentations=[T.ResizeShortestEdge(800, 1333), T.RandomFlip()], image_format="BGR"
+                )
+            ),
+            DEFAULT: _mapper(
+                lambda: RetinaMapper(
+                    augmentations=[CvResizeShortestEdge(800, 1333), T.RandomFlip()], image_format="BGR", is_train=True
+                )
+            ),
+        },
+    ),
+    "evaluation": Case(
+        "COCO evaluation, 5,000 images with 100 detections each, loading included",
+        {
+            "pycocotools": _evaluation("pycocotools"),
+            DEFAULT: _evaluation("hotcoco"),
+        },
+    ),
+    "dataset_start": Case(
+        "start on a COCO JSON of 118,287 images and 860,001 boxes",
+        {
+            "Detectron2, reading": _dataset_start(detectron2_reads),
+            "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False)),
+            "plugin, reading and looking at every image": _dataset_start(functools.partial(plugin_reads, look=True)),
+        },
+    ),
+    "dataset_start_polygons": Case(
+        "the same, with a polygon of 12 corners for each box",
+        {
+            "Detectron2, reading": _dataset_start(detectron2_reads, corners=CORNERS),
+            "plugin, reading": _dataset_start(functools.partial(plugin_reads, look=False), corners=CORNERS),
+        },
+    ),
+}
 """Cases by the name that ``retina bench --cases`` takes."""

@@ -25,7 +25,10 @@ CORNERS = 12
 
 def generated_coco(num_images: int = NUM_IMAGES, num_boxes: int = NUM_BOXES, *, corners: int = 0) -> Path:
     """Folder with ``instances.json`` and ``images/``, generated where it is not there yet; whoever generated it removes it when the process ends."""
-    folder = Path(tempfile.gettempdir()) / f"retina_bench_coco_{os.getuid() if hasattr(os, 'getuid') else 0}_{num_images}_{num_boxes}_{corners}"
+    folder = (
+        Path(tempfile.gettempdir())
+        / f"retina_bench_coco_{os.getuid() if hasattr(os, 'getuid') else 0}_{num_images}_{num_boxes}_{corners}"
+    )
     if not folder.exists():
         unfinished = Path(tempfile.mkdtemp())
         _write(unfinished, num_images, num_boxes, corners)
@@ -38,7 +41,16 @@ def card_of(folder: Path) -> DatasetCard:
     """The card of the generated data; nothing is registered."""
     names = [f"class {k}" for k in range(NUM_CLASSES)]
     splits = {"train": {"images": "images", "annotations": "instances.json"}}
-    return DatasetCard(name="bench_coco", format="coco", classes=names, splits=splits, root=str(folder), licence="none", source="generated", file=folder / "card.yaml")
+    return DatasetCard(
+        name="bench_coco",
+        format="coco",
+        classes=names,
+        splits=splits,
+        root=str(folder),
+        licence="none",
+        source="generated",
+        file=folder / "card.yaml",
+    )
 
 
 def detectron2_reads(folder: Path) -> list[dict]:
@@ -64,7 +76,11 @@ def _write(folder: Path, num_images: int, num_boxes: int, corners: int) -> None:
         h, w = sizes[i % len(sizes)]
         noise = rng.integers(0, 256, (h // 3, w // 3, 3), dtype=np.uint8)
         pictures.append((folder / "pictures" / f"{i}.jpg", h, w))
-        cv2.imwrite(str(pictures[-1][0]), cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC), [cv2.IMWRITE_JPEG_QUALITY, 85])
+        cv2.imwrite(
+            str(pictures[-1][0]),
+            cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC),
+            [cv2.IMWRITE_JPEG_QUALITY, 85],
+        )
     images = []
     for i in range(num_images):
         picture, h, w = pictures[int(rng.integers(PICTURES))]
@@ -73,18 +89,40 @@ def _write(folder: Path, num_images: int, num_boxes: int, corners: int) -> None:
             os.link(picture, folder / "images" / name)
         except OSError:  # no links here, or too many
             shutil.copyfile(picture, folder / "images" / name)
-        images.append({
-            "license": 3, "file_name": name, "coco_url": f"http://images.cocodataset.org/train2017/{name}", "height": h, "width": w,
-            "date_captured": "2013-11-14 11:18:45", "flickr_url": "http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg", "id": i + 1,
-        })  # fmt: skip
+        images.append(
+            {
+                "license": 3,
+                "file_name": name,
+                "coco_url": f"http://images.cocodataset.org/train2017/{name}",
+                "height": h,
+                "width": w,
+                "date_captured": "2013-11-14 11:18:45",
+                "flickr_url": "http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg",
+                "id": i + 1,
+            }
+        )
     owner = rng.integers(0, max(1, num_images - num_images // 116), num_boxes)
     sides = np.array([[image["width"], image["height"]] for image in images])[owner]
     shares = np.sort(rng.uniform(0, 1, (num_boxes, 2, 2)), axis=1)
     low, high = shares[:, 0] * (sides - 4), shares[:, 1] * (sides - 4) + 4
     boxes = np.concatenate([low, high - low], axis=1).round(2)
-    rows = zip(owner.tolist(), rng.integers(1, NUM_CLASSES + 1, num_boxes).tolist(), boxes.tolist(), _polygons(low, high, corners), strict=True)
+    rows = zip(
+        owner.tolist(),
+        rng.integers(1, NUM_CLASSES + 1, num_boxes).tolist(),
+        boxes.tolist(),
+        _polygons(low, high, corners),
+        strict=True,
+    )
     annotations = [
-        {"segmentation": polygon, "area": round(box[2] * box[3], 3), "iscrowd": 0, "image_id": i + 1, "bbox": box, "category_id": category, "id": j}
+        {
+            "segmentation": polygon,
+            "area": round(box[2] * box[3], 3),
+            "iscrowd": 0,
+            "image_id": i + 1,
+            "bbox": box,
+            "category_id": category,
+            "id": j,
+        }
         for j, (i, category, box, polygon) in enumerate(rows, start=1)
     ]
     categories = [{"supercategory": "thing", "id": k + 1, "name": f"class {k}"} for k in range(NUM_CLASSES)]

@@ -1,8 +1,9 @@
 """What share of the speed of plain matrix products a training step reaches, and how fast a convolution can be."""
 
 import torch
-from detectron2.utils.events import EventStorage
 from torch.utils.flop_counter import FlopCounterMode
+
+from detectron2.utils.events import EventStorage
 
 from retina_plugin.bench.cases import plugin_model, training_inputs
 from retina_plugin.bench.measure import alternate, median_and_spread
@@ -32,7 +33,9 @@ def matmul_speed(dtype: torch.dtype, device: torch.device) -> float:
 
 def convolution_speed(dtype: torch.dtype, device: torch.device) -> float:
     """Operations a second of a 3x3 convolution of 256 channels on two maps of 64 x 64, as the head has them, with its gradients."""
-    conv = torch.nn.Conv2d(256, 256, kernel_size=3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(256, 256, kernel_size=3, padding=1, device=device, dtype=dtype).to(
+        memory_format=torch.channels_last
+    )
     x = torch.randn(2, 256, MAP, MAP, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
     seed = torch.randn_like(x)
     seconds = alternate({"convolution": lambda: conv(x).backward(seed)}, rounds=5, device=device)["convolution"]

@@ -89,7 +89,9 @@ def extra_memory(work: Work, device: torch.device) -> float | None:
 
 def _status(field: str) -> int:
     """Bytes that /proc/self/status tells."""
-    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field))
+    line = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field)
+    )
     return int(line.split()[1]) * 1024
 
 

@@ -36,7 +36,9 @@ def table(rows: list[Row], notes: list[str]) -> str:
         first = row.case not in seen
         reference = seen.setdefault(row.case, median)
         memory = "" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f} MiB"
-        lines.append(f"| {row.title if first else ''} | {row.side} | {_time(median)} ± {_time(spread)} | {'1' if first else f'**{reference / median:.2f}**'} | {memory} |")
+        lines.append(
+            f"| {row.title if first else ''} | {row.side} | {_time(median)} ± {_time(spread)} | {'1' if first else f'**{reference / median:.2f}**'} | {memory} |"
+        )
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 
 
@@ -52,7 +54,11 @@ def plot(rows: list[Row], file: Path) -> None:
     bars = [(f"{row.case}: {row.side}", reference[row.case] / median_and_spread(row.seconds)[0]) for row in rows]
     figure, axes = plt.subplots(figsize=(8, 0.3 * len(bars) + 1), layout="constrained")
     firsts = {next(i for i, row in enumerate(rows) if row.case == case) for case in reference}
-    axes.barh([name for name, _ in bars], [ratio for _, ratio in bars], color=["0.7" if i in firsts else "tab:blue" for i in range(len(bars))])
+    axes.barh(
+        [name for name, _ in bars],
+        [ratio for _, ratio in bars],
+        color=["0.7" if i in firsts else "tab:blue" for i in range(len(bars))],
+    )
     for i, (_, ratio) in enumerate(bars):
         axes.text(ratio, i, f" {ratio:.1f}", va="center", fontsize=8)
     axes.margins(y=0.01)
@@ -69,7 +75,10 @@ def write(rows: list[Row], notes: list[str], folder: Path) -> str:
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` to ``folder``; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
     text = table(rows, [machine(), *notes])
-    (folder / "bench.json").write_text(json.dumps({"machine": machine(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1), encoding="utf-8")
+    (folder / "bench.json").write_text(
+        json.dumps({"machine": machine(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1),
+        encoding="utf-8",
+    )
     (folder / "bench.md").write_text(text, encoding="utf-8")
     plot(rows, folder / "bench.png")
     return text

@@ -41,7 +41,16 @@ def detectron2_cfg(*, depth: int = 50, num_classes: int = 80, device: str = "cpu
 
 def plugin_cfg(*opts, depth: int = 50, num_classes: int = 80, device: str = "cpu") -> CfgNode:
     """The same detector of the plugin, with further options."""
-    fixed = ["MODEL.DEVICE", device, "MODEL.RESNETS.DEPTH", depth, "MODEL.RETINANET.NUM_CLASSES", num_classes, "MODEL.WEIGHTS", "given later"]
+    fixed = [
+        "MODEL.DEVICE",
+        device,
+        "MODEL.RESNETS.DEPTH",
+        depth,
+        "MODEL.RETINANET.NUM_CLASSES",
+        num_classes,
+        "MODEL.WEIGHTS",
+        "given later",
+    ]
     return load_config(BASE, [*fixed, *opts])
 
 
@@ -71,17 +80,25 @@ def torchvision_retinanet(*, size: int, num_classes: int = 80) -> TorchvisionRet
         size: shorter side that it resizes images to; up to 1333 for the longer one.
     """
     backbone = resnet_fpn_backbone(
-        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3, returned_layers=[2, 3, 4],
+        backbone_name="resnet50",
+        weights=None,
+        norm_layer=FrozenBatchNorm2d,
+        trainable_layers=3,
+        returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
-    )  # fmt: skip
-    model = TorchvisionRetinaNet(backbone, num_classes, anchor_generator=_default_anchorgen(), min_size=size, max_size=1333)
+    )
+    model = TorchvisionRetinaNet(
+        backbone, num_classes, anchor_generator=_default_anchorgen(), min_size=size, max_size=1333
+    )
     for name, buffer in model.named_buffers():
         if ".bn" in name and name.endswith("weight"):
             buffer.fill_(0.5)
     return model
 
 
-def random_inputs(size: tuple[int, int], *, batch: int, num_boxes: int, num_classes: int = 80, seed: int = 0) -> list[dict]:
+def random_inputs(
+    size: tuple[int, int], *, batch: int, num_boxes: int, num_classes: int = 80, seed: int = 0
+) -> list[dict]:
     """Detectron2's dataset dicts of noise with boxes of 16 px to half of the image.
 
     Args:
@@ -93,7 +110,9 @@ def random_inputs(size: tuple[int, int], *, batch: int, num_boxes: int, num_clas
     height, width = size
     inputs = []
     for _ in range(batch):
-        image = torch.randn(3, height, width, generator=generator).mul_(IMAGE_STD).add_(120).clamp_(0, 255).to(torch.uint8)
+        image = (
+            torch.randn(3, height, width, generator=generator).mul_(IMAGE_STD).add_(120).clamp_(0, 255).to(torch.uint8)
+        )
         extent = torch.exp(torch.rand(num_boxes, 2, generator=generator) * 3).mul_(16).clamp_(max=min(size) / 2)
         corner = torch.rand(num_boxes, 2, generator=generator) * (torch.tensor([width, height]) - extent)
         instances = Instances(size, gt_boxes=Boxes(torch.cat([corner, corner + extent], dim=1)))

@@ -12,12 +12,26 @@ import yaml
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("sweep", help="a YAML file, such as configs/ablations/table_1b.yaml")
-    parser.add_argument("--size", default="", help="which of the file's sizes, such as reduced or paper (default: its first)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="the rows that have one of these texts in their labels, and the row that they are compared to")
-    parser.add_argument("--output", help="folder (default output/ablations/<sweep>-<size>); finished runs in it are not run again")
+    parser.add_argument(
+        "--size", default="", help="which of the file's sizes, such as reduced or paper (default: its first)"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="the rows that have one of these texts in their labels, and the row that they are compared to",
+    )
+    parser.add_argument(
+        "--output", help="folder (default output/ablations/<sweep>-<size>); finished runs in it are not run again"
+    )
     parser.add_argument("--list", action="store_true", help="show the runs and how their configs differ, and run none")
-    parser.add_argument("--num-gpus", type=int, default=0, help="GPUs that one run uses (default 0: train_net.py's, one or the CPU)")
-    parser.add_argument("--ray", action="store_true", help="run as many at once as fit, through Ray (pip install 'retina-plugin[ray]')")
+    parser.add_argument(
+        "--num-gpus", type=int, default=0, help="GPUs that one run uses (default 0: train_net.py's, one or the CPU)"
+    )
+    parser.add_argument(
+        "--ray", action="store_true", help="run as many at once as fit, through Ray (pip install 'retina-plugin[ray]')"
+    )
     parser.add_argument("--ray-address", help="of a Ray cluster that shares the output folder, such as auto")
     parser.add_argument("--cpus-per-run", type=float, default=1, help="with Ray (default 1)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys for every run")
@@ -39,7 +53,12 @@ def run(args: argparse.Namespace) -> int:
         options = {key: _value(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
         sweep = load_sweep(args.sweep, args.size, options, args.only)
         if args.imports:  # the runs have to import what this process has imported
-            modules = modules_of({**read_settings(sweep.base), **({"IMPORTS": Setting(sweep.options["IMPORTS"], "")} if "IMPORTS" in sweep.options else {})})
+            modules = modules_of(
+                {
+                    **read_settings(sweep.base),
+                    **({"IMPORTS": Setting(sweep.options["IMPORTS"], "")} if "IMPORTS" in sweep.options else {}),
+                }
+            )
             sweep.options["IMPORTS"] = list(dict.fromkeys([*modules, *args.imports]))
         if args.list:
             sweep.check()
@@ -48,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
             return 0
         parallel = args.ray or args.ray_address
         gpus = args.num_gpus or int(torch.cuda.is_available())  # Ray hides the GPUs from a run that asks for none
-        executor = on_ray(cpus_per_run=args.cpus_per_run, gpus_per_run=gpus, address=args.ray_address) if parallel else None
+        executor = (
+            on_ray(cpus_per_run=args.cpus_per_run, gpus_per_run=gpus, address=args.ray_address) if parallel else None
+        )
         output = Path(args.output or f"output/ablations/{sweep.name}")
         folders = run_sweep(sweep, output, executor=executor, num_gpus=args.num_gpus)
     except (FileNotFoundError, ValueError, RuntimeError, ImportError) as error:
@@ -75,7 +96,15 @@ def _value(word: str) -> object:
 
 def _origin(args: argparse.Namespace) -> str:
     """The command that made a table, and the commit of the repository it ran in, if that is one."""
-    words = ["retina", "ablate", args.sweep, *(["--size", args.size] if args.size else []), *(["--only", *args.only] if args.only else []), *(word for name in args.imports for word in ("--import", name)), *(["--set", *args.set] if args.set else [])]
+    words = [
+        "retina",
+        "ablate",
+        args.sweep,
+        *(["--size", args.size] if args.size else []),
+        *(["--only", *args.only] if args.only else []),
+        *(word for name in args.imports for word in ("--import", name)),
+        *(["--set", *args.set] if args.set else []),
+    ]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return f"`{shlex.join(words)}`" + (f", commit {commit}" if commit else "")

@@ -8,10 +8,21 @@ ROUNDS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    parser.add_argument("--cases", nargs="+", metavar="CASE", help="some of them only; without, all (about twenty minutes on two CPU cores)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timings of each side, taken in turns (default {ROUNDS})")
-    parser.add_argument("--no-memory", action="store_true", help="time only: memory takes a fresh process for each side")
-    parser.add_argument("--output", default="output/bench", help="folder for bench.json, bench.md and bench.png (default output/bench)")
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        metavar="CASE",
+        help="some of them only; without, all (about twenty minutes on two CPU cores)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"timings of each side, taken in turns (default {ROUNDS})"
+    )
+    parser.add_argument(
+        "--no-memory", action="store_true", help="time only: memory takes a fresh process for each side"
+    )
+    parser.add_argument(
+        "--output", default="output/bench", help="folder for bench.json, bench.md and bench.png (default output/bench)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; got {args.rounds}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, notes = [], [f"medians of {args.rounds} rounds, sides in turns; memory in a fresh process, above what is held before"]
+    rows, notes = (
+        [],
+        [f"medians of {args.rounds} rounds, sides in turns; memory in a fresh process, above what is held before"],
+    )
     for name in names:
         case = CASES[name]
         works = {side: prepare(device) for side, prepare in case.sides.items()}

@@ -21,19 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("data", help="a folder, a file of annotations, a dataset card, or the name of a card in datasets/")
-        action.add_argument("--data-format", help="coco, voc, yolo, csv, labelme, via or cvat, if the folder has several or it is not recognised")
+        action.add_argument(
+            "data", help="a folder, a file of annotations, a dataset card, or the name of a card in datasets/"
+        )
+        action.add_argument(
+            "--data-format",
+            help="coco, voc, yolo, csv, labelme, via or cvat, if the folder has several or it is not recognised",
+        )
         if name == "convert":
             action.add_argument("--to", default="coco", help="coco (default), yolo, voc or csv")
         if name == "check":
-            action.add_argument("--fix", action="store_true", help="write a clean copy of the annotations and a list of what was changed")
+            action.add_argument(
+                "--fix",
+                action="store_true",
+                help="write a clean copy of the annotations and a list of what was changed",
+            )
             action.add_argument("--all", action="store_true", help="show every finding, not the first of each kind")
         if name in ("check", "stats", "anchors", "preview"):
-            action.add_argument("--config-file", help="whose sizes, anchors and augmentations count (default: configs/finetune.yaml)")
+            action.add_argument(
+                "--config-file", help="whose sizes, anchors and augmentations count (default: configs/finetune.yaml)"
+            )
             action.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
         if name == "preview":
             action.add_argument("--count", type=int, default=12, help="pictures (default 12)")
-        outputs = {"check": "folder of the clean copy (default <name>_clean)", "convert": "folder (default <name>_<format>)"}
+        outputs = {
+            "check": "folder of the clean copy (default <name>_clean)",
+            "convert": "folder (default <name>_<format>)",
+        }
         action.add_argument("--output", help=outputs.get(name, "file to write (default <name>_<action>.html or .jpg)"))
 
 
@@ -43,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         card = find_card(args.data, format=args.data_format)
-        return {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}[args.action](card, args)
+        return {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}[
+            args.action
+        ](card, args)
     except (FileNotFoundError, FileExistsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,8 +87,27 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.fix import fixed, remains
     from retina_plugin.engine.run import FINETUNE
 
-    cfg = load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set])
-    report = check_card(card, most_objects=cfg.TEST.DETECTIONS_PER_IMAGE, shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
+    cfg = load_config(
+        args.config_file or FINETUNE,
+        [
+            "DATASETS.TRAIN",
+            (),
+            "DATASETS.TEST",
+            (),
+            "TEST.EARLY_STOP_PATIENCE",
+            0,
+            "MODEL.RETINANET.NUM_CLASSES",
+            len(card.classes),
+            *args.set,
+        ],
+    )
+    report = check_card(
+        card,
+        most_objects=cfg.TEST.DETECTIONS_PER_IMAGE,
+        shortest=cfg.INPUT.MIN_SIZE_TEST,
+        longest=cfg.INPUT.MAX_SIZE_TEST,
+        max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+    )
     print(report.text(most=0 if args.all else 20))
     if not args.fix:
         return int(report.failed)
@@ -81,7 +116,9 @@ def _check(card, args: argparse.Namespace) -> int:
     written = write_dataset(card, records, folder, name=f"{card.name}_clean")
     (folder / "changes.txt").write_text("".join(f"{change}\n" for change in changes), encoding="utf-8")
     copy = check_card(DatasetCard.from_file(written), progress=False, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
-    print(f"\n{remains(report, records)}\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}")
+    print(
+        f"\n{remains(report, records)}\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}"
+    )
     if copy.failed:
         print(copy.text())
     print(f"train on it: python train_net.py --data {folder}")
@@ -96,10 +133,19 @@ def _convert(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.problems import describe
 
     results = {split: load_split(card, split) for split in card.splits}
-    written = write_dataset(card, {split: result.records for split, result in results.items()}, args.output or f"{card.name}_{args.to}", name=f"{card.name}_{args.to}", format=args.to)
+    written = write_dataset(
+        card,
+        {split: result.records for split, result in results.items()},
+        args.output or f"{card.name}_{args.to}",
+        name=f"{card.name}_{args.to}",
+        format=args.to,
+    )
     print(account_of(card, results).text())
     for split, result in results.items():
-        print(f"{split}: {len(result.records)} images, {result.boxes_used} boxes" + (f"; {describe(result.problems)}" if result.problems else ""))
+        print(
+            f"{split}: {len(result.records)} images, {result.boxes_used} boxes"
+            + (f"; {describe(result.problems)}" if result.problems else "")
+        )
     print(written)
     return 0
 
@@ -117,7 +163,10 @@ def _config(card, args: argparse.Namespace):
         DatasetCatalog.register(name, lambda: card.load(split))
         MetadataCatalog.get(name).set(thing_classes=card.classes)
     pixels = ["INPUT.VALUE_RANGE", card.value_range] if card.value_range is not None else []
-    return load_config(args.config_file or FINETUNE, ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *pixels, *args.set])
+    return load_config(
+        args.config_file or FINETUNE,
+        ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *pixels, *args.set],
+    )
 
 
 def _stats(card, args: argparse.Namespace) -> int:
@@ -131,7 +180,15 @@ def _stats(card, args: argparse.Namespace) -> int:
     file = args.output or f"{card.name}_stats.html"
     results = {split: load_split(card, split, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS) for split in card.splits}
     records = {split: result.records for split, result in results.items()}
-    statistics_page(card.name, card.classes, records, account=account_of(card, results).text(), shortest=cfg.INPUT.MIN_SIZE_TEST, longest=cfg.INPUT.MAX_SIZE_TEST, read=build_reader(cfg, "BGR")).write(file)
+    statistics_page(
+        card.name,
+        card.classes,
+        records,
+        account=account_of(card, results).text(),
+        shortest=cfg.INPUT.MIN_SIZE_TEST,
+        longest=cfg.INPUT.MAX_SIZE_TEST,
+        read=build_reader(cfg, "BGR"),
+    ).write(file)
     print(file)
     return 0
 
@@ -139,10 +196,11 @@ def _stats(card, args: argparse.Namespace) -> int:
 def _anchors(card, args: argparse.Namespace) -> int:
     """Print what is covered, search, print a config fragment, and write a picture of the worst images."""
     import cv2
+
     from detectron2.data import DatasetCatalog
 
-    from retina_plugin.evaluation.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
     from retina_plugin.data.pixels import build_reader
+    from retina_plugin.evaluation.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
     from retina_plugin.report.anchors import worst_sheet
 
     cfg = _config(card, args)
@@ -152,18 +210,32 @@ def _anchors(card, args: argparse.Namespace) -> int:
     if not len(truth.boxes):
         raise ValueError(f"{card.name} has no boxes to look at")
     best, now = layout.best_overlaps(truth), coverage(truth, layout)
-    print(f"{cfg.DATASETS.TRAIN[0]} at {sides['shortest']} px (longer side at most {sides['longest']}), anchors of {args.config_file or 'configs/finetune.yaml'}\n")
+    print(
+        f"{cfg.DATASETS.TRAIN[0]} at {sides['shortest']} px (longer side at most {sides['longest']}), anchors of {args.config_file or 'configs/finetune.yaml'}\n"
+    )
     print(coverage_table(truth, best, card.classes))
     found = search(truth, layout)
-    print("\n| anchors | SCALE | SCALES_PER_OCTAVE | ASPECT_RATIOS | LEVELS | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| anchors | SCALE | SCALES_PER_OCTAVE | ASPECT_RATIOS | LEVELS | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|---|---|---|---|"
+    )
     kinds = {False: "other anchors", True: "with P2"}
-    for name, one in [("now", now), *((f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x) for x in found)]:
+    for name, one in [
+        ("now", now),
+        *(
+            (f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x)
+            for x in found
+        ),
+    ]:
         of = one.layout
-        print(f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |")
+        print(
+            f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |"
+        )
     print(f"\n{advice(now, found, **sides)}")
     file = args.output or f"{card.name}_anchors.jpg"
     cv2.imwrite(file, worst_sheet(records, truth, best, read=build_reader(cfg, "BGR")))
-    print(f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not")
+    print(
+        f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not"
+    )
     return 0
 
 
@@ -172,6 +244,7 @@ def _preview(card, args: argparse.Namespace) -> int:
     import itertools
 
     import cv2
+
     from detectron2.utils.env import seed_all_rng
 
     from retina_plugin.engine import RetinaTrainer

@@ -7,7 +7,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("dump", help="the folder that the error named, such as output/pets/dump_0000123")
     parser.add_argument("--device", help="where to run it (default: where it was trained, else the CPU)")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="fp32 shows whether the arithmetic is to blame")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="fp32 shows whether the arithmetic is to blame"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,10 +20,14 @@ def run(args: argparse.Namespace) -> int:
     facts = read_dump(args.dump)
     images = "\n  ".join(f"{image['file_name']} with {image['boxes']} boxes" for image in facts["images"])
     losses = ", ".join(f"{name} {value:g}" for name, value in facts["losses"].items())
-    print(f"iteration {facts['iteration'] + 1}, learning rate {facts['learning_rate']:g}, norm of the gradients {facts['gradient_norm']:g}, {losses}")
+    print(
+        f"iteration {facts['iteration'] + 1}, learning rate {facts['learning_rate']:g}, norm of the gradients {facts['gradient_norm']:g}, {losses}"
+    )
     print(f"  {images}\n\nrun again:")
     step = replay(args.dump, device=args.device, precision=args.precision)
     print(step.report())
     if not step.bad_gradients and not step.bad_modules:
-        print("\nall is finite here: another device or precision than in the run, random layers, or the gradient of another process")
+        print(
+            "\nall is finite here: another device or precision than in the run, random layers, or the gradient of another process"
+        )
     return 0

@@ -7,7 +7,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("config", help="a config file, such as configs/coco/retinanet_R_50_FPN_1x.yaml")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the image (default: INPUT.MIN_SIZE_TEST, and 4/3 of it, at most INPUT.MAX_SIZE_TEST)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the image (default: INPUT.MIN_SIZE_TEST, and 4/3 of it, at most INPUT.MAX_SIZE_TEST)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

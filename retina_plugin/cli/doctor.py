@@ -54,18 +54,32 @@ def run(args: argparse.Namespace) -> int:
         if finding.mend:
             print(f"{'':<29} -> {finding.mend}")
     fatal = sum(finding.fatal for finding in findings)
-    print(f"\n{fatal} thing{'s' if fatal != 1 else ''} to mend before the plugin can work" if fatal else "\nthe plugin can work here")
+    print(
+        f"\n{fatal} thing{'s' if fatal != 1 else ''} to mend before the plugin can work"
+        if fatal
+        else "\nthe plugin can work here"
+    )
     return 1 if fatal else 0
 
 
 def examine() -> list[Finding]:
     """Look at Python, the required modules, Detectron2, the device, and the plugin itself, in this order."""
     too_old = sys.version_info < (3, 10)
-    findings = [Finding("Python", f"{platform.python_version()}, {sys.executable}", "use Python 3.10 or newer" if too_old else None, too_old)]
+    findings = [
+        Finding(
+            "Python",
+            f"{platform.python_version()}, {sys.executable}",
+            "use Python 3.10 or newer" if too_old else None,
+            too_old,
+        )
+    ]
     findings += [_module(name, mend) for name, mend in REQUIRED.items()]
     findings += _detectron2()
     if any(finding.fatal for finding in findings):
-        return [*findings, Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True)]
+        return [
+            *findings,
+            Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True),
+        ]
     return [*findings, *_device(), _plugin()]
 
 
@@ -101,7 +115,9 @@ def _detectron2() -> list[Finding]:
             warnings.simplefilter("ignore")  # that it is deprecated is known; whether it is there is the question
             importlib.import_module("pkg_resources")
     except ImportError:
-        findings.append(Finding("pkg_resources", "missing; detectron2.model_zoo imports it", "pip install 'setuptools<81'"))
+        findings.append(
+            Finding("pkg_resources", "missing; detectron2.model_zoo imports it", "pip install 'setuptools<81'")
+        )
     return findings
 
 
@@ -115,10 +131,20 @@ def _device() -> list[Finding]:
         findings = [Finding("CUDA", f"{torch.version.cuda}: {names}")]
         device = torch.device("cuda")
     else:
-        findings = [Finding("CUDA", f"no GPU; training runs on {torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})")]
+        findings = [
+            Finding(
+                "CUDA",
+                f"no GPU; training runs on {torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})",
+            )
+        ]
         device = torch.device("cpu")
     fast = fast_bf16(device)
-    findings.append(Finding("bf16", f"{'fast' if fast else 'not fast'} on this {device.type}; precision 'auto' is {'bf16' if fast else 'fp16' if device.type == 'cuda' else 'fp32'}"))
+    findings.append(
+        Finding(
+            "bf16",
+            f"{'fast' if fast else 'not fast'} on this {device.type}; precision 'auto' is {'bf16' if fast else 'fp16' if device.type == 'cuda' else 'fp32'}",
+        )
+    )
     return findings
 
 
@@ -130,4 +156,9 @@ def _plugin() -> Finding:
         registered = "RetinaPluginNet" in META_ARCH_REGISTRY
     except Exception as error:  # as above
         return Finding("retina_plugin", f"{type(error).__name__}: {error}", "pip install -e .", fatal=True)
-    return Finding("retina_plugin", f"{plugin.__version__}, {_folder(plugin)}", None if registered else "pip install -e .", fatal=not registered)
+    return Finding(
+        "retina_plugin",
+        f"{plugin.__version__}, {_folder(plugin)}",
+        None if registered else "pip install -e .",
+        fatal=not registered,
+    )

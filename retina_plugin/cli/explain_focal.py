@@ -7,7 +7,10 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--checkpoint", help="of the plugin: also draws figure 4, the loss over real anchors")
-    parser.add_argument("--dataset", help="for figure 4: a registered dataset, such as digits_val; without, the checkpoint's DATASETS.TEST")
+    parser.add_argument(
+        "--dataset",
+        help="for figure 4: a registered dataset, such as digits_val; without, the checkpoint's DATASETS.TEST",
+    )
     parser.add_argument("--images", type=int, default=32, help="images for figure 4 (default 32)")
     parser.add_argument("--output", default="output/focal", help="folder for the pictures (default output/focal)")
 
@@ -20,8 +23,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--images must be at least 1; got {args.images}")
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"One object among a hundred backgrounds that are recognised well (base-10 logarithms):\n\n{imbalance_example()}\n")
-    print("The backgrounds are easy, but so many that they make up most of the cross entropy. The focal loss turns that round.")
+    print(
+        f"One object among a hundred backgrounds that are recognised well (base-10 logarithms):\n\n{imbalance_example()}\n"
+    )
+    print(
+        "The backgrounds are easy, but so many that they make up most of the cross entropy. The focal loss turns that round."
+    )
     draw_figure_1(folder / "figure_1.png")
     print(f"\n{folder / 'figure_1.png'}   loss over the probability of the right answer (figure 1 of the paper)")
     if args.checkpoint:
@@ -42,7 +49,9 @@ def _figure_4(args: argparse.Namespace, folder: Path) -> None:
     predictor = load_predictor(args.checkpoint)
     cfg = predictor.cfg
     name = args.dataset or cfg.DATASETS.TEST[0]  # load_predictor always names one
-    mapper = RetinaMapper(augmentations=build_augmentations(cfg, is_train=False), image_format=cfg.INPUT.FORMAT, is_train=True)
+    mapper = RetinaMapper(
+        augmentations=build_augmentations(cfg, is_train=False), image_format=cfg.INPUT.FORMAT, is_train=True
+    )
     if name not in DatasetCatalog:
         raise ValueError(f"the dataset {name} is not registered here; --dataset names another, such as digits_val")
     records = DatasetCatalog.get(name)[: args.images]

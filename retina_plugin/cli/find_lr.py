@@ -5,12 +5,16 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    parser.add_argument("config", help="a config file, such as configs/digits/quickstart.yaml or output/pets/config.yaml")
+    parser.add_argument(
+        "config", help="a config file, such as configs/digits/quickstart.yaml or output/pets/config.yaml"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
     parser.add_argument("--low", type=float, default=1e-6, help="first rate (default 1e-6)")
     parser.add_argument("--high", type=float, default=1.0, help="last rate (default 1)")
     parser.add_argument("--steps", type=int, default=100, help="at most (default 100)")
-    parser.add_argument("--output", default="output/find_lr", help="folder for lr.json and lr.png (default output/find_lr)")
+    parser.add_argument(
+        "--output", default="output/find_lr", help="folder for lr.json and lr.png (default output/find_lr)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,8 +27,16 @@ def run(args: argparse.Namespace) -> int:
 
     cfg = retina_plugin.load_config(args.config, [*args.set, "OUTPUT_DIR", args.output])
     with retina_plugin.set_up(cfg, started_by="retina find-lr", record=False):
-        curve = find_lr(cfg, trainer=TRAINER_REGISTRY.get(cfg.SOLVER.TRAINER), low=args.low, high=args.high, steps=args.steps)
+        curve = find_lr(
+            cfg, trainer=TRAINER_REGISTRY.get(cfg.SOLVER.TRAINER), low=args.low, high=args.high, steps=args.steps
+        )
         files = write_curve(curve, Path(args.output), used=cfg.SOLVER.BASE_LR)
-    said = f"a tenth of the rate with the least loss is {curve.suggestion:.2g}" if curve.suggestion is not None else "the loss is least at the first or last rate: other bounds, or more steps"
-    print(f"{said}; SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR:g}, for batches of {cfg.SOLVER.IMS_PER_BATCH}. {', '.join(map(str, files))}")
+    said = (
+        f"a tenth of the rate with the least loss is {curve.suggestion:.2g}"
+        if curve.suggestion is not None
+        else "the loss is least at the first or last rate: other bounds, or more steps"
+    )
+    print(
+        f"{said}; SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR:g}, for batches of {cfg.SOLVER.IMS_PER_BATCH}. {', '.join(map(str, files))}"
+    )
     return 0

@@ -7,7 +7,12 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    parser.add_argument("word", nargs="?", default="", help="show the keys that have it in their name or meaning, such as EPOCHS or anchor (default: all)")
+    parser.add_argument(
+        "word",
+        nargs="?",
+        default="",
+        help="show the keys that have it in their name or meaning, such as EPOCHS or anchor (default: all)",
+    )
     parser.add_argument("--write", metavar="FILE", help="write the page of all keys, such as docs/keys.md")
 
 
@@ -24,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     text = keys_help(args.word)
     if not text:
         near = nearest(args.word, known_keys())
-        print(f"error: no key has {args.word!r} in its name or meaning" + (f"; did you mean {near}?" if near else ""), file=sys.stderr)
+        print(
+            f"error: no key has {args.word!r} in its name or meaning" + (f"; did you mean {near}?" if near else ""),
+            file=sys.stderr,
+        )
         return 2
     print(text)
     return 0

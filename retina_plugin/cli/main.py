@@ -41,7 +41,14 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"retina_plugin.cli.{name.replace('-', '_')}")
             module.add_arguments(subparser)
             if name not in WITHOUT_IMPORTS:
-                subparser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import a module that registers variants of your own; may be repeated")
+                subparser.add_argument(
+                    "--import",
+                    dest="imports",
+                    action="append",
+                    default=[],
+                    metavar="MODULE",
+                    help="import a module that registers variants of your own; may be repeated",
+                )
             run = module.run
     args = parser.parse_args(argv)
     if args.version:

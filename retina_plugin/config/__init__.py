@@ -6,8 +6,8 @@ A config is read, its values are checked, what follows from them is filled in, c
 
 from .check import check_values, defaults_of_all, refuse_unresolved
 from .checkpoint_info import CONFIG_KEY, INFO_KEY, config_in_checkpoint
-from .key import Key, all_keys, get_key, nearest, set_key
 from .imports import import_modules
+from .key import Key, all_keys, get_key, nearest, set_key
 from .keys import KEYS, add_key, add_retina_config, known_keys
 from .load import config_from_text, dump_config, load_config, ready_config
 from .resolve import resolve_config

@@ -44,7 +44,9 @@ def value_problems(cfg: CfgNode) -> list[Problem]:
         ValueError: it lacks them.
     """
     if missing := [key for key in known_keys() if key not in all_keys(cfg)]:
-        raise ValueError(f"the config lacks keys of the plugin: {', '.join(missing)}; call retina_plugin.add_retina_config(cfg) first, or read it with load_config")
+        raise ValueError(
+            f"the config lacks keys of the plugin: {', '.join(missing)}; call retina_plugin.add_retina_config(cfg) first, or read it with load_config"
+        )
     found = [(name, problem) for name, key in known_records(cfg).items() if (problem := key.problem(cfg))]
     wrong = {name for name, _ in found}
     return found + [(keys, problem) for keys, problem in contradictions.before_resolving(cfg, wrong)]
@@ -102,7 +104,11 @@ def warn_of_unread(cfg: CfgNode) -> None:
     """Log what is set and has no effect, once."""
     if not contradictions.is_retinanet(cfg):
         return
-    unread = [key for key in all_keys(cfg) if key.startswith(NOT_READ) and key not in MEANT and get_key(cfg, key) != get_key(untouched(), key)]
+    unread = [
+        key
+        for key in all_keys(cfg)
+        if key.startswith(NOT_READ) and key not in MEANT and get_key(cfg, key) != get_key(untouched(), key)
+    ]
     warnings = [f"{', '.join(unread)}: set, but a RetinaNet does not read it"] if unread else []
     for text in (*warnings, *(text for names in WARNED_BY for text in names(cfg))):
         say_once(cfg, logger, logging.WARNING, text)

@@ -20,6 +20,13 @@ def config_in_checkpoint(file: str) -> dict | None:
         return None
     try:
         info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)
-    except (RuntimeError, ValueError, AttributeError, pickle.UnpicklingError, EOFError, OSError):  # no zip of tensors by name: not ours
+    except (
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        pickle.UnpicklingError,
+        EOFError,
+        OSError,
+    ):  # no zip of tensors by name: not ours
         return None
     return info and parse_yaml(info[CONFIG_KEY], source=f"the config in {file}")

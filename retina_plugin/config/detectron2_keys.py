@@ -137,7 +137,17 @@ MEANT = {
 }
 """Keys that people set for a RetinaNet, which does not read them, and the ones they mean."""
 
-NOT_READ = ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS", "MODEL.ROI_", "MODEL.RPN.", "MODEL.PROPOSAL_GENERATOR.", "MODEL.SEM_SEG_HEAD.", "MODEL.PANOPTIC_FPN.", "TEST.AUG.")
+NOT_READ = (
+    "MODEL.MASK_ON",
+    "MODEL.KEYPOINT_ON",
+    "MODEL.LOAD_PROPOSALS",
+    "MODEL.ROI_",
+    "MODEL.RPN.",
+    "MODEL.PROPOSAL_GENERATOR.",
+    "MODEL.SEM_SEG_HEAD.",
+    "MODEL.PANOPTIC_FPN.",
+    "TEST.AUG.",
+)
 """Beginnings of keys of other detectors; set, they would have no effect."""
 
 

@@ -18,7 +18,10 @@ MOST_BASES = 20
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Only asked for the lines of keys."""
 
-ARCHITECTURE = re.compile(r"^\s+META_ARCHITECTURE:\s*[\"']?(RetinaNet|GeneralizedRCNN|ProposalNetwork|PanopticFPN|SemanticSegmentor|FCOS)\b", re.M)
+ARCHITECTURE = re.compile(
+    r"^\s+META_ARCHITECTURE:\s*[\"']?(RetinaNet|GeneralizedRCNN|ProposalNetwork|PanopticFPN|SemanticSegmentor|FCOS)\b",
+    re.M,
+)
 """What Detectron2's own configs name."""
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -59,13 +62,17 @@ def settings_of(text: str, source: str) -> dict[str, Setting]:
 def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
     asked = f"{chain[-1]}: its {BASE_KEY} " if chain else "config file "
     if "://" in file:
-        raise ValueError(f"{asked}{file} is an address: configs are read from this machine only. Download it, look at it, and give its path")
+        raise ValueError(
+            f"{asked}{file} is an address: configs are read from this machine only. Download it, look at it, and give its path"
+        )
     path = Path(file).expanduser()
     real = os.path.realpath(path)
     if real in chain:
         raise ValueError(f"{asked}{file} leads back to where it began: {' -> '.join([*chain, real])}")
     if len(chain) >= MOST_BASES:
-        raise ValueError(f"{asked}{file} is the {len(chain)}th in a row; at most {MOST_BASES} files can be based on one another")
+        raise ValueError(
+            f"{asked}{file} is the {len(chain)}th in a row; at most {MOST_BASES} files can be based on one another"
+        )
     if not chain and (hint := _detectron2s(path)):
         raise ValueError(hint)
     try:
@@ -74,7 +81,9 @@ def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
     except FileNotFoundError:
         like = _same_name(Path(chain[0])) if chain else None
         hint = f". If {Path(chain[0]).name} is Detectron2's own, the plugin's is {like}" if like else ""
-        raise FileNotFoundError(f"{asked}{file!r} does not exist (looked in {os.path.realpath(path.parent)}){hint}") from None
+        raise FileNotFoundError(
+            f"{asked}{file!r} does not exist (looked in {os.path.realpath(path.parent)}){hint}"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{chain[-1]}: its {BASE_KEY}: {error}" if chain else str(error)) from error
     lines = _lines(yaml.compose(text, Loader=LOADER))  # read_yaml has refused what would be dangerous
@@ -98,7 +107,9 @@ def _bases(value: object, where: str) -> list[str]:
 def _mapping(data: object, source: str) -> dict:
     if not isinstance(data, dict):
         found = "is empty" if data is None else f"holds a {type(data).__name__}"
-        raise ValueError(f"{source} {found}, where keys and values are expected, beginning with {FIRST[0].name}: {FIRST[0].default} or {BASE_KEY}: ...")
+        raise ValueError(
+            f"{source} {found}, where keys and values are expected, beginning with {FIRST[0].name}: {FIRST[0].default} or {BASE_KEY}: ..."
+        )
     return data
 
 
@@ -111,7 +122,9 @@ def _flatten(data: dict, file: str, lines: dict[tuple, int], above: tuple = ()) 
         if not isinstance(name, str):
             raise ValueError(f"{where}: the key {name!r} is no name; keys are names such as MODEL or SOLVER")
         if "." in name:
-            raise ValueError(f"{where}: write {name} as sections, one below the other ({': {'.join(name.split('.'))}: ...{'}' * name.count('.')})")
+            raise ValueError(
+                f"{where}: write {name} as sections, one below the other ({': {'.join(name.split('.'))}: ...{'}' * name.count('.')})"
+            )
         if isinstance(value, dict):
             found.update(_flatten(value, file, lines, path))
         else:
@@ -125,7 +138,12 @@ def _overlay(below: dict[str, Setting], above: dict[str, Setting]) -> dict[str, 
     A section that is left empty above, with comments only, changes nothing.
     """
     sections = {".".join(key.split(".")[:n]) for key in above for n in range(1, key.count(".") + 1)}
-    kept = {key: setting for key, setting in below.items() if key not in sections and not any(key.startswith(f"{other}.") for other, setting in above.items() if setting.value is not None)}
+    kept = {
+        key: setting
+        for key, setting in below.items()
+        if key not in sections
+        and not any(key.startswith(f"{other}.") for other, setting in above.items() if setting.value is not None)
+    }
     return {**kept, **above}
 
 

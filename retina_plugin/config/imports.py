@@ -26,7 +26,9 @@ class ModuleError(ImportError):
     """A module that is to be imported is not there, or does not import."""
 
 
-def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: Sequence[str | os.PathLike] = ()) -> None:
+def import_modules(
+    names: Iterable[str], *, asked_by: str = "IMPORTS", places: Sequence[str | os.PathLike] = ()
+) -> None:
     """Import modules that register variants, each once.
 
     Args:
@@ -40,7 +42,11 @@ def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: S
     anything = False
     for name in names:
         if not isinstance(name, str) or not MODULE.fullmatch(name) or name.endswith(".py"):
-            meant = re.sub(r"\W+", ".", name[:-3]).strip(".") if isinstance(name, str) and name.endswith(".py") else "my_package.losses"
+            meant = (
+                re.sub(r"\W+", ".", name[:-3]).strip(".")
+                if isinstance(name, str) and name.endswith(".py")
+                else "my_package.losses"
+            )
             raise ModuleError(f"{asked_by}: {name!r} is no module; give a name as in Python's import, such as {meant}")
         if name in sys.modules:
             continue
@@ -48,9 +54,17 @@ def import_modules(names: Iterable[str], *, asked_by: str = "IMPORTS", places: S
         try:
             module = importlib.import_module(name)
         except Exception as error:  # whatever somebody's module may do
-            if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(f"{error.name}.")):
-                raise ModuleError(f"{asked_by}: there is no module {name!r} where Python looks, nor in {os.getcwd()}; install its package, or run where it lies") from error
-            raise ModuleError(f"{asked_by}: {name} does not import: {type(error).__name__}: {error}{_line_of(error)}") from error
+            if (
+                isinstance(error, ModuleNotFoundError)
+                and error.name
+                and (name == error.name or name.startswith(f"{error.name}."))
+            ):
+                raise ModuleError(
+                    f"{asked_by}: there is no module {name!r} where Python looks, nor in {os.getcwd()}; install its package, or run where it lies"
+                ) from error
+            raise ModuleError(
+                f"{asked_by}: {name} does not import: {type(error).__name__}: {error}{_line_of(error)}"
+            ) from error
         logger.info("imported %s (%s)", name, getattr(module, "__file__", None) or "a package")
         anything = True
     if anything:
@@ -91,4 +105,7 @@ def import_installed() -> None:
         try:
             point.load()
         except Exception as error:  # the package of somebody else must not end a training that may not need it
-            warnings.warn(f"the plugin {point.name} ({point.value}) does not import: {type(error).__name__}: {error}", stacklevel=2)
+            warnings.warn(
+                f"the plugin {point.name} ({point.value}) does not import: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )

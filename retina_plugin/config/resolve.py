@@ -62,7 +62,11 @@ def resolve_classes(cfg: CfgNode) -> None:
     MODEL.RETINANET.NUM_CLASSES if it is 0; for the detectors of Detectron2 that read it, MODEL.ROI_HEADS.NUM_CLASSES if it is Detectron2's 80.
     """
     with_regions = cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS
-    key, node = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS) if with_regions else ("MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET)
+    key, node = (
+        ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS)
+        if with_regions
+        else ("MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET)
+    )
     if node.NUM_CLASSES != (untouched().MODEL.ROI_HEADS.NUM_CLASSES if with_regions else 0):
         return
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
@@ -82,13 +86,22 @@ def resolve_detectron2s_own(cfg: CfgNode) -> None:
         changes.append((cfg.MODEL.RETINANET, "IN_FEATURES", names))
     if cfg.MODEL.BACKBONE.NAME in RESNET_PYRAMIDS:
         below = [f"res{level}" for level in levels if level <= LAST_RESNET_STAGE]
-        changes += [(node, key, below) for node, key in ((cfg.MODEL.FPN, "IN_FEATURES"), (cfg.MODEL.RESNETS, "OUT_FEATURES")) if not node[key]]
-    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS and cfg.MODEL.BACKBONE.NAME in ("build_retina_pyramid_backbone", "build_retina_vit_backbone"):
+        changes += [
+            (node, key, below)
+            for node, key in ((cfg.MODEL.FPN, "IN_FEATURES"), (cfg.MODEL.RESNETS, "OUT_FEATURES"))
+            if not node[key]
+        ]
+    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS and cfg.MODEL.BACKBONE.NAME in (
+        "build_retina_pyramid_backbone",
+        "build_retina_vit_backbone",
+    ):
         regions = untouched().MODEL
         if cfg.MODEL.RPN.IN_FEATURES == regions.RPN.IN_FEATURES:
             changes.append((cfg.MODEL.RPN, "IN_FEATURES", names))
         if cfg.MODEL.ROI_HEADS.IN_FEATURES == regions.ROI_HEADS.IN_FEATURES:
-            changes.append((cfg.MODEL.ROI_HEADS, "IN_FEATURES", [f"p{level}" for level in levels if level <= LAST_RESNET_STAGE]))
+            changes.append(
+                (cfg.MODEL.ROI_HEADS, "IN_FEATURES", [f"p{level}" for level in levels if level <= LAST_RESNET_STAGE])
+            )
     for node, key, value in changes:
         setattr(node, key, value)
         logger.info("%s = %s, from MODEL.RETINANET.LEVELS", key, value)
@@ -189,7 +202,9 @@ def scale_schedule(cfg: CfgNode) -> None:
         return
     ratio = batch / reference
     changes = []
-    iterations = [(solver, key, 1 / ratio) for key in ("MAX_ITER", "STEPS", "WARMUP_ITERS", "FREEZE_ITERS", "CHECKPOINT_PERIOD")]
+    iterations = [
+        (solver, key, 1 / ratio) for key in ("MAX_ITER", "STEPS", "WARMUP_ITERS", "FREEZE_ITERS", "CHECKPOINT_PERIOD")
+    ]
     iterations += [(cfg.TEST, "EVAL_PERIOD", 1 / ratio)]
     for node, key, factor in (
         (solver, "BASE_LR", ratio),
@@ -221,7 +236,11 @@ def resolve_epochs(cfg: CfgNode) -> None:
     records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
     with_objects = [record for record in records if any(not x.get("iscrowd", 0) for x in record.get("annotations", []))]
     images = sum(record.get("repeat", 1) for record in with_objects)
-    images += 0 if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else (len(records) - len(with_objects)) * cfg.DATALOADER.EMPTY_IMAGES
+    images += (
+        0
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        else (len(records) - len(with_objects)) * cfg.DATALOADER.EMPTY_IMAGES
+    )
     images = round(images)
     one = images / solver.IMS_PER_BATCH
     solver.MAX_ITER = max(2, round(epochs * one))  # of one iteration no part can be a warm-up
@@ -230,7 +249,13 @@ def resolve_epochs(cfg: CfgNode) -> None:
     solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
     cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
     cfg.SOLVER.EPOCHS = 0
-    logger.info("%d epochs of %d images are %d iterations, evaluated every %d", epochs, images, solver.MAX_ITER, cfg.TEST.EVAL_PERIOD)
+    logger.info(
+        "%d epochs of %d images are %d iterations, evaluated every %d",
+        epochs,
+        images,
+        solver.MAX_ITER,
+        cfg.TEST.EVAL_PERIOD,
+    )
 
 
 def drop_late_steps(cfg: CfgNode) -> None:
@@ -240,5 +265,11 @@ def drop_late_steps(cfg: CfgNode) -> None:
     if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR" or not late:
         return
     level = logging.INFO if tuple(solver.STEPS) == untouched().SOLVER.STEPS else logging.WARNING
-    logger.log(level, "SOLVER.STEPS %s: training ends at SOLVER.MAX_ITER %d, so the rate never falls at %s", tuple(solver.STEPS), solver.MAX_ITER, ", ".join(map(str, late)))
+    logger.log(
+        level,
+        "SOLVER.STEPS %s: training ends at SOLVER.MAX_ITER %d, so the rate never falls at %s",
+        tuple(solver.STEPS),
+        solver.MAX_ITER,
+        ", ".join(map(str, late)),
+    )
     solver.STEPS = tuple(step for step in solver.STEPS if step < solver.MAX_ITER)

@@ -136,14 +136,22 @@ class Several:
 
     def allows(self, value: object) -> bool:
         """See :class:`Rule`."""
-        return isinstance(value, (list, tuple)) and self.least <= len(value) <= self.most and all(self.rule.allows(x) for x in value)
+        return (
+            isinstance(value, (list, tuple))
+            and self.least <= len(value) <= self.most
+            and all(self.rule.allows(x) for x in value)
+        )
 
     def says(self) -> str:
         """See :class:`Rule`."""
         if self.least == self.most:
             count = f" of {self.least}"
         else:
-            count = f" of {f'{self.least} or more' if math.isinf(self.most) else f'{self.least} to {self.most}'}" if self.least or self.most < math.inf else ""
+            count = (
+                f" of {f'{self.least} or more' if math.isinf(self.most) else f'{self.least} to {self.most}'}"
+                if self.least or self.most < math.inf
+                else ""
+            )
         return f"a list{count}, each {self.rule.says()}"
 
     def examples(self) -> list:

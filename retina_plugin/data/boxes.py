@@ -5,7 +5,13 @@ import numpy as np
 TOLERANCE = 1.0
 """Pixels by which a box may reach beyond its image without a word: rounding."""
 
-FAULTS = ("", "has values that are not finite", "has its corners swapped (expected x1 < x2 and y1 < y2)", "has zero size", "lies outside the image of {w:g}x{h:g}")
+FAULTS = (
+    "",
+    "has values that are not finite",
+    "has its corners swapped (expected x1 < x2 and y1 < y2)",
+    "has zero size",
+    "lies outside the image of {w:g}x{h:g}",
+)
 """By number, what is wrong with a box that is left out; 0: nothing."""
 
 

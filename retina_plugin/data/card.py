@@ -76,7 +76,10 @@ class DatasetCard:
     def sources(self, split: str) -> list[dict]:
         """The sources of a split, without its "part"."""
         entry = self.splits[split]
-        return [{key: value for key, value in source.items() if key != "part"} for source in ([entry] if isinstance(entry, dict) else entry)]
+        return [
+            {key: value for key, value in source.items() if key != "part"}
+            for source in ([entry] if isinstance(entry, dict) else entry)
+        ]
 
     def part(self, split: str) -> tuple[float, float] | None:
         """The share of the images that a split is, or None: all."""
@@ -102,7 +105,10 @@ class DatasetCard:
 
     def text(self) -> str:
         """The card as YAML."""
-        data = {key: getattr(self, key) for key in (*REQUIRED[:1], "format", "root", "classes", "splits", "seed", "licence", "source")}
+        data = {
+            key: getattr(self, key)
+            for key in (*REQUIRED[:1], "format", "root", "classes", "splits", "seed", "licence", "source")
+        }
         data |= {key: getattr(self, key) for key in ("generator", "outside", "left_out") if getattr(self, key)}
         if self.value_range is not None:
             data["value_range"] = [float(value) for value in self.value_range]
@@ -125,8 +131,12 @@ def faults_of(data: object) -> list[str]:
     problems += _faults_of_classes(data["classes"]) if "classes" in data else []
     problems += _faults_of_splits(data["splits"]) if "splits" in data else []
     if "format" in data and (not isinstance(data["format"], str) or data["format"] not in FORMAT_REGISTRY):
-        problems.append(f"format is {data['format']!r}; known: {', '.join(sorted(name for name, _ in FORMAT_REGISTRY))}. {IMPORT_IT}")
-    if data.get("generator") is not None and (not isinstance(data["generator"], str) or data["generator"] not in GENERATORS):
+        problems.append(
+            f"format is {data['format']!r}; known: {', '.join(sorted(name for name, _ in FORMAT_REGISTRY))}. {IMPORT_IT}"
+        )
+    if data.get("generator") is not None and (
+        not isinstance(data["generator"], str) or data["generator"] not in GENERATORS
+    ):
         problems.append(f"generator is {data['generator']!r}; known: {sorted(GENERATORS)}")
     if not isinstance(data.get("seed", 0), int):
         problems.append(f"seed must be a whole number, got {data['seed']!r}")
@@ -134,7 +144,12 @@ def faults_of(data: object) -> list[str]:
         problems.append(f"outside must be true or false, got {data['outside']!r}")
     if not isinstance(data.get("left_out", {}), dict):
         problems.append(f"left_out must map files to reasons, got {data['left_out']!r}")
-    if (found := data.get("value_range")) is not None and not (isinstance(found, (list, tuple)) and len(found) == 2 and all(_is_number(v) for v in found) and found[0] < found[1]):
+    if (found := data.get("value_range")) is not None and not (
+        isinstance(found, (list, tuple))
+        and len(found) == 2
+        and all(_is_number(v) for v in found)
+        and found[0] < found[1]
+    ):
         problems.append(f"value_range must be [low, high], got {found!r}")
     return problems
 
@@ -154,18 +169,32 @@ def _faults_of_classes(classes: object) -> list[str]:
 def _faults_of_splits(splits: object) -> list[str]:
     if not (isinstance(splits, dict) and splits and all(isinstance(name, str) for name in splits)):
         return [f"splits must map names to the paths of each, got {str(splits)[:200]}"]
-    problems = [f"the name of a split may have letters, digits, '.', '_' and '-', got {name!r}" for name in splits if not NAME.fullmatch(name)]
+    problems = [
+        f"the name of a split may have letters, digits, '.', '_' and '-', got {name!r}"
+        for name in splits
+        if not NAME.fullmatch(name)
+    ]
     for name, entry in splits.items():
         sources = entry if isinstance(entry, list) else [entry]
-        if not sources or not all(isinstance(source, dict) and all(isinstance(key, str) for key in source) for source in sources):
+        if not sources or not all(
+            isinstance(source, dict) and all(isinstance(key, str) for key in source) for source in sources
+        ):
             problems.append(f"the split {name!r} must map paths, or be a list of such mappings, got {str(entry)[:200]}")
             continue
         part = sources[0].get("part")
-        if part is not None and not (isinstance(part, (list, tuple)) and len(part) == 2 and all(_is_number(v) for v in part) and 0 <= part[0] < part[1] <= 1):
+        if part is not None and not (
+            isinstance(part, (list, tuple))
+            and len(part) == 2
+            and all(_is_number(v) for v in part)
+            and 0 <= part[0] < part[1] <= 1
+        ):
             problems.append(f"the part of the split {name!r} must be [from, to] within 0..1, got {part!r}")
     return problems
 
 
 def classes_alike(classes: list[str]) -> list[str]:
     """A line for each group of classes that are spelled almost alike."""
-    return [" and ".join(map(repr, group)) + " differ only in upper and lower case or spaces" for group in spelled_alike(classes)]
+    return [
+        " and ".join(map(repr, group)) + " differ only in upper and lower case or spaces"
+        for group in spelled_alike(classes)
+    ]

@@ -38,7 +38,10 @@ def register_card(file: str | os.PathLike) -> DatasetCard:
         name = f"{card.name}_{split}"
         registered_by = MetadataCatalog.get(name).get("card") if name in DatasetCatalog else None
         if name in DatasetCatalog and registered_by != path:
-            raise ValueError(f"dataset card {file}: {name!r} is already registered" + (f" by {registered_by}" if registered_by else ""))
+            raise ValueError(
+                f"dataset card {file}: {name!r} is already registered"
+                + (f" by {registered_by}" if registered_by else "")
+            )
     for split in card.splits:
         name = f"{card.name}_{split}"
         if name in DatasetCatalog:
@@ -52,7 +55,11 @@ def _records(card: DatasetCard, split: str) -> list[dict]:
     """What Detectron2's catalog gives; problems are logged."""
     result = load_split(card, split)
     _say(result)
-    _describe(card, split, **{key: value for key, value in result.metadata.items() if key == "thing_dataset_id_to_contiguous_id"})
+    _describe(
+        card,
+        split,
+        **{key: value for key, value in result.metadata.items() if key == "thing_dataset_id_to_contiguous_id"},
+    )
     return result.records
 
 
@@ -61,7 +68,9 @@ def _describe(card: DatasetCard, split: str, **more) -> None:
     name = f"{card.name}_{split}"
     if name in MetadataCatalog:
         MetadataCatalog.pop(name)
-    MetadataCatalog.get(name).set(thing_classes=card.classes, evaluator_type="coco", card=str(card.file.resolve()), card_split=split, **more)
+    MetadataCatalog.get(name).set(
+        thing_classes=card.classes, evaluator_type="coco", card=str(card.file.resolve()), card_split=split, **more
+    )
 
 
 def _say(result: LoadResult) -> None:
@@ -97,7 +106,12 @@ def register_cards(*, known: Container[str | None] = ()) -> None:
         known: paths of cards that are left as they are.
     """
     try:
-        files = dict.fromkeys(Path(os.path.realpath(file)) for folder in card_folders() if folder.is_dir() for file in sorted(folder.glob("*.yaml")))
+        files = dict.fromkeys(
+            Path(os.path.realpath(file))
+            for folder in card_folders()
+            if folder.is_dir()
+            for file in sorted(folder.glob("*.yaml"))
+        )
     except (OSError, RuntimeError) as error:  # a folder that may not be read, a link to itself, no working directory
         logger.error("dataset cards cannot be looked for: %s", error)
         return
@@ -110,7 +124,9 @@ def register_cards(*, known: Container[str | None] = ()) -> None:
             logger.error("%s; its datasets are not registered", error)
 
 
-def result_of(name: str, *, look: bool = True, progress: Callable | None = None, max_pixels: int = MAX_IMAGE_PIXELS) -> LoadResult:
+def result_of(
+    name: str, *, look: bool = True, progress: Callable | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+) -> LoadResult:
     """A registered dataset, cleaned: of a card, or of anybody else who registered it.
 
     Args:
@@ -125,7 +141,11 @@ def result_of(name: str, *, look: bool = True, progress: Callable | None = None,
     if metadata is not None and (file := metadata.get("card")):
         card, split = DatasetCard.from_file(file), metadata.card_split
         result = load_split(card, split, look=look, progress=progress, max_pixels=max_pixels)
-        _describe(card, split, **{key: value for key, value in result.metadata.items() if key == "thing_dataset_id_to_contiguous_id"})
+        _describe(
+            card,
+            split,
+            **{key: value for key, value in result.metadata.items() if key == "thing_dataset_id_to_contiguous_id"},
+        )
         return result
     return _cleaned(name, DatasetCatalog.get(name), look=look, progress=progress, max_pixels=max_pixels)
 
@@ -137,27 +157,51 @@ def _cleaned(name: str, records: list[dict], *, look: bool, progress: Callable |
         ValueError: a record names no file.
     """
     result = LoadResult(name, images=len(records))
-    if bad := [number for number, record in enumerate(records) if not isinstance(record, dict) or not isinstance(record.get("file_name"), (str, os.PathLike))]:
+    if bad := [
+        number
+        for number, record in enumerate(records)
+        if not isinstance(record, dict) or not isinstance(record.get("file_name"), (str, os.PathLike))
+    ]:
         raise ValueError(f"dataset {name}: record {bad[0]} has no file_name ({len(bad)} such records)")
     needed = [as_size(record.get("height")) is None or as_size(record.get("width")) is None for record in records]
-    seen_files = look_again([str(record["file_name"]) for record in records], needed, everything=look, progress=progress, max_pixels=max_pixels)
+    seen_files = look_again(
+        [str(record["file_name"]) for record in records],
+        needed,
+        everything=look,
+        progress=progress,
+        max_pixels=max_pixels,
+    )
     ids = [record.get("image_id") for record in records]
     unique = len(set(map(str, ids))) == len(ids) and None not in ids
     for record, seen in zip(records, seen_files, strict=True):
         annotations = record.get("annotations")
         result.boxes += len(annotations or ())
-        record = {**record, "file_name": str(record["file_name"]), "image_id": record["image_id"] if unique else str(record["file_name"])}
+        record = {
+            **record,
+            "file_name": str(record["file_name"]),
+            "image_id": record["image_id"] if unique else str(record["file_name"]),
+        }
         if isinstance(seen, str):
-            result.problems.append(Problem(Kind.IMAGE, record["file_name"], seen, record["image_id"], boxes=len(annotations or ()), images=1))
+            result.problems.append(
+                Problem(
+                    Kind.IMAGE, record["file_name"], seen, record["image_id"], boxes=len(annotations or ()), images=1
+                )
+            )
             continue
         said = as_size(record.get("height")), as_size(record.get("width"))
         if seen is not None and None not in said and said != (seen.height, seen.width):
             what = f"is {seen.width}x{seen.height}, but the annotations say {said[1]}x{said[0]}"
             factor = same_shape(said, (seen.height, seen.width))
             if factor is None or any("segmentation" in x for x in annotations or ()):
-                result.problems.append(Problem(Kind.SIZE, record["file_name"], what, record["image_id"], boxes=len(annotations or ()), images=1))
+                result.problems.append(
+                    Problem(
+                        Kind.SIZE, record["file_name"], what, record["image_id"], boxes=len(annotations or ()), images=1
+                    )
+                )
                 continue
-            result.problems.append(Problem(Kind.SCALED, record["file_name"], what, record["image_id"], done="boxes scaled"))
+            result.problems.append(
+                Problem(Kind.SCALED, record["file_name"], what, record["image_id"], done="boxes scaled")
+            )
             record["annotations"] = [_scaled(x, factor) for x in annotations or ()]
         record["height"], record["width"] = said if seen is None else (seen.height, seen.width)
         result.records.append(record)
@@ -166,7 +210,11 @@ def _cleaned(name: str, records: list[dict], *, look: bool, progress: Callable |
 
 def _scaled(annotation: dict, factor: tuple[float, float]) -> dict:
     x1, y1, x2, y2 = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    return {**annotation, "bbox": [x1 * factor[0], y1 * factor[1], x2 * factor[0], y2 * factor[1]], "bbox_mode": BoxMode.XYXY_ABS}
+    return {
+        **annotation,
+        "bbox": [x1 * factor[0], y1 * factor[1], x2 * factor[0], y2 * factor[1]],
+        "bbox_mode": BoxMode.XYXY_ABS,
+    }
 
 
 def has_object(record: dict) -> bool:
@@ -175,7 +223,14 @@ def has_object(record: dict) -> bool:
 
 
 def load_datasets(
-    names: list[str], *, filter_empty: bool, on_problem: str, empty_share: float = 1.0, seed: int = 0, check_images: bool = True, max_pixels: int = MAX_IMAGE_PIXELS
+    names: list[str],
+    *,
+    filter_empty: bool,
+    on_problem: str,
+    empty_share: float = 1.0,
+    seed: int = 0,
+    check_images: bool = True,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> list[dict]:
     """Detectron2's dataset dicts of several registered datasets, together, for training.
 
@@ -202,7 +257,9 @@ def load_datasets(
     records = [record for result in results for record in result.records]
     without = [record for record in records if not has_object(record)]
     if not names or len(without) == len(records):
-        raise ValueError(f"nothing to train on in {', '.join(names) or 'DATASETS.TRAIN ()'}: {len(records)} images, none with a box that can be used; {describe(problems)}")
+        raise ValueError(
+            f"nothing to train on in {', '.join(names) or 'DATASETS.TRAIN ()'}: {len(records)} images, none with a box that can be used; {describe(problems)}"
+        )
     if len(names) > 1:
         check_metadata_consistency("thing_classes", names)
     if filter_empty:

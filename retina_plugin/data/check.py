@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from tqdm import tqdm
 
 from detectron2.structures import BoxMode
-from tqdm import tqdm
 
 from retina_plugin.data.account import Account, account_of
 from retina_plugin.data.card import DatasetCard, classes_alike
@@ -73,12 +73,19 @@ class CheckReport:
 
     def text(self, *, most: int = 20) -> str:
         """The account, then by kind: how many, how to mend them, and the first ``most`` with file and id (0: all)."""
-        lines = [f"{self.card.name} ({self.card.format}, {self.card.root_path()})", self.account.text() if self.account else ""]
+        lines = [
+            f"{self.card.name} ({self.card.format}, {self.card.root_path()})",
+            self.account.text() if self.account else "",
+        ]
         for kind in Kind:
             found = [finding for finding in self.findings if finding.problem.kind is kind]
             if not found:
                 continue
-            lines += ["", f"{'ERROR' if kind.is_error else 'warning'}: {len(found)} {kind.title}", f"  to mend: {kind.fix}"]
+            lines += [
+                "",
+                f"{'ERROR' if kind.is_error else 'warning'}: {len(found)} {kind.title}",
+                f"  to mend: {kind.fix}",
+            ]
             lines += [f"  {finding.split}: {finding.problem}" for finding in found[: most or None]]
             if most and len(found) > most:
                 lines.append(f"  and {len(found) - most} more (--all shows them)")
@@ -87,7 +94,13 @@ class CheckReport:
 
 
 def check_card(
-    card: DatasetCard, *, progress: bool = True, workers: int | None = None, most_objects: int = 100, shortest: int | None = None, longest: int | None = None,
+    card: DatasetCard,
+    *,
+    progress: bool = True,
+    workers: int | None = None,
+    most_objects: int = 100,
+    shortest: int | None = None,
+    longest: int | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> CheckReport:
     """Read all annotations and decode all images of a dataset, and report everything that is wrong or odd.
@@ -111,7 +124,10 @@ def check_card(
         except (ValueError, FileNotFoundError) as error:
             if not os.path.exists(card.root_path()):
                 raise
-            report.results[split] = LoadResult(f"{card.name}_{split}", problems=[Problem(Kind.FILE, str(card.file), str(error), done="nothing of this split can be used")])
+            report.results[split] = LoadResult(
+                f"{card.name}_{split}",
+                problems=[Problem(Kind.FILE, str(card.file), str(error), done="nothing of this split can be used")],
+            )
         report.findings += [Finding(split, problem) for problem in report.results[split].problems]
     looks = _decode_all(report.records, progress=progress, workers=workers, max_pixels=max_pixels)
     for split, records in report.records.items():
@@ -152,14 +168,20 @@ def _decode(file: str, *, max_pixels: int) -> _Look:
         return _Look(error=getattr(error, "reason", "") or f"cannot be decoded: {error}")
     digest = hashlib.sha256(content)
     digest.update(str(pixels.shape).encode())
-    return _Look((header.height, header.width), digest.hexdigest(), header.orientation > 1, header.channels, header.bits)
+    return _Look(
+        (header.height, header.width), digest.hexdigest(), header.orientation > 1, header.channels, header.bits
+    )
 
 
-def _decode_all(records: dict[str, list[dict]], *, progress: bool, workers: int | None, max_pixels: int) -> dict[str, _Look]:
+def _decode_all(
+    records: dict[str, list[dict]], *, progress: bool, workers: int | None, max_pixels: int
+) -> dict[str, _Look]:
     files = list(dict.fromkeys(record["file_name"] for split in records.values() for record in split))
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV decodes outside of Python's lock
         looks = pool.map(partial(_decode, max_pixels=max_pixels), files)
-        return dict(zip(files, shown_progress(looks, total=len(files), what="images") if progress else looks, strict=True))
+        return dict(
+            zip(files, shown_progress(looks, total=len(files), what="images") if progress else looks, strict=True)
+        )
 
 
 def shown_progress(items: Iterable, *, total: int, what: str) -> Iterator:
@@ -176,42 +198,88 @@ def shown_progress(items: Iterable, *, total: int, what: str) -> Iterator:
             print(f"{what}: {number} of {total}, {number / (now - begin):.0f} per second", file=sys.stderr, flush=True)
 
 
-def _check_images(report: CheckReport, split: str, records: list[dict], looks: dict[str, _Look], *, shortest: int | None, longest: int | None) -> None:
+def _check_images(
+    report: CheckReport,
+    split: str,
+    records: list[dict],
+    looks: dict[str, _Look],
+    *,
+    shortest: int | None,
+    longest: int | None,
+) -> None:
     for record in records:
         look, file = looks[record["file_name"]], record["file_name"]
         if look.error:
-            report.add(split, Kind.IMAGE, file, look.error, record["image_id"], done="left out of training as soon as it fails")
+            report.add(
+                split, Kind.IMAGE, file, look.error, record["image_id"], done="left out of training as soon as it fails"
+            )
             continue
         h, w = look.size
         if look.turned:
             report.add(split, Kind.EXIF, file, f"is shown as {w}x{h}, turned", record["image_id"], done="kept")
         if look.channels > 4 or look.bits > 8:
-            what = (f"has {look.channels} bands, of which the first three are taken" if look.channels > 4 else "") + (f"has {look.bits} bits, which are scaled to 8" if look.bits > 8 else "")
+            what = (f"has {look.channels} bands, of which the first three are taken" if look.channels > 4 else "") + (
+                f"has {look.bits} bits, which are scaled to 8" if look.bits > 8 else ""
+            )
             report.add(split, Kind.PIXELS, file, what, record["image_id"], done="kept")
         if shortest and longest and min(h, w) * min(shortest / min(h, w), longest / max(h, w)) < 0.5:
-            report.add(split, Kind.IMAGE, file, f"is {w}x{h}, of which nothing is left at {shortest} px with a longer side of at most {longest}", record["image_id"], done="left out of training")
+            report.add(
+                split,
+                Kind.IMAGE,
+                file,
+                f"is {w}x{h}, of which nothing is left at {shortest} px with a longer side of at most {longest}",
+                record["image_id"],
+                done="left out of training",
+            )
         elif max(h, w) > LARGEST_SIDE or min(h, w) < SMALLEST_SIDE or max(h, w) > MOST_STRETCHED * min(h, w):
             report.add(split, Kind.EXTREME, file, f"is {w}x{h}", record["image_id"], done="kept")
         if not record["annotations"]:
             report.add(split, Kind.UNLABELLED, file, "has no usable box", record["image_id"], done="kept")
 
 
-def _check_boxes(report: CheckReport, split: str, records: list[dict], *, most_objects: int, shortest: int | None) -> None:
+def _check_boxes(
+    report: CheckReport, split: str, records: list[dict], *, most_objects: int, shortest: int | None
+) -> None:
     for record in records:
         seen: Counter = Counter()
         scale = shortest / min(record["height"], record["width"]) if shortest else 1.0
         if len(record["annotations"]) > most_objects:
-            report.add(split, Kind.CROWDED, record["file_name"], f"has {len(record['annotations'])} boxes; TEST.DETECTIONS_PER_IMAGE is {most_objects}", record["image_id"], done="kept")
+            report.add(
+                split,
+                Kind.CROWDED,
+                record["file_name"],
+                f"has {len(record['annotations'])} boxes; TEST.DETECTIONS_PER_IMAGE is {most_objects}",
+                record["image_id"],
+                done="kept",
+            )
         for number, annotation in enumerate(record["annotations"], start=1):
-            box = tuple(round(v, 2) for v in BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS))
+            box = tuple(
+                round(v, 2) for v in BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            )
             seen[box, annotation["category_id"]] += 1
             name = report.card.classes[annotation["category_id"]]
             if seen[box, annotation["category_id"]] == 2:
-                report.add(split, Kind.DUPLICATE, record["file_name"], f"box {list(box)} of {name!r} is there twice", record["image_id"], number, "kept")
+                report.add(
+                    split,
+                    Kind.DUPLICATE,
+                    record["file_name"],
+                    f"box {list(box)} of {name!r} is there twice",
+                    record["image_id"],
+                    number,
+                    "kept",
+                )
             w, h = box[2] - box[0], box[3] - box[1]
             if min(w, h) * scale < TINY:
                 at = f", {w * scale:.2g} x {h * scale:.2g} at {shortest} px" if shortest else ""
-                report.add(split, Kind.TINY, record["file_name"], f"box {list(box)} of {name!r} is {w:g} x {h:g} pixels{at}", record["image_id"], number, "kept")
+                report.add(
+                    split,
+                    Kind.TINY,
+                    record["file_name"],
+                    f"box {list(box)} of {name!r} is {w:g} x {h:g} pixels{at}",
+                    record["image_id"],
+                    number,
+                    "kept",
+                )
 
 
 def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
@@ -225,7 +293,14 @@ def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
         first_split, first = same[0]
         for split, record in same[1:]:
             what = f"shows the same as {first['file_name']}" + (f" of {first_split}" if split != first_split else "")
-            report.add(split, Kind.TWICE if split == first_split else Kind.SPLIT, record["file_name"], what, record["image_id"], done="kept")
+            report.add(
+                split,
+                Kind.TWICE if split == first_split else Kind.SPLIT,
+                record["file_name"],
+                what,
+                record["image_id"],
+                done="kept",
+            )
 
 
 def _check_classes(report: CheckReport) -> None:
@@ -234,7 +309,12 @@ def _check_classes(report: CheckReport) -> None:
         used = {annotation["category_id"] for record in records for annotation in record["annotations"]}
         unused = [name for label, name in enumerate(report.card.classes) if label not in used]
         if used and unused:
-            report.add(split, Kind.UNUSED_CLASS, str(report.card.file), f"no box has the class {', '.join(map(repr, unused))}", done="kept")
+            report.add(
+                split,
+                Kind.UNUSED_CLASS,
+                str(report.card.file),
+                f"no box has the class {', '.join(map(repr, unused))}",
+                done="kept",
+            )
     for line in classes_alike(report.card.classes):
         report.add("all", Kind.SPELLING, str(report.card.file), line, done="kept apart")
-

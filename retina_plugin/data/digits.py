@@ -61,10 +61,16 @@ def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS,
             cv2.imwrite(str(work / split / name), image)
             images.append({"id": index + 1, "file_name": name, "width": IMAGE_SIZE, "height": IMAGE_SIZE})
             for (x, y, w, h), label in zip(boxes, labels, strict=True):
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": index + 1, "category_id": int(label) + 1, "bbox": [x, y, w, h],
-                    "area": w * h, "iscrowd": 0,
-                })
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index + 1,
+                        "category_id": int(label) + 1,
+                        "bbox": [x, y, w, h],
+                        "area": w * h,
+                        "iscrowd": 0,
+                    }
+                )
         categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
         data = {"info": {"seed": seed}, "images": images, "annotations": annotations, "categories": categories}
         (work / f"instances_{split}.json").write_text(json.dumps(data), encoding="utf-8")
@@ -74,7 +80,9 @@ def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS,
         shutil.rmtree(work)
 
 
-def _draw_image(rng: np.random.Generator, photos: list[np.ndarray], digits, pool: np.ndarray) -> tuple[np.ndarray, list, list]:
+def _draw_image(
+    rng: np.random.Generator, photos: list[np.ndarray], digits, pool: np.ndarray
+) -> tuple[np.ndarray, list, list]:
     """One image (H, W, 3) uint8 BGR, its boxes [x, y, w, h] and their digits."""
     image = _crop(rng, photos[rng.integers(len(photos))])
     boxes, labels = [], []
@@ -108,7 +116,9 @@ def _enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
     rows, cols = np.flatnonzero(ink.max(axis=1) > 0.4), np.flatnonzero(ink.max(axis=0) > 0.4)
     ink = ink[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     scale = longer_side / max(ink.shape)
-    return cv2.resize(ink, (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        ink, (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))), interpolation=cv2.INTER_AREA
+    )
 
 
 def _paste(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray) -> None:

@@ -51,7 +51,9 @@ def find_card(data: str | os.PathLike, *, format: str | None = None) -> DatasetC
             if len(cards) == 1:
                 return DatasetCard.from_file(cards[0])
             if cards:
-                raise ValueError(f"{path} holds {len(cards)} cards, {', '.join(card.name for card in cards[:5])}: give one of them")
+                raise ValueError(
+                    f"{path} holds {len(cards)} cards, {', '.join(card.name for card in cards[:5])}: give one of them"
+                )
         if not path.exists() and NAME.fullmatch(os.fspath(data)):
             for folder in card_folders():
                 if (file := folder / f"{data}.yaml").is_file():
@@ -61,7 +63,9 @@ def find_card(data: str | os.PathLike, *, format: str | None = None) -> DatasetC
     return discover(path, format=format)
 
 
-def discover(path: str | os.PathLike, *, format: str | None = None, name: str | None = None, seed: int = 0) -> DatasetCard:
+def discover(
+    path: str | os.PathLike, *, format: str | None = None, name: str | None = None, seed: int = 0
+) -> DatasetCard:
     """Find out how a dataset is laid out.
 
     Args:
@@ -92,13 +96,20 @@ def discover(path: str | os.PathLike, *, format: str | None = None, name: str | 
     root, listing = _listing_for(path)
     found = {kind: FORMAT_REGISTRY.get(kind)().recognise(listing) for kind in known if format in (None, kind)}
     if path.is_file():
-        found = {kind: _only(one, path.name if path.parent == root else os.path.relpath(path, root)) for kind, one in found.items()}
+        found = {
+            kind: _only(one, path.name if path.parent == root else os.path.relpath(path, root))
+            for kind, one in found.items()
+        }
     kind = next((kind for kind, one in found.items() if one.splits), None)
     refused = [one for other in found.values() for one in other.refused]
     if kind is None:
         if refused:
             raise ValueError("; ".join(dict.fromkeys(_told(root, one) for one in refused[:5])))
-        raise ValueError(_nothing_found(path, listing, format, {file: why for one in found.values() for file, why in one.unused.items()}))
+        raise ValueError(
+            _nothing_found(
+                path, listing, format, {file: why for one in found.values() for file, why in one.unused.items()}
+            )
+        )
     chosen = found[kind]
     if chosen.refused:
         raise ValueError(
@@ -111,11 +122,21 @@ def discover(path: str | os.PathLike, *, format: str | None = None, name: str | 
         raise ValueError(f"{path} is laid out as {FORMAT_REGISTRY.get(kind).title}, but has not a single class")
     for file, why in left_out.items():
         logger.warning("%s: %s is not used: %s", path, file, why)
-    name = re.sub(r"[^A-Za-z0-9]+", "_", name or (path.name if path.is_dir() else path.stem)).strip("_").lower() or "data"
+    name = (
+        re.sub(r"[^A-Za-z0-9]+", "_", name or (path.name if path.is_dir() else path.stem)).strip("_").lower() or "data"
+    )
     return DatasetCard(
-        name=name, format=kind, classes=chosen.classes, splits=complete_splits(splits), root=str(root), licence="not known", source=str(path), seed=seed,
-        left_out=left_out, file=Path("datasets") / FOUND / f"{name}.yaml",
-    )  # fmt: skip
+        name=name,
+        format=kind,
+        classes=chosen.classes,
+        splits=complete_splits(splits),
+        root=str(root),
+        licence="not known",
+        source=str(path),
+        seed=seed,
+        left_out=left_out,
+        file=Path("datasets") / FOUND / f"{name}.yaml",
+    )
 
 
 def _listing_for(path: Path) -> tuple[Path, Listing]:
@@ -136,7 +157,10 @@ def _only(found: Found, file: str) -> Found:
     """What a format recognises of a single file that was asked for: it is the whole data set, whatever its name."""
     if any(one.file == file for one in found.refused):
         return Found(refused=[one for one in found.refused if one.file == file])
-    named = {split: [source for source in sources if file in (source.get("annotations"), source.get("data_yaml"))] for split, sources in found.splits.items()}
+    named = {
+        split: [source for source in sources if file in (source.get("annotations"), source.get("data_yaml"))]
+        for split, sources in found.splits.items()
+    }
     named = {split: sources for split, sources in named.items() if sources}
     if named:
         sources = [source for part in named.values() for source in part]
@@ -163,12 +187,16 @@ def _settled(found: Found, path: Path) -> tuple[dict[str, list[dict]], dict[str,
     if "all" in splits and named:
         if "train" in named:
             for source in splits.pop("all"):
-                left_out[str(source.get("annotations", source.get("images")))] = f"its name says no split, and {', '.join(named)} are there"
+                left_out[str(source.get("annotations", source.get("images")))] = (
+                    f"its name says no split, and {', '.join(named)} are there"
+                )
         else:
             splits["train"] = splits.pop("all")
     if "train" not in splits and "all" not in splits:
         files = [str(source.get("annotations", source.get("images"))) for split in named for source in splits[split]]
-        raise ValueError(f"{path} has annotations for {' and '.join(named)} only ({', '.join(files[:3])}): nothing is for training. Give the file or folder itself to train on a part of it and validate on the rest")
+        raise ValueError(
+            f"{path} has annotations for {' and '.join(named)} only ({', '.join(files[:3])}): nothing is for training. Give the file or folder itself to train on a part of it and validate on the rest"
+        )
     return splits, left_out
 
 
@@ -181,9 +209,14 @@ def _others(found: dict[str, Found], kind: str) -> dict[str, str]:
         title = FORMAT_REGISTRY.get(other).title
         files = sorted(file for file in one.used if file not in used)
         if len(files) > 3:
-            left_out[f"{files[0]} and {len(files) - 1} more"] = f"are {title}; {FORMAT_REGISTRY.get(kind).title} is taken (--data-format {other} takes them)"
+            left_out[f"{files[0]} and {len(files) - 1} more"] = (
+                f"are {title}; {FORMAT_REGISTRY.get(kind).title} is taken (--data-format {other} takes them)"
+            )
         else:
-            left_out |= {file: f"is {title}; {FORMAT_REGISTRY.get(kind).title} is taken (--data-format {other} takes it)" for file in files}
+            left_out |= {
+                file: f"is {title}; {FORMAT_REGISTRY.get(kind).title} is taken (--data-format {other} takes it)"
+                for file in files
+            }
         left_out |= {one.file: one.reason for one in one.refused if one.file not in used}
         left_out |= {file: why for file, why in one.unused.items() if file not in used}
     return left_out
@@ -223,7 +256,9 @@ def write_card(card: DatasetCard, folder: str | os.PathLike) -> tuple[Path, list
     while True:
         named = replace(card, name=card.name + (f"_{number}" if number > 1 else ""))
         named = replace(named, file=folder / f"{named.name}.yaml")
-        taken = any((other / f"{named.name}.yaml").is_file() for other in card_folders() if other.resolve() != folder.resolve())
+        taken = any(
+            (other / f"{named.name}.yaml").is_file() for other in card_folders() if other.resolve() != folder.resolve()
+        )
         before = _card_at(named.file)
         if not taken and (before is None or (before.root, before.format) == (named.root, named.format)):
             break
@@ -235,7 +270,10 @@ def write_card(card: DatasetCard, folder: str | os.PathLike) -> tuple[Path, list
             if was != now:
                 changes.append(f"{what} were {shown(was)}, and are now {shown(now)}")
         named = replace(named, licence=before.licence, value_range=before.value_range)
-    named.file.write_text(f"# Found by retina_plugin, and written anew whenever it looks; copy it elsewhere to edit it.\n{named.text()}", encoding="utf-8")
+    named.file.write_text(
+        f"# Found by retina_plugin, and written anew whenever it looks; copy it elsewhere to edit it.\n{named.text()}",
+        encoding="utf-8",
+    )
     return named.file, changes
 
 
@@ -252,8 +290,22 @@ def _nothing_found(path: Path, listing: Listing, format: str | None, unused: dic
     for file in listing.files:
         ending = PurePosixPath(file).suffix.lower() or "no ending"
         endings[ending] = endings.get(ending, 0) + 1
-    there = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items(), key=lambda item: -item[1])[:8]) or "nothing"
-    wanted = f"annotations as {format}" if format else "annotations as COCO JSON, VOC XML, YOLO txt, CSV, labelme JSON, VIA or CVAT whose images are there, too"
+    there = (
+        ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items(), key=lambda item: -item[1])[:8])
+        or "nothing"
+    )
+    wanted = (
+        f"annotations as {format}"
+        if format
+        else "annotations as COCO JSON, VOC XML, YOLO txt, CSV, labelme JSON, VIA or CVAT whose images are there, too"
+    )
     why = "".join(f"; {file} {reason}" for file, reason in list(unused.items())[:3])
-    known = next((f"; it looks like {title}, which is not read" for title, is_it in NOT_READ if any(is_it(file) for file in listing.files)), "")
+    known = next(
+        (
+            f"; it looks like {title}, which is not read"
+            for title, is_it in NOT_READ
+            if any(is_it(file) for file in listing.files)
+        ),
+        "",
+    )
     return f"{path} has no {wanted}; it holds {there}{why}{known}. datasets/README.md shows how each is laid out"

@@ -15,7 +15,9 @@ def writable() -> list[str]:
     return [name for name, kind in FORMAT_REGISTRY if kind.write is not AnnotationFormat.write]
 
 
-def write_dataset(card: DatasetCard, records: dict[str, list[dict]], folder: str | os.PathLike, *, name: str, format: str = "coco") -> Path:
+def write_dataset(
+    card: DatasetCard, records: dict[str, list[dict]], folder: str | os.PathLike, *, name: str, format: str = "coco"
+) -> Path:
     """Write cleaned records and a card to a folder that is empty or not there yet.
 
     Args:
@@ -40,7 +42,17 @@ def write_dataset(card: DatasetCard, records: dict[str, list[dict]], folder: str
         if there := sorted(file.name for file in folder.iterdir()):
             raise FileExistsError(f"{folder} has {', '.join(there[:5])} already; give another --output")
         splits = FORMAT_REGISTRY.get(format)().write(records, card.classes, folder)
-        written = replace(card, name=name, format=format, root=str(folder), splits={split: found[0] if len(found) == 1 else found for split, found in splits.items()}, generator=None, outside=True, left_out={}, file=folder / f"{name}.yaml")
+        written = replace(
+            card,
+            name=name,
+            format=format,
+            root=str(folder),
+            splits={split: found[0] if len(found) == 1 else found for split, found in splits.items()},
+            generator=None,
+            outside=True,
+            left_out={},
+            file=folder / f"{name}.yaml",
+        )
         written.file.write_text(f"# {OURS}\n{written.text()}", encoding="utf-8")
     except FileExistsError:
         raise

@@ -11,7 +11,16 @@ from urllib.parse import unquote
 
 from retina_plugin.data.image_files import SUFFIXES
 
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test", "testing": "test"}
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 """Words in the names of files and folders, and the splits they mean. Digits at the end ("train2017") do not count."""
 
 NO_IMAGES = {".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".md", ".py", ".html", ".data", ".names"}
@@ -183,7 +192,9 @@ class ImageFinder:
         outside: take files that the annotations name wherever they are.
     """
 
-    def __init__(self, root: Path, places: Iterable[Path] = (), *, split: str | None = None, outside: bool = False) -> None:
+    def __init__(
+        self, root: Path, places: Iterable[Path] = (), *, split: str | None = None, outside: bool = False
+    ) -> None:
         self.root, self.split, self.outside = Path(os.path.abspath(root)), split, outside
         self.places = [os.path.abspath(place) for place in places] or [str(self.root)]
         self.allowed = [os.path.join(place, "") for place in (str(self.root), *self.places)]
@@ -207,7 +218,11 @@ class ImageFinder:
             LookupError: with the reason: no name, not there, outside of the data set, several that fit as well (AmbiguousImageError).
         """
         if not isinstance(name, str) or not name.strip():
-            raise LookupError(f"the name of its image is {name!r}, which is no text" if not isinstance(name, str) else "the name of its image is empty")
+            raise LookupError(
+                f"the name of its image is {name!r}, which is no text"
+                if not isinstance(name, str)
+                else "the name of its image is empty"
+            )
         if "\0" in name or len(name) > 4096:
             raise LookupError("the name of its image is no path")
         away = None
@@ -225,7 +240,9 @@ class ImageFinder:
         if ambiguous:
             raise AmbiguousImageError(f"image {name!r} may be {' or '.join(ambiguous[:3])}: name its folder and ending")
         if away:
-            raise LookupError(f"image {away} lies outside of the data set's folder {self.root}; `outside: true` in the card allows it")
+            raise LookupError(
+                f"image {away} lies outside of the data set's folder {self.root}; `outside: true` in the card allows it"
+            )
         raise LookupError(f"image {os.path.join(self.places[0], forms_of(name)[-1])} does not exist")
 
     def _has(self, path: str) -> bool:
@@ -249,7 +266,13 @@ class ImageFinder:
             if not parts:
                 continue
             last = PurePosixPath(parts[-1])
-            for same in (self._listing.named(last.name), [*self._listing.with_stem(last.name), *(self._listing.with_stem(last.stem) if last.suffix.lower() in (*SUFFIXES, *NO_IMAGES) else [])]):
+            for same in (
+                self._listing.named(last.name),
+                [
+                    *self._listing.with_stem(last.name),
+                    *(self._listing.with_stem(last.stem) if last.suffix.lower() in (*SUFFIXES, *NO_IMAGES) else []),
+                ],
+            ):
                 if fits := self._best(list(dict.fromkeys(same)), parts, near):
                     paths = [str(self._listing.path(fit)) for fit in fits]
                     return (paths[0], []) if len(paths) == 1 else (None, paths)
@@ -270,7 +293,11 @@ class ImageFinder:
                     break
                 common += 1
             absolute = str(self._listing.path(candidate))
-            inside = [place for place in (*self.places, *([near] if near else [])) if place != str(self.root) and absolute.startswith(os.path.join(place, ""))]
+            inside = [
+                place
+                for place in (*self.places, *([near] if near else []))
+                if place != str(self.root) and absolute.startswith(os.path.join(place, ""))
+            ]
             ranked[common, its is not None and its == wanted, path.name == parts[-1], len(inside)].append(candidate)
         return ranked[max(ranked)] if ranked else []
 

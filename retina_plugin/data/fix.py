@@ -20,13 +20,19 @@ def fixed(report: CheckReport) -> tuple[dict[str, list[dict]], list[str]]:
         kind, problem = finding.problem.kind, finding.problem
         if kind in (Kind.IMAGE, Kind.SPLIT, Kind.TWICE):
             drop[finding.split].setdefault(problem.file, (kind, problem.what))
-        elif problem.boxes or problem.images or kind in (Kind.CLIPPED, Kind.SCALED, Kind.FILE, Kind.ANNOTATION, Kind.MISSING):
+        elif (
+            problem.boxes
+            or problem.images
+            or kind in (Kind.CLIPPED, Kind.SCALED, Kind.FILE, Kind.ANNOTATION, Kind.MISSING)
+        ):
             changes.append(f"{finding.split}: {problem}")
     result: dict[str, list[dict]] = {}
     for split, records in report.records.items():
         kept = [record for record in records if record["file_name"] not in drop[split]]
         if not any(record["annotations"] for record in kept) and any(record["annotations"] for record in records):
-            changes.append(f"{split}: all of its images are in another split, too; they stay, because nothing would be left")
+            changes.append(
+                f"{split}: all of its images are in another split, too; they stay, because nothing would be left"
+            )
             drop[split] = {file: why for file, why in drop[split].items() if why[0] is Kind.IMAGE}
             kept = [record for record in records if record["file_name"] not in drop[split]]
         changes += [f"{split}: {file}: {what}: image left out" for file, (_, what) in drop[split].items()]
@@ -51,5 +57,7 @@ def remains(report: CheckReport, records: dict[str, list[dict]]) -> str:
     lines = []
     for split, result in report.results.items():
         boxes = sum(len(record["annotations"]) for record in records[split])
-        lines.append(f"{split}: {len(records[split])} of {result.images} images and {boxes} of {result.boxes} boxes remain")
+        lines.append(
+            f"{split}: {len(records[split])} of {result.images} images and {boxes} of {result.boxes} boxes remain"
+        )
     return "\n".join(lines)

@@ -10,9 +10,36 @@ from pathlib import Path
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile, ImageHeader
 from retina_plugin.data.strangers_files import ImageError, ImageNotFoundError
 
-__all__ = ["MAX_IMAGE_PIXELS", "SUFFIXES", "ImageError", "ImageHeader", "ImageNotFoundError", "defect_of", "list_images", "look_at", "read_header", "size_of"]
+__all__ = [
+    "MAX_IMAGE_PIXELS",
+    "SUFFIXES",
+    "ImageError",
+    "ImageHeader",
+    "ImageNotFoundError",
+    "defect_of",
+    "list_images",
+    "look_at",
+    "read_header",
+    "size_of",
+]
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".dib",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+}
 """Of files that count as images, in lower case."""
 
 PART = 256
@@ -71,7 +98,11 @@ def defect_of(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) ->
 
 
 def look_at(
-    files: Sequence[str | os.PathLike], *, workers: int | None = None, progress: Callable[[int], None] | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+    files: Sequence[str | os.PathLike],
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> list[ImageHeader | str]:
     """The header of each file, in order, or why it cannot be used; no pixel is decoded.
 

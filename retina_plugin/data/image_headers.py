@@ -100,7 +100,9 @@ class ImageFile:
     def __enter__(self) -> "ImageFile":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -325,7 +327,10 @@ class ImageFile:
             tiff.pieces_of(tags)
         except tiff.TiffError as error:
             raise self.broken(f"cannot be read: {error}") from error
-        height, width, channels, bits = (tiff.first(tags, tag, default) for tag, default in ((tiff.HEIGHT, 0), (tiff.WIDTH, 0), (tiff.CHANNELS, 1), (tiff.BITS, 1)))
+        height, width, channels, bits = (
+            tiff.first(tags, tag, default)
+            for tag, default in ((tiff.HEIGHT, 0), (tiff.WIDTH, 0), (tiff.CHANNELS, 1), (tiff.BITS, 1))
+        )
         channels = 3 if tiff.first(tags, tiff.PHOTOMETRIC, 1) == 3 else channels
         is_float = tiff.first(tags, tiff.SAMPLE_FORMAT, tiff.UINT) == tiff.FLOAT
         return _header(height, width, _orientation(tags), "TIFF", channels, bits, is_float)
@@ -337,7 +342,9 @@ class ImageFile:
             width, height = image.size
             mode, form = image.mode, image.format
         channels = {"1": 1, "L": 1, "I": 1, "I;16": 1, "LA": 2, "RGBA": 4}.get(mode, 3)
-        return _header(height, width, 1, form, channels, {"1": 1, "I": 16, "I;16": 16, "F": 32}.get(mode, 8), mode == "F")
+        return _header(
+            height, width, 1, form, channels, {"1": 1, "I": 16, "I;16": 16, "F": 32}.get(mode, 8), mode == "F"
+        )
 
 
 @contextmanager
@@ -364,7 +371,9 @@ def open_with_pillow(image: ImageFile, formats: tuple[str, ...] = OTHER_FORMATS)
 def orientation_of(exif: bytes) -> int:
     """Orientation 1..8 in EXIF data; 1 if there is none or it makes no sense."""
     try:
-        return _orientation(tiff.tags_of(lambda offset, count: exif[offset : offset + count], frozenset([tiff.ORIENTATION])))
+        return _orientation(
+            tiff.tags_of(lambda offset, count: exif[offset : offset + count], frozenset([tiff.ORIENTATION]))
+        )
     except tiff.TiffError:
         return 1
 
@@ -375,13 +384,20 @@ def _orientation(tags: dict[int, tiff.Tag]) -> int:
     return values[0] if kind == 3 and len(values) == 1 and 1 <= values[0] <= 8 else 1
 
 
-def _header(height: int, width: int, orientation: int, form: str, channels: int, bits: int, is_float: bool = False) -> ImageHeader:
-    return ImageHeader(*((width, height) if orientation >= 5 else (height, width)), orientation, form, channels, bits, is_float)
+def _header(
+    height: int, width: int, orientation: int, form: str, channels: int, bits: int, is_float: bool = False
+) -> ImageHeader:
+    return ImageHeader(
+        *((width, height) if orientation >= 5 else (height, width)), orientation, form, channels, bits, is_float
+    )
 
 
 def _refuse_size(file: str, header: ImageHeader, max_pixels: int) -> None:
     if header.height < 1 or header.width < 1 or header.channels < 1:
-        raise ImageError(file, f"cannot be read: it says that it is {header.width}x{header.height} pixels with {header.channels} channels")
+        raise ImageError(
+            file,
+            f"cannot be read: it says that it is {header.width}x{header.height} pixels with {header.channels} channels",
+        )
     if reason := too_large(header, max_pixels):
         raise ImageError(file, reason)
 
@@ -389,4 +405,8 @@ def _refuse_size(file: str, header: ImageHeader, max_pixels: int) -> None:
 def too_large(header: ImageHeader, max_pixels: int) -> str | None:
     """Why an image has too many pixels, or None."""
     pixels = header.height * header.width
-    return f"is {header.width}x{header.height}, {pixels:,} pixels; INPUT.MAX_IMAGE_PIXELS allows {max_pixels:,}" if pixels > max_pixels else None
+    return (
+        f"is {header.width}x{header.height}, {pixels:,} pixels; INPUT.MAX_IMAGE_PIXELS allows {max_pixels:,}"
+        if pixels > max_pixels
+        else None
+    )

@@ -65,7 +65,14 @@ def _without_collector() -> Iterator[None]:
 
 
 @_without_collector()
-def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Callable | None = None, max_pixels: int = MAX_IMAGE_PIXELS) -> LoadResult:
+def load_split(
+    card: DatasetCard,
+    split: str,
+    *,
+    look: bool = True,
+    progress: Callable | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> LoadResult:
     """Read a split of a card.
 
     Args:
@@ -90,12 +97,18 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
         )
     result, used_before = LoadResult(name), {}
     annotation_format, part = FORMAT_REGISTRY.get(card.format)(), card.part(split)
-    meant = split if part is None else None  # a share of images that may be in a folder called "train", whatever the share is called
+    meant = (
+        split if part is None else None
+    )  # a share of images that may be in a folder called "train", whatever the share is called
     for source in card.sources(split):
         reading = Reading(root, card.classes, source, split=meant, outside=card.outside)
         try:
             annotation_format.read(source, reading)
-            reading.finish(lambda files, needed: look_again(files, needed, everything=look, progress=progress, max_pixels=max_pixels))
+            reading.finish(
+                lambda files, needed: look_again(
+                    files, needed, everything=look, progress=progress, max_pixels=max_pixels
+                )
+            )
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"dataset {name} (card {card.file}): {error}") from error
         _unite(result, reading, used_before)
@@ -105,7 +118,9 @@ def load_split(card: DatasetCard, split: str, *, look: bool = True, progress: Ca
     return result
 
 
-def look_again(files: list[str], needed: list[bool], *, everything: bool, progress: Callable | None, max_pixels: int) -> list[ImageHeader | str | None]:
+def look_again(
+    files: list[str], needed: list[bool], *, everything: bool, progress: Callable | None, max_pixels: int
+) -> list[ImageHeader | str | None]:
     """What each image file says, None where it is neither needed nor wanted; files that did not change are not looked at again."""
     result, wanted = [None] * len(files), []
     for i, file in enumerate(files):
@@ -121,7 +136,9 @@ def look_again(files: list[str], needed: list[bool], *, everything: bool, progre
             result[i] = before[1]
         else:
             wanted.append((i, key))
-    for (i, key), seen in zip(wanted, look_at([files[i] for i, _ in wanted], progress=progress, max_pixels=sys.maxsize), strict=True):
+    for (i, key), seen in zip(
+        wanted, look_at([files[i] for i, _ in wanted], progress=progress, max_pixels=sys.maxsize), strict=True
+    ):
         result[i] = seen
         if key is not None:
             _SEEN[files[i]] = key, seen
@@ -151,8 +168,21 @@ def _unite(result: LoadResult, reading: Reading, used_before: dict[str, dict]) -
                 before["annotations"].append(annotation)
     if same_images:
         what = f"{same_images} of its images are in another source of the split, too; {repeated} of their boxes are the same"
-        result.problems.append(Problem(Kind.MERGED, str(reading.source.get("annotations", reading.source)), what, done="united", boxes=repeated, images=same_images))
-    result.metadata = reading.metadata if not result.metadata else (result.metadata if result.metadata == reading.metadata else {"mixed": True})
+        result.problems.append(
+            Problem(
+                Kind.MERGED,
+                str(reading.source.get("annotations", reading.source)),
+                what,
+                done="united",
+                boxes=repeated,
+                images=same_images,
+            )
+        )
+    result.metadata = (
+        reading.metadata
+        if not result.metadata
+        else (result.metadata if result.metadata == reading.metadata else {"mixed": True})
+    )
 
 
 def _make_ids_unique(result: LoadResult, root: os.PathLike) -> None:
@@ -170,10 +200,14 @@ def _take_part(result: LoadResult, part: tuple[float, float], *, seed: int) -> N
     kept = part_of(result.records, *part, seed=seed)
     mine = {record["image_id"] for record in kept}
     others = everything - mine
-    theirs = [problem for problem in result.problems if problem.image in others or (part[0] > 0 and problem.image not in mine)]
+    theirs = [
+        problem for problem in result.problems if problem.image in others or (part[0] > 0 and problem.image not in mine)
+    ]
     result.problems = [problem for problem in result.problems if problem not in theirs]
     result.images -= len(others) + sum(problem.images for problem in theirs)
-    result.boxes -= sum(problem.boxes for problem in theirs) + sum(len(record["annotations"]) for record in result.records if record["image_id"] in others)
+    result.boxes -= sum(problem.boxes for problem in theirs) + sum(
+        len(record["annotations"]) for record in result.records if record["image_id"] in others
+    )
     result.records = kept
 
 

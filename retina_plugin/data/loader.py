@@ -82,7 +82,9 @@ class UnbrokenSamples(Dataset):
                 last, found = error, _named(error)
             self.broken.append(found)
             index = int(np.random.randint(len(self)))
-        raise ImageError(found[0], f"{found[1]}; neither could {MOST_TRIES - 1} other images be used that were tried in its place") from last
+        raise ImageError(
+            found[0], f"{found[1]}; neither could {MOST_TRIES - 1} other images be used that were tried in its place"
+        ) from last
 
     def __len__(self) -> int:
         """Images of the dataset."""
@@ -99,7 +101,9 @@ class SeededSamples(Dataset):
         unbroken: below ``samples``, says which images were broken; None: nothing says so.
     """
 
-    def __init__(self, samples: Dataset, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None) -> None:
+    def __init__(
+        self, samples: Dataset, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None
+    ) -> None:
         self.samples, self.seed, self.unbroken = samples, seed, unbroken
         self.rank, self.processes = rank, processes
 
@@ -152,7 +156,9 @@ class BrokenImages:
             name = file or reason
             if name not in self.reasons:
                 self.reasons[name] = reason
-                logger.warning("%s; %s (broken image %d)", f"{file} {reason}".strip(), self.consequence, len(self.reasons))
+                logger.warning(
+                    "%s; %s (broken image %d)", f"{file} {reason}".strip(), self.consequence, len(self.reasons)
+                )
 
 
 class SimilarSizeBatches:
@@ -222,7 +228,9 @@ def repeating_sampler(cfg: CfgNode, dataset: list[dict], *, seed: int) -> Repeat
         return None
     factors = torch.tensor([float(record.get("repeat", 1)) for record in dataset])
     if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
-        factors *= RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(dataset, cfg.DATALOADER.REPEAT_THRESHOLD)
+        factors *= RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dataset, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
     return RepeatFactorTrainingSampler(factors, seed=seed)
 
 
@@ -247,8 +255,14 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED
     # Batches of one for each process: they are put together here.
     singles = build_detection_train_loader(
-        cfg, dataset=dataset, mapper=mapper, total_batch_size=processes, aspect_ratio_grouping=False,
-        pin_memory=cfg.MODEL.DEVICE.startswith("cuda"), seed=seed, sampler=repeating_sampler(cfg, dataset, seed=seed),
+        cfg,
+        dataset=dataset,
+        mapper=mapper,
+        total_batch_size=processes,
+        aspect_ratio_grouping=False,
+        pin_memory=cfg.MODEL.DEVICE.startswith("cuda"),
+        seed=seed,
+        sampler=repeating_sampler(cfg, dataset, seed=seed),
     )
     stream = singles.dataset  # Detectron2's ToIterableDataset: a dataset and a sampler
     stream.sampler = PositionSampler(stream.sampler)
@@ -257,7 +271,9 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
         stream.dataset = unbroken = UnbrokenSamples(stream.dataset)
     if cfg.INPUT.MOSAIC > 0 or cfg.INPUT.MIXUP > 0:
         stream.dataset = MixedSamples(stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP)
-    stream.dataset = SeededSamples(stream.dataset, seed=seed, rank=comm.get_rank(), processes=processes, unbroken=unbroken)
+    stream.dataset = SeededSamples(
+        stream.dataset, seed=seed, rank=comm.get_rank(), processes=processes, unbroken=unbroken
+    )
     size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size
     return SimilarSizeBatches(singles, sampler=stream.sampler, batch_size=size, pool_size=pool)
@@ -317,5 +333,10 @@ def build_test_loader(cfg: CfgNode, records: list[dict], mapper: Callable[[dict]
         records: dataset dicts.
         mapper: of :func:`retina_plugin.data.mapper.build_mapper`.
     """
-    loader = build_detection_test_loader(dataset=records, mapper=MarkBroken(mapper), num_workers=cfg.DATALOADER.NUM_WORKERS, batch_size=cfg.TEST.IMS_PER_BATCH)
+    loader = build_detection_test_loader(
+        dataset=records,
+        mapper=MarkBroken(mapper),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_size=cfg.TEST.IMS_PER_BATCH,
+    )
     return UnbrokenBatches(loader)

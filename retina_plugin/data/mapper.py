@@ -19,8 +19,17 @@ from retina_plugin.data.strangers_files import ImageError
 from retina_plugin.registry import SlotRegistry
 
 __all__ = [
-    "CvResizeShortestEdge", "CvResizeTransform", "RetinaMapper", "boxes_of", "build_augmentations", "build_mapper", "contiguous", "read_image", "reduction", "to_instances",
-]  # fmt: skip
+    "CvResizeShortestEdge",
+    "CvResizeTransform",
+    "RetinaMapper",
+    "boxes_of",
+    "build_augmentations",
+    "build_mapper",
+    "contiguous",
+    "read_image",
+    "reduction",
+    "to_instances",
+]
 
 MOST_EMPTY = 1e-5
 """Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
@@ -43,7 +52,9 @@ class CvResizeTransform(Transform):
         if img.shape[:2] == (self.new_h, self.new_w):
             return img
         shrinks = self.new_h < img.shape[0] and self.new_w < img.shape[1]
-        resized = cv2.resize(img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        resized = cv2.resize(
+            img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
         return resized.reshape(self.new_h, self.new_w, *img.shape[2:])  # OpenCV drops the axis of a single channel
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -75,7 +86,9 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
     augmentations = utils.build_augmentation(cfg, is_train=is_train)
     if cfg.INPUT.READER == "opencv":
         resize = augmentations[0]
-        augmentations[0] = CvResizeShortestEdge(resize.short_edge_length, resize.max_size, "range" if resize.is_range else "choice")
+        augmentations[0] = CvResizeShortestEdge(
+            resize.short_edge_length, resize.max_size, "range" if resize.is_range else "choice"
+        )
     if not is_train:
         return augmentations
     if cfg.INPUT.CROP.ENABLED:
@@ -100,7 +113,9 @@ def contiguous(image: np.ndarray) -> np.ndarray:
     upside_down, left_right = image.strides[0] < 0, image.strides[1] < 0
     if upside_down or left_right:
         original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
-        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right)).reshape(image.shape)
+        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right)).reshape(
+            image.shape
+        )
     return np.require(image, requirements="CW")  # Pillow's arrays cannot be written to
 
 
@@ -122,8 +137,14 @@ class RetinaMapper:
     """
 
     def __init__(
-        self, *, augmentations: list[T.Augmentation], image_format: str, is_train: bool, reader: str = "opencv",
-        value_range: PixelRange | None = None, max_pixels: int = MAX_IMAGE_PIXELS,
+        self,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str,
+        is_train: bool,
+        reader: str = "opencv",
+        value_range: PixelRange | None = None,
+        max_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
         self.resize, self.augmentations = None, augmentations
         if augmentations and isinstance(augmentations[0], CvResizeShortestEdge):
@@ -176,11 +197,16 @@ class RetinaMapper:
         """
         transform = self.resize.get_transform(image)
         if isinstance(transform, CvResizeTransform) and min(transform.new_h, transform.new_w) < 1:
-            raise ImageError(file, f"is {transform.w}x{transform.h}, of which {transform.new_w}x{transform.new_h} pixels are left where the longer side is at most {self.resize.max_size}: cut it in pieces")
+            raise ImageError(
+                file,
+                f"is {transform.w}x{transform.h}, of which {transform.new_w}x{transform.new_h} pixels are left where the longer side is at most {self.resize.max_size}: cut it in pieces",
+            )
         return transform
 
 
-def boxes_of(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def boxes_of(
+    annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes after the transforms of their image, clipped to it.
 
     Args:
@@ -194,7 +220,9 @@ def boxes_of(annotations: list[dict], transforms: T.TransformList, image_size: t
     boxes = np.zeros((len(annotations), 4))
     for mode in {x["bbox_mode"] for x in annotations}:
         chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
-        boxes[chosen] = BoxMode.convert(np.array([annotations[i]["bbox"] for i in chosen], dtype=float), mode, BoxMode.XYXY_ABS)
+        boxes[chosen] = BoxMode.convert(
+            np.array([annotations[i]["bbox"] for i in chosen], dtype=float), mode, BoxMode.XYXY_ABS
+        )
     height, width = image_size
     boxes = transforms.apply_box(boxes).clip(min=0)
     boxes = torch.from_numpy(np.minimum(boxes, [width, height, width, height])).float()
@@ -228,7 +256,9 @@ def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> C
     """
     mapper = MAPPER_REGISTRY.build(cfg.INPUT.MAPPER, cfg=cfg, is_train=is_train, with_boxes=with_boxes)
     if not callable(mapper):
-        raise TypeError(f"INPUT.MAPPER {cfg.INPUT.MAPPER} must make a function of a record; it made a {type(mapper).__name__}")
+        raise TypeError(
+            f"INPUT.MAPPER {cfg.INPUT.MAPPER} must make a function of a record; it made a {type(mapper).__name__}"
+        )
     return mapper
 
 
@@ -236,9 +266,13 @@ def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> C
 def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
     """:class:`RetinaMapper` with :func:`build_augmentations`."""
     return RetinaMapper(
-        augmentations=build_augmentations(cfg, is_train=is_train), image_format=cfg.INPUT.FORMAT, is_train=is_train or with_boxes,
-        reader=cfg.INPUT.READER, value_range=value_range_of(cfg), max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
-    )  # fmt: skip
+        augmentations=build_augmentations(cfg, is_train=is_train),
+        image_format=cfg.INPUT.FORMAT,
+        is_train=is_train or with_boxes,
+        reader=cfg.INPUT.READER,
+        value_range=value_range_of(cfg),
+        max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+    )
 
 
 @MAPPER_REGISTRY.register("detectron2")

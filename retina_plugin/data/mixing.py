@@ -63,10 +63,14 @@ def mosaic(samples: list[dict], *, centre: np.ndarray, corners: np.ndarray) -> d
     x, y = (max(1, round(float(c) * side)) for c, side in zip(centre, (width, height), strict=True))
     canvas = torch.full_like(first, FILL)
     parts = []
-    for sample, (left, top, right, bottom), corner in zip(samples, ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)), corners, strict=True):
+    for sample, (left, top, right, bottom), corner in zip(
+        samples, ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)), corners, strict=True
+    ):
         image = sample["image"]
         h, w = min(bottom - top, image.shape[-2]), min(right - left, image.shape[-1])
-        from_x, from_y = (int(c * (side - shown)) for c, side, shown in zip(corner, image.shape[:0:-1], (w, h), strict=True))
+        from_x, from_y = (
+            int(c * (side - shown)) for c, side, shown in zip(corner, image.shape[:0:-1], (w, h), strict=True)
+        )
         # A smaller image lies at the centre of the mosaic, not at its edge.
         to_x, to_y = (right - w if left == 0 else left), (bottom - h if top == 0 else top)
         canvas[:, to_y : to_y + h, to_x : to_x + w] = image[:, from_y : from_y + h, from_x : from_x + w]
@@ -107,7 +111,7 @@ def mixup(sample: dict, other: dict, *, share: float) -> dict:
 
 
 def joined(parts: list[tuple[Tensor, Tensor, Tensor]], size: tuple[int, int]) -> dict:
-    """"instances" and "ignore_boxes" of an image (height, width) from several :func:`cut`."""
+    """ "instances" and "ignore_boxes" of an image (height, width) from several :func:`cut`."""
     boxes, classes, ignored = (torch.cat(kind) for kind in zip(*parts, strict=True))
     instances = Instances(size)
     instances.gt_boxes, instances.gt_classes = Boxes(boxes), classes

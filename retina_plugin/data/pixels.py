@@ -17,7 +17,12 @@ from retina_plugin.data.image_files import look_at
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile, ImageHeader, open_with_pillow
 from retina_plugin.data.strangers_files import ImageError
 
-REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 OPENCVS = ("JPEG", "PNG", "BMP", "WEBP")
 """Formats that OpenCV decodes as Pillow does, but faster."""
@@ -38,12 +43,16 @@ class PixelRange:
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
-            raise ValueError(f"INPUT.VALUE_RANGE must be (low, high), finite, with low < high; got ({self.low}, {self.high})")
+            raise ValueError(
+                f"INPUT.VALUE_RANGE must be (low, high), finite, with low < high; got ({self.low}, {self.high})"
+            )
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Values of any shape as uint8; what is not a number is 0."""
         exact = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
-        scaled = (np.nan_to_num(values.astype(exact), nan=self.low, posinf=self.high, neginf=self.low) - exact(self.low)) * exact(255 / (self.high - self.low))
+        scaled = (
+            np.nan_to_num(values.astype(exact), nan=self.low, posinf=self.high, neginf=self.low) - exact(self.low)
+        ) * exact(255 / (self.high - self.low))
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
@@ -60,7 +69,10 @@ def value_range_of(cfg: CfgNode) -> PixelRange | None:
 
 
 def pixel_range_of(
-    files: Sequence[str | os.PathLike], *, headers: Sequence[ImageHeader | str] | None = None, max_pixels: int = MAX_IMAGE_PIXELS
+    files: Sequence[str | os.PathLike],
+    *,
+    headers: Sequence[ImageHeader | str] | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> PixelRange | None:
     """The range of the deep images of a data set: its percentiles ``LOWEST`` and ``HIGHEST``, None if no image is deep.
 
@@ -76,12 +88,20 @@ def pixel_range_of(
         ValueError: floats and whole numbers, or depths, are mixed so that no range can serve all.
     """
     headers = look_at(files, max_pixels=max_pixels) if headers is None else headers
-    deep = [(file, header) for file, header in zip(files, headers, strict=True) if isinstance(header, ImageHeader) and is_deep(header)]
+    deep = [
+        (file, header)
+        for file, header in zip(files, headers, strict=True)
+        if isinstance(header, ImageHeader) and is_deep(header)
+    ]
     kinds = {header.is_float: file for file, header in deep}
     if len(kinds) > 1:
-        raise ValueError(f"{kinds[True]} has floats and {kinds[False]} whole numbers: no INPUT.VALUE_RANGE serves both; convert one of the kinds")
+        raise ValueError(
+            f"{kinds[True]} has floats and {kinds[False]} whole numbers: no INPUT.VALUE_RANGE serves both; convert one of the kinds"
+        )
     samples = []
-    for i in np.unique(np.linspace(0, len(deep) - 1, min(len(deep), SAMPLED_IMAGES)).round().astype(int)) if deep else ():
+    for i in (
+        np.unique(np.linspace(0, len(deep) - 1, min(len(deep), SAMPLED_IMAGES)).round().astype(int)) if deep else ()
+    ):
         try:
             with ImageFile(deep[i][0], max_pixels=max_pixels) as image:
                 values = _deep_values(image).ravel()
@@ -102,7 +122,12 @@ def is_deep(header: ImageHeader) -> bool:
 
 
 def read_image(
-    file: str | os.PathLike, image_format: str, *, reduce: int = 1, value_range: PixelRange | None = None, max_pixels: int = MAX_IMAGE_PIXELS,
+    file: str | os.PathLike,
+    image_format: str,
+    *,
+    reduce: int = 1,
+    value_range: PixelRange | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
     reader: str = "opencv",
 ) -> np.ndarray:
     """Read an image as it is displayed.
@@ -129,26 +154,45 @@ def read_image(
 def build_reader(cfg: CfgNode, image_format: str | None = None) -> Callable[[str], np.ndarray]:
     """:func:`read_image` of a file alone, as the INPUT keys of a config say; ``image_format`` instead of INPUT.FORMAT."""
     return partial(
-        read_image, image_format=image_format or cfg.INPUT.FORMAT, value_range=value_range_of(cfg), max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS, reader=cfg.INPUT.READER
+        read_image,
+        image_format=image_format or cfg.INPUT.FORMAT,
+        value_range=value_range_of(cfg),
+        max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+        reader=cfg.INPUT.READER,
     )
 
 
-def decode(image: ImageFile, image_format: str, *, reduce: int = 1, value_range: PixelRange | None = None, reader: str = "opencv") -> np.ndarray:
+def decode(
+    image: ImageFile,
+    image_format: str,
+    *,
+    reduce: int = 1,
+    value_range: PixelRange | None = None,
+    reader: str = "opencv",
+) -> np.ndarray:
     """The pixels of an open file, see :func:`read_image`."""
     header, plain = image.header, image_format in ("BGR", "RGB")
     if header.format == "TIFF" or is_deep(header) or header.channels == 4 and header.format == "JPEG" or not plain:
         reduce, reader = 1, "detectron2"
     pixels = None
     if _has_bands(header, image):
-        rgb = turn(np.ascontiguousarray(to_three(_as_bytes(image, _deep_values(image), value_range))), header.orientation)
-        pixels = (rgb if image_format == "RGB" else rgb[..., ::-1]) if plain else utils.convert_PIL_to_numpy(Image.fromarray(rgb), image_format)
+        rgb = turn(
+            np.ascontiguousarray(to_three(_as_bytes(image, _deep_values(image), value_range))), header.orientation
+        )
+        pixels = (
+            (rgb if image_format == "RGB" else rgb[..., ::-1])
+            if plain
+            else utils.convert_PIL_to_numpy(Image.fromarray(rgb), image_format)
+        )
     elif reader == "opencv" and header.format in OPENCVS:
         pixels = _with_opencv(image, image_format, reduce if header.format == "JPEG" else 1)
     if pixels is None:
         pixels = _with_pillow(image, image_format)
         reduce = 1
     if reduce == 1 and pixels.shape[:2] != (header.height, header.width):
-        raise image.broken(f"cannot be read: it says that it is {header.width}x{header.height}, but its pixels are {pixels.shape[1]}x{pixels.shape[0]}")
+        raise image.broken(
+            f"cannot be read: it says that it is {header.width}x{header.height}, but its pixels are {pixels.shape[1]}x{pixels.shape[0]}"
+        )
     return pixels
 
 
@@ -191,19 +235,25 @@ def _with_pillow(image: ImageFile, image_format: str) -> np.ndarray:
     image.check_end()
     with open_with_pillow(image, (image.header.format,)) as opened:
         orientation = image.header.orientation
-        if image.header.format == "TIFF":  # Pillow turns it while loading, also by values that Exif does not define; those are undone
+        if (
+            image.header.format == "TIFF"
+        ):  # Pillow turns it while loading, also by values that Exif does not define; those are undone
             done = opened.tag_v2.get(tiff.ORIENTATION)
             orientation = {6: 8, 8: 6}.get(done, done if done in (2, 3, 4, 5, 7) else 1) if done != orientation else 1
         opened.load()
         pixels = utils.convert_PIL_to_numpy(opened, image_format)
     if orientation == 1:
         return pixels
-    return turn(np.ascontiguousarray(pixels), int(orientation)).reshape(image.header.height, image.header.width, *pixels.shape[2:])
+    return turn(np.ascontiguousarray(pixels), int(orientation)).reshape(
+        image.header.height, image.header.width, *pixels.shape[2:]
+    )
 
 
 def _has_bands(header: ImageHeader, image: ImageFile) -> bool:
     """Whether the pixels are read in their own type: deep ones, and a TIFF that Pillow does not read or mixes up."""
-    stored_apart = tiff.first(image.tags, tiff.PLANAR, 1) == 2 and tiff.first(image.tags, tiff.COMPRESSION, 1) != tiff.JPEG
+    stored_apart = (
+        tiff.first(image.tags, tiff.PLANAR, 1) == 2 and tiff.first(image.tags, tiff.COMPRESSION, 1) != tiff.JPEG
+    )
     return is_deep(header) or header.format == "TIFF" and header.bits == 8 and (header.channels > 4 or stored_apart)
 
 
@@ -226,7 +276,11 @@ def _deep_values(image: ImageFile) -> np.ndarray:
     with open_with_pillow(image, (image.header.format,)) as opened:
         opened.load()
         pixels = np.asarray(opened)
-    return pixels.astype(np.uint16)[..., None] if image.header.format == "PPM" and pixels.dtype == np.int32 else pixels.reshape(*pixels.shape[:2], -1)
+    return (
+        pixels.astype(np.uint16)[..., None]
+        if image.header.format == "PPM" and pixels.dtype == np.int32
+        else pixels.reshape(*pixels.shape[:2], -1)
+    )
 
 
 def _as_bytes(image: ImageFile, values: np.ndarray, value_range: PixelRange | None) -> np.ndarray:
@@ -234,6 +288,8 @@ def _as_bytes(image: ImageFile, values: np.ndarray, value_range: PixelRange | No
         return values
     if value_range is None:
         if values.dtype != np.uint16:
-            raise ValueError(f"{image.file} has values of the type {values.dtype}, which have no range of their own: set INPUT.VALUE_RANGE to (low, high)")
+            raise ValueError(
+                f"{image.file} has values of the type {values.dtype}, which have no range of their own: set INPUT.VALUE_RANGE to (low, high)"
+            )
         value_range = PixelRange(0, 65535)
     return value_range.scale(values)

@@ -11,8 +11,27 @@ import numpy as np
 Reader = Callable[[int, int], bytes]
 """``read(offset, count)``: up to ``count`` bytes of a file."""
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, CHANNELS = 256, 257, 258, 259, 262, 273, 274, 277
-ROWS_PER_STRIP, STRIP_SIZES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, SAMPLE_FORMAT = 278, 279, 284, 317, 322, 323, 324, 325, 339
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, CHANNELS = (
+    256,
+    257,
+    258,
+    259,
+    262,
+    273,
+    274,
+    277,
+)
+ROWS_PER_STRIP, STRIP_SIZES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, SAMPLE_FORMAT = (
+    278,
+    279,
+    284,
+    317,
+    322,
+    323,
+    324,
+    325,
+    339,
+)
 
 INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of a tag that are whole numbers: BYTE, SHORT, LONG, LONG8."""
@@ -41,7 +60,7 @@ class TiffError(ValueError):
 
 
 def byte_order(mark: bytes) -> str | None:
-    """"<" or ">" of data that begins as a TIFF does, else None."""
+    """ "<" or ">" of data that begins as a TIFF does, else None."""
     return {b"II": "<", b"MM": ">"}.get(mark[:2]) if mark[2:4] in (b"*\0", b"\0*", b"+\0", b"\0+") else None
 
 
@@ -120,7 +139,9 @@ def read_bands(read: Reader, tags: dict[int, Tag]) -> np.ndarray:
         share, rest = divmod(len(pieces), bands)
         if rest:
             raise TiffError(f"its {bands} bands are in {len(pieces)} pieces")
-        pixels = np.concatenate([_plane(read, tags, pieces[i * share : (i + 1) * share], kind, 1) for i in range(bands)], axis=2)
+        pixels = np.concatenate(
+            [_plane(read, tags, pieces[i * share : (i + 1) * share], kind, 1) for i in range(bands)], axis=2
+        )
     pixels = pixels[:height, :width]
     white_is_zero = first(tags, PHOTOMETRIC, 1) == 0 and kind.kind == "u"
     return np.invert(pixels) if white_is_zero else pixels
@@ -128,7 +149,11 @@ def read_bands(read: Reader, tags: dict[int, Tag]) -> np.ndarray:
 
 def _kind(tags: dict[int, Tag]) -> np.dtype:
     bits, form = first(tags, BITS, 1), first(tags, SAMPLE_FORMAT, UINT)
-    if len(set(tags[BITS].values if BITS in tags else ())) > 1 or bits not in (8, 16, 32, 64) or form not in (UINT, INT, FLOAT):
+    if (
+        len(set(tags[BITS].values if BITS in tags else ())) > 1
+        or bits not in (8, 16, 32, 64)
+        or form not in (UINT, INT, FLOAT)
+    ):
         raise TiffError(f"bands of {bits} bits in the sample format {form} are not read")
     if form == FLOAT and bits == 8:
         raise TiffError("floats of 8 bits are not read")
@@ -145,10 +170,21 @@ def _plane(read: Reader, tags: dict[int, Tag], pieces: list[tuple[int, int]], ki
     described = predictor if bands == 1 else 1
     form = FLOAT if kind.itemsize == 8 or described == 3 else UINT
     entries = {
-        WIDTH: columns * bands, HEIGHT: height, BITS: 8 * kind.itemsize, COMPRESSION: first(tags, COMPRESSION, 1), PHOTOMETRIC: 1,
-        CHANNELS: 1, PLANAR: 1, PREDICTOR: described, SAMPLE_FORMAT: form,
-    }  # fmt: skip
-    entries |= {TILE_WIDTH: tile * bands, TILE_HEIGHT: first(tags, TILE_HEIGHT, 1)} if tile else {ROWS_PER_STRIP: first(tags, ROWS_PER_STRIP, height)}
+        WIDTH: columns * bands,
+        HEIGHT: height,
+        BITS: 8 * kind.itemsize,
+        COMPRESSION: first(tags, COMPRESSION, 1),
+        PHOTOMETRIC: 1,
+        CHANNELS: 1,
+        PLANAR: 1,
+        PREDICTOR: described,
+        SAMPLE_FORMAT: form,
+    }
+    entries |= (
+        {TILE_WIDTH: tile * bands, TILE_HEIGHT: first(tags, TILE_HEIGHT, 1)}
+        if tile
+        else {ROWS_PER_STRIP: first(tags, ROWS_PER_STRIP, height)}
+    )
     if sum(size for _, size in pieces) > (1 << 26) + 4 * columns * bands * height * kind.itemsize:
         raise TiffError("it says that its pixels take far more room than they can")
     order = byte_order(read(0, 4))
@@ -158,7 +194,9 @@ def _plane(read: Reader, tags: dict[int, Tag], pieces: list[tuple[int, int]], ki
     except cv2.error:
         grey = None
     if grey is None or grey.shape != (height, columns * bands) or grey.dtype.itemsize != kind.itemsize:
-        raise TiffError(f"its pixels cannot be decoded (compression {entries[COMPRESSION]}, {bands} bands of {entries[BITS]} bits)")
+        raise TiffError(
+            f"its pixels cannot be decoded (compression {entries[COMPRESSION]}, {bands} bands of {entries[BITS]} bits)"
+        )
     if described != predictor:
         grey = _undo(grey.view(f"u{kind.itemsize}").reshape(height, -1, tile or columns, bands), predictor, order)
     return grey.view(kind).reshape(height, columns, bands)
@@ -177,12 +215,21 @@ def _undo(pixels: np.ndarray, predictor: int, order: str) -> np.ndarray:
     size = pixels.dtype.itemsize
     # The decoder took the bytes for numbers of the file's order and swapped them if this machine's is another.
     raw = np.ascontiguousarray(pixels.byteswap() if order != NATIVE else pixels)
-    data = np.cumsum(raw.reshape(rows, tiles, -1).view(np.uint8).reshape(rows, tiles, -1, bands), axis=2, dtype=np.uint8)
+    data = np.cumsum(
+        raw.reshape(rows, tiles, -1).view(np.uint8).reshape(rows, tiles, -1, bands), axis=2, dtype=np.uint8
+    )
     planes = data.reshape(rows, tiles, size, columns * bands)
-    return np.ascontiguousarray(planes.transpose(0, 1, 3, 2)).view(f">u{size}").astype(f"u{size}").reshape(rows, tiles, columns, bands)
+    return (
+        np.ascontiguousarray(planes.transpose(0, 1, 3, 2))
+        .view(f">u{size}")
+        .astype(f"u{size}")
+        .reshape(rows, tiles, columns, bands)
+    )
 
 
-def _grey_tiff(read: Reader, order: str, entries: dict[int, int], pieces: list[tuple[int, int]], *, tiled: bool) -> bytes:
+def _grey_tiff(
+    read: Reader, order: str, entries: dict[int, int], pieces: list[tuple[int, int]], *, tiled: bool
+) -> bytes:
     """A TIFF file with these tags and the pieces of another."""
     data = []
     for offset, size in pieces:
@@ -198,7 +245,10 @@ def _grey_tiff(read: Reader, order: str, entries: dict[int, int], pieces: list[t
     if start + sum(sizes) >= 1 << 32:
         raise TiffError("its pixels are more than 4 GiB")
     fields = {tag: (4, 1, value) for tag, value in entries.items()}
-    for tag, values, place in ((TILE_OFFSETS if tiled else STRIP_OFFSETS, offsets, lists), (TILE_SIZES if tiled else STRIP_SIZES, sizes, lists + 4 * len(data))):
+    for tag, values, place in (
+        (TILE_OFFSETS if tiled else STRIP_OFFSETS, offsets, lists),
+        (TILE_SIZES if tiled else STRIP_SIZES, sizes, lists + 4 * len(data)),
+    ):
         fields[tag] = (4, len(values), values[0] if len(values) == 1 else place)
     directory = b"".join(struct.pack(order + "HHII", tag, *fields[tag]) for tag in sorted(fields))
     numbers = struct.pack(f"{order}{2 * len(data)}I", *offsets, *sizes)

@@ -45,8 +45,14 @@ def view_of(name: str) -> View | None:
     if match is None or (match["classes"] is None and match["repeat"] is None):
         return None
     words = [word.strip() for word in (match["classes"] or "").split(",")]
-    pairs = tuple((here.strip(), (theirs if equal else here).strip()) for here, equal, theirs in (word.partition("=") for word in words) if here.strip() or theirs)
-    if match["classes"] is not None and (not pairs or len(pairs) != len(words) or not all(here and theirs for here, theirs in pairs)):
+    pairs = tuple(
+        (here.strip(), (theirs if equal else here).strip())
+        for here, equal, theirs in (word.partition("=") for word in words)
+        if here.strip() or theirs
+    )
+    if match["classes"] is not None and (
+        not pairs or len(pairs) != len(words) or not all(here and theirs for here, theirs in pairs)
+    ):
         raise ValueError(f"{name}: name the classes between the brackets, as in {match['base'].strip()}[cat, dog=wolf]")
     theirs = [pair[1] for pair in pairs]
     if twice := sorted({one for one in theirs if theirs.count(one) > 1}):
@@ -69,7 +75,11 @@ def register_view(name: str) -> None:
     chosen = view.classes or tuple((one, one) for one in known)
     if unknown := [theirs for _, theirs in chosen if theirs not in known]:
         near = nearest(unknown[0], known)
-        raise ValueError(f"{name}: {view.base} has no class {unknown[0]!r}" + (f"; did you mean {near!r}?" if near else "") + f" It has {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}")
+        raise ValueError(
+            f"{name}: {view.base} has no class {unknown[0]!r}"
+            + (f"; did you mean {near!r}?" if near else "")
+            + f" It has {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
+        )
     names = list(dict.fromkeys(here for here, _ in chosen))
     labels = {known.index(theirs): names.index(here) for here, theirs in chosen}
     DatasetCatalog.register(name, lambda: _records(name, view, labels))
@@ -81,9 +91,21 @@ def _records(name: str, view: View, labels: dict[int, int]) -> list[dict]:
     records, boxes, kept = [], 0, 0
     for record in result_of(view.base).records:
         if "annotations" in record:
-            annotations = [{**x, "category_id": labels[x["category_id"]]} for x in record["annotations"] if x["category_id"] in labels]
+            annotations = [
+                {**x, "category_id": labels[x["category_id"]]}
+                for x in record["annotations"]
+                if x["category_id"] in labels
+            ]
             boxes, kept = boxes + len(record["annotations"]), kept + len(annotations)
             record = {**record, "annotations": annotations}
         records.append({**record, "repeat": view.repeat} if view.repeat != 1 else record)
-    logger.info("%s: %d of %d boxes of %s, on %d of its %d images", name, kept, boxes, view.base, sum(map(has_object, records)), len(records))
+    logger.info(
+        "%s: %d of %d boxes of %s, on %d of its %d images",
+        name,
+        kept,
+        boxes,
+        view.base,
+        sum(map(has_object, records)),
+        len(records),
+    )
     return records

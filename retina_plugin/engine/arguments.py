@@ -36,7 +36,9 @@ TO_GIVE = """error: say what to train on:
 class Arguments(argparse.ArgumentParser):
     """Takes flags anywhere between the KEY VALUE pairs, which end up in ``opts``."""
 
-    def parse_args(self, args: list[str] | None = None, namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+    def parse_args(
+        self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """Parse; what is no flag is KEY VALUE pairs.
 
         Raises:
@@ -61,42 +63,104 @@ def argument_parser() -> argparse.ArgumentParser:
     """Detectron2's options, ``--data``, short forms of the keys that are changed most, and what becomes of an earlier run."""
     defaults = default_argument_parser().parse_args([])
     parser = Arguments(
-        prog="train_net.py", usage="train_net.py --data FOLDER | --config-file FILE  [options]  [KEY VALUE ...]", allow_abbrev=False,
-        description="Train or evaluate RetinaNet.", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        prog="train_net.py",
+        usage="train_net.py --data FOLDER | --config-file FILE  [options]  [KEY VALUE ...]",
+        allow_abbrev=False,
+        description="Train or evaluate RetinaNet.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     what = parser.add_argument_group("what to train on")
-    what.add_argument("--data", metavar="PATH", help="a folder of images and annotations, or a dataset card; trained with configs/finetune.yaml unless --config-file says otherwise")
-    what.add_argument("--data-format", metavar="FORMAT", help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised")
+    what.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a folder of images and annotations, or a dataset card; trained with configs/finetune.yaml unless --config-file says otherwise",
+    )
+    what.add_argument(
+        "--data-format",
+        metavar="FORMAT",
+        help="coco, voc, yolo, csv or labelme, if the folder has several or it is not recognised",
+    )
     what.add_argument("--config-file", default="", metavar="FILE", help="a YAML file, such as those in configs/")
-    what.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import a module that registers variants of your own; added to the key IMPORTS; may be repeated")
+    what.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers variants of your own; added to the key IMPORTS; may be repeated",
+    )
     mode = parser.add_argument_group("what to do")
     mode.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint of the run")
     mode.add_argument("--overwrite", action="store_true", help="remove the run that OUTPUT_DIR holds, and begin anew")
-    mode.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS; the results go below the run's folder, into eval/")
+    mode.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="evaluate MODEL.WEIGHTS; the results go below the run's folder, into eval/",
+    )
     short = parser.add_argument_group("short forms of keys")
-    short.add_argument("--epochs", type=_positive(float), metavar="N", help="SOLVER.EPOCHS: passes over the training images")
-    short.add_argument("--batch", type=_positive(int), metavar="N", help="SOLVER.IMS_PER_BATCH: images a step, over all GPUs; BASE_LR is scaled with it")
-    short.add_argument("--size", type=_positive(int), metavar="PIXELS", help="shorter side of the images in training and test; the longer is at most 4/3 of it (INPUT.*_SIZE_*)")
-    short.add_argument("--lr", type=_positive(float), metavar="RATE", help="SOLVER.BASE_LR, at the batch size of the config")
+    short.add_argument(
+        "--epochs", type=_positive(float), metavar="N", help="SOLVER.EPOCHS: passes over the training images"
+    )
+    short.add_argument(
+        "--batch",
+        type=_positive(int),
+        metavar="N",
+        help="SOLVER.IMS_PER_BATCH: images a step, over all GPUs; BASE_LR is scaled with it",
+    )
+    short.add_argument(
+        "--size",
+        type=_positive(int),
+        metavar="PIXELS",
+        help="shorter side of the images in training and test; the longer is at most 4/3 of it (INPUT.*_SIZE_*)",
+    )
+    short.add_argument(
+        "--lr", type=_positive(float), metavar="RATE", help="SOLVER.BASE_LR, at the batch size of the config"
+    )
     short.add_argument("--device", help="MODEL.DEVICE: cpu, cuda, cuda:1, mps")
     short.add_argument("--name", type=_name, help="OUTPUT_DIR output/NAME")
     many = parser.add_argument_group("several processes (torchrun needs none of these)")
-    many.add_argument("--num-gpus", type=int, default=1, metavar="N", help="on this machine (default 1, or the CPU where there is none)")
+    many.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="on this machine (default 1, or the CPU where there is none)",
+    )
     many.add_argument("--num-machines", type=int, default=1, metavar="N")
     many.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
-    many.add_argument("--dist-url", default=defaults.dist_url, metavar="URL", help="where the processes meet (default: a port of this machine)")
+    many.add_argument(
+        "--dist-url",
+        default=defaults.dist_url,
+        metavar="URL",
+        help="where the processes meet (default: a port of this machine)",
+    )
     return parser
 
 
 def options_of_short_forms(args: argparse.Namespace) -> list[str]:
     """KEY VALUE pairs that ``--epochs`` and its like stand for."""
     opts = []
-    for name, key in (("epochs", "SOLVER.EPOCHS"), ("batch", "SOLVER.IMS_PER_BATCH"), ("lr", "SOLVER.BASE_LR"), ("device", "MODEL.DEVICE")):
+    for name, key in (
+        ("epochs", "SOLVER.EPOCHS"),
+        ("batch", "SOLVER.IMS_PER_BATCH"),
+        ("lr", "SOLVER.BASE_LR"),
+        ("device", "MODEL.DEVICE"),
+    ):
         if (value := getattr(args, name, None)) is not None:
             opts += [key, str(value)]
     if (size := getattr(args, "size", None)) is not None:
         longer = str(round(size * 4 / 3))
-        opts += ["INPUT.MIN_SIZE_TRAIN", f"({size},)", "INPUT.MAX_SIZE_TRAIN", longer, "INPUT.MIN_SIZE_TEST", str(size), "INPUT.MAX_SIZE_TEST", longer]
+        opts += [
+            "INPUT.MIN_SIZE_TRAIN",
+            f"({size},)",
+            "INPUT.MAX_SIZE_TRAIN",
+            longer,
+            "INPUT.MIN_SIZE_TEST",
+            str(size),
+            "INPUT.MAX_SIZE_TEST",
+            longer,
+        ]
     if (name := getattr(args, "name", None)) is not None:
         opts += ["OUTPUT_DIR", f"output/{name}"]
     return opts
@@ -113,7 +177,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.num_machines < 1:
         raise ValueError(f"--num-machines must be at least 1; got {args.num_machines}")
     if not 0 <= args.machine_rank < args.num_machines:
-        raise ValueError(f"--machine-rank must be from 0 to {args.num_machines - 1}, one less than --num-machines; got {args.machine_rank}")
+        raise ValueError(
+            f"--machine-rank must be from 0 to {args.num_machines - 1}, one less than --num-machines; got {args.machine_rank}"
+        )
     if args.resume and getattr(args, "overwrite", False):
         raise ValueError("--resume goes on with a run and --overwrite removes it: give one of them")
     if not args.config_file and not getattr(args, "data", None):
@@ -135,5 +201,7 @@ def _positive(kind: type):
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[\w-][\w.-]*", text) or len(text) > 100:
-        raise argparse.ArgumentTypeError(f"must be letters, digits, '-', '_' and '.', the name of a folder below output/; got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be letters, digits, '-', '_' and '.', the name of a folder below output/; got {text!r}"
+        )
     return text

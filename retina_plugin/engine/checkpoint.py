@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 
 def class_names(cfg: CfgNode) -> list[str]:
     """Those of the first dataset of a config that has some, else the numbers 0, 1, ..."""
-    names = next((c for d in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if (c := MetadataCatalog.get(d).get("thing_classes"))), None)
+    names = next(
+        (c for d in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if (c := MetadataCatalog.get(d).get("thing_classes"))),
+        None,
+    )
     return list(names) if names else [str(k) for k in range(cfg.MODEL.RETINANET.NUM_CLASSES)]
 
 
@@ -50,7 +53,9 @@ def describe_model(cfg: CfgNode, model: torch.nn.Module) -> dict:
 
 def _anchor_generator(model: torch.nn.Module) -> torch.nn.Module | None:
     """That of a RetinaNet, or of the region proposals of an R-CNN."""
-    return getattr(model, "anchor_generator", None) or getattr(getattr(model, "proposal_generator", None), "anchor_generator", None)
+    return getattr(model, "anchor_generator", None) or getattr(
+        getattr(model, "proposal_generator", None), "anchor_generator", None
+    )
 
 
 def read_info(file: str) -> dict:
@@ -63,7 +68,9 @@ def read_info(file: str) -> dict:
     loaded = read_torch(file)
     info = loaded.get(INFO_KEY) if isinstance(loaded, dict) else None
     if info is None:
-        raise ValueError(f"{file} carries no description of the plugin: it was written by something else. Load its config with load_config and set MODEL.WEIGHTS")
+        raise ValueError(
+            f"{file} carries no description of the plugin: it was written by something else. Load its config with load_config and set MODEL.WEIGHTS"
+        )
     return info
 
 
@@ -87,11 +94,28 @@ def read_torch(file: str) -> dict:
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{file} is not a file of weights that torch wrote, or it is truncated") from error
         raise ValueError(f"{file} holds more than tensors and plain values, and is not read: {error}") from error
-    except (RuntimeError, OSError, EOFError, UnicodeDecodeError, KeyError, IndexError, AttributeError) as error:  # what torch raises for other files, and for pieces of its own
-        raise ValueError(f"{file} is not a file of weights that torch wrote, or it is damaged: {(str(error).splitlines() or ['no reason given'])[0]}") from error
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:  # what torch raises for other files, and for pieces of its own
+        raise ValueError(
+            f"{file} is not a file of weights that torch wrote, or it is damaged: {(str(error).splitlines() or ['no reason given'])[0]}"
+        ) from error
 
 
-PARTS = {"backbone.bottom_up.": "backbone", "backbone.": "neck", "head.": "head", "proposal_generator.": "proposals", "roi_heads.": "regions", "": "rest"}
+PARTS = {
+    "backbone.bottom_up.": "backbone",
+    "backbone.": "neck",
+    "head.": "head",
+    "proposal_generator.": "proposals",
+    "roi_heads.": "regions",
+    "": "rest",
+}
 """Parts of the detector by the beginning of their tensors' names."""
 
 
@@ -121,8 +145,14 @@ class Part:
 
     def line(self) -> str:
         """For the log."""
-        notes = [f"{count} {what}" for count, what in ((self.absent, "not in the file"), (self.misfit, "of another shape there")) if count]
-        return f"{self.name:<9}{self.loaded:>5} of {self.total:<5} tensors loaded" + (f"; {', '.join(notes)}: they stay as initialised" if notes else "")
+        notes = [
+            f"{count} {what}"
+            for count, what in ((self.absent, "not in the file"), (self.misfit, "of another shape there"))
+            if count
+        ]
+        return f"{self.name:<9}{self.loaded:>5} of {self.total:<5} tensors loaded" + (
+            f"; {', '.join(notes)}: they stay as initialised" if notes else ""
+        )
 
 
 def parts_loaded(names: list[str], missing: list[str], wrong_shape: list[str]) -> list[Part]:
@@ -152,7 +182,10 @@ def loading_table(parts: list[Part], unused: list[str]) -> str:
     """
     lines = [part.line() for part in parts]
     if unused:
-        lines.append(f"not used from the file: {', '.join(unused[:4])}" + (f" and {len(unused) - 4} more" if len(unused) > 4 else ""))
+        lines.append(
+            f"not used from the file: {', '.join(unused[:4])}"
+            + (f" and {len(unused) - 4} more" if len(unused) > 4 else "")
+        )
     return "\n".join(lines)
 
 
@@ -170,7 +203,15 @@ class RetinaCheckpointer(DetectionCheckpointer):
         checkpointables: further objects with ``state_dict``.
     """
 
-    def __init__(self, model: torch.nn.Module, save_dir: str = "", *, cfg: CfgNode, average: WeightAverage | None = None, **checkpointables) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        save_dir: str = "",
+        *,
+        cfg: CfgNode,
+        average: WeightAverage | None = None,
+        **checkpointables,
+    ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.cfg, self.average = cfg, average
         self._complete = False
@@ -212,7 +253,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
     def _check_finite(self, name: str) -> None:
         if broken := non_finite(self.model.state_dict()):
             more = f" and {len(broken) - 4} more" if len(broken) > 4 else ""
-            raise FloatingPointError(f"{name}.pth is not written: the weights hold infinities or NaN in {', '.join(broken[:4])}{more}")
+            raise FloatingPointError(
+                f"{name}.pth is not written: the weights hold infinities or NaN in {', '.join(broken[:4])}{more}"
+            )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Done by :meth:`save`, when the file is whole."""
@@ -233,7 +276,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
             ValueError: it is no file of weights, holds code, is damaged, or lacks what ``complete`` asks for.
         """
         if complete and not path:
-            raise ValueError("MODEL.WEIGHTS is empty: an untrained model would be used. Give a checkpoint, such as MODEL.WEIGHTS output/pets/model_best.pth")
+            raise ValueError(
+                "MODEL.WEIGHTS is empty: an untrained model would be used. Give a checkpoint, such as MODEL.WEIGHTS output/pets/model_best.pth"
+            )
         if path:
             self._check_path(path)
         self._complete = complete
@@ -246,7 +291,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
     def _check_path(self, path: str) -> None:
         local = Path(self.path_manager.get_local_path(path.partition("?")[0]))
         if local.is_dir():
-            raise ValueError(f"MODEL.WEIGHTS {path} is a folder, not a file; the weights of a run are in its model_final.pth")
+            raise ValueError(
+                f"MODEL.WEIGHTS {path} is a folder, not a file; the weights of a run are in its model_final.pth"
+            )
         if not local.is_file():
             raise FileNotFoundError(f"MODEL.WEIGHTS {path} does not exist (looked in {Path.cwd()})")
 
@@ -255,7 +302,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
             try:
                 data = read_pickle(filename)
             except (pickle.UnpicklingError, EOFError, UnicodeDecodeError, IndexError, KeyError) as error:
-                raise ValueError(f"{filename} is not read: {(str(error).splitlines() or ['it is empty'])[0]}") from error
+                raise ValueError(
+                    f"{filename} is not read: {(str(error).splitlines() or ['it is empty'])[0]}"
+                ) from error
             if not isinstance(data, dict):
                 raise ValueError(f"{filename} holds a {type(data).__name__}; a file of weights holds arrays by name")
             if "model" in data and "__author__" in data:
@@ -268,10 +317,16 @@ class RetinaCheckpointer(DetectionCheckpointer):
             raise ValueError(f"{filename} holds a {type(loaded).__name__}; a file of weights holds tensors by name")
         if "model" not in loaded:
             loaded = {"model": loaded.get("state_dict", loaded)}
-        if not isinstance(loaded["model"], dict) or not any(isinstance(value, torch.Tensor) for value in loaded["model"].values()):
+        if not isinstance(loaded["model"], dict) or not any(
+            isinstance(value, torch.Tensor) for value in loaded["model"].values()
+        ):
             raise ValueError(f"{filename} holds no tensors by name")
         # Of other things than tensors, such as counters, no weight can come.
-        loaded["model"] = {name: value for name, value in loaded["model"].items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+        loaded["model"] = {
+            name: value
+            for name, value in loaded["model"].items()
+            if isinstance(name, str) and isinstance(value, torch.Tensor)
+        }
         loaded["model"] = adopt_names(loaded["model"], self.model, filename)
         return loaded
 
@@ -283,19 +338,37 @@ class RetinaCheckpointer(DetectionCheckpointer):
         names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
         parts = parts_loaded(names, missing, wrong)
         table = loading_table(parts, list(incompatible.unexpected_keys))
-        classes = next(((theirs[0], ours[0]) for name, theirs, ours in incompatible.incorrect_shapes if name == "head.cls_score.bias"), None)
+        classes = next(
+            (
+                (theirs[0], ours[0])
+                for name, theirs, ours in incompatible.incorrect_shapes
+                if name == "head.cls_score.bias"
+            ),
+            None,
+        )
         said = ""
         if classes:
             anchors = self.model.anchor_generator.num_anchors[0]
-            said = "the file has {} classes and this model {}: head.cls_score begins anew".format(*(n // anchors for n in classes))
+            said = "the file has {} classes and this model {}: head.cls_score begins anew".format(
+                *(n // anchors for n in classes)
+            )
         by_name = {part.name: part for part in parts}
         lacking = [part for part in parts if part.name != "rest" and part.loaded < part.total]
         if self._complete and lacking:
             why = said.partition(":")[0] or f"{', '.join(part.name for part in lacking)} would be random"
-            raise ValueError(f"the weights do not make up the whole model, which would be used untrained: {why}\n{table}")
+            raise ValueError(
+                f"the weights do not make up the whole model, which would be used untrained: {why}\n{table}"
+            )
         if not any(part.loaded for part in parts if part.name != "rest"):
-            logger.warning("not one tensor of the weights file fits this model, which begins from random numbers:\n%s", table)
-        elif by_name.get("backbone") in lacking or any(part.loaded for part in lacking if part.name in ("neck", "head")):
-            logger.warning("the weights file does not hold all of the model; what is missing begins from random numbers:\n%s", "\n".join(filter(None, [said, table])))
+            logger.warning(
+                "not one tensor of the weights file fits this model, which begins from random numbers:\n%s", table
+            )
+        elif by_name.get("backbone") in lacking or any(
+            part.loaded for part in lacking if part.name in ("neck", "head")
+        ):
+            logger.warning(
+                "the weights file does not hold all of the model; what is missing begins from random numbers:\n%s",
+                "\n".join(filter(None, [said, table])),
+            )
         else:
             logger.info("what was loaded:\n%s", table)

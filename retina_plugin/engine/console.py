@@ -21,7 +21,7 @@ EVALUATION_SECONDS = 10.0
 
 
 class ForPeople(logging.Formatter):
-    """"12:30:59 text", with the level from WARNING on, and without stack traces, which the log file has."""
+    """ "12:30:59 text", with the level from WARNING on, and without stack traces, which the log file has."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
@@ -75,7 +75,10 @@ class Problems(logging.Handler):
         """All of them, one a line; "" if nothing was wrong."""
         if not self.messages:
             return ""
-        lines = [f"  {said.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "") for said, count in self.messages.items()]
+        lines = [
+            f"  {said.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "")
+            for said, count in self.messages.items()
+        ]
         return "\n".join([f"to be looked at ({len(lines)}):", *lines])
 
 
@@ -89,7 +92,9 @@ class Console:
 
     def __init__(self, rank: int = 0, *, instead: bool = False) -> None:
         if instead:
-            for console in {handler.console for handler in logging.getLogger().handlers if isinstance(handler, Problems)}:
+            for console in {
+                handler.console for handler in logging.getLogger().handlers if isinstance(handler, Problems)
+            }:
                 console.close()
         self.rank, self.problems, self.file = rank, Problems(self), None
         self._handlers: list[logging.Handler] = [self.problems]

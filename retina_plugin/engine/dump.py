@@ -47,9 +47,17 @@ class Step:
     def report(self) -> str:
         """The facts, a few lines for people."""
         lines = ["losses: " + ", ".join(f"{name} {value:g}" for name, value in self.losses.items())]
-        lines += [f"{level}: " + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in facts.items()) for level, facts in self.levels.items()]
-        lines.append("norms of the gradients: " + ", ".join(f"{part} {value:g}" for part, value in self.gradient_norms.items()))
-        for what, names in (("modules whose output is not finite, the first first", self.bad_modules), ("gradients that are not finite", self.bad_gradients)):
+        lines += [
+            f"{level}: " + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in facts.items())
+            for level, facts in self.levels.items()
+        ]
+        lines.append(
+            "norms of the gradients: " + ", ".join(f"{part} {value:g}" for part, value in self.gradient_norms.items())
+        )
+        for what, names in (
+            ("modules whose output is not finite, the first first", self.bad_modules),
+            ("gradients that are not finite", self.bad_gradients),
+        ):
             rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             lines.append(f"{what}: {', '.join(names[:SHOWN]) or 'none'}{rest}")
         return "\n".join(lines)
@@ -79,7 +87,11 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
                     x.retain_grad()
             outputs[kind] = maps
 
-    hooks += [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name and not list(module.children())]
+    hooks += [
+        module.register_forward_hook(look(name))
+        for name, module in model.named_modules()
+        if name and not list(module.children())
+    ]
     if hasattr(model, "head_in_features"):  # a RetinaNet, the plugin's or Detectron2's
         hooks.append(model.head.register_forward_hook(keep))
     try:
@@ -95,13 +107,21 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
         for name, x in zip(model.head_in_features, maps, strict=True):
             levels[name][f"largest_{kind}"] = float(x.detach().abs().max())
             if x.grad is not None:
-                levels[name]["gradient_norm"] = math.hypot(levels[name].get("gradient_norm", 0.0), float(x.grad.float().norm()))
+                levels[name]["gradient_norm"] = math.hypot(
+                    levels[name].get("gradient_norm", 0.0), float(x.grad.float().norm())
+                )
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norms: dict[str, float] = defaultdict(float)
     for name, gradient in gradients.items():
         part = part_of(name)
         norms[part] = math.hypot(norms[part], float(gradient.float().norm()))
-    return Step({name: float(loss.detach()) for name, loss in losses.items()}, dict(levels), dict(norms), list(dict.fromkeys(bad)), non_finite(gradients))
+    return Step(
+        {name: float(loss.detach()) for name, loss in losses.items()},
+        dict(levels),
+        dict(norms),
+        list(dict.fromkeys(bad)),
+        non_finite(gradients),
+    )
 
 
 def _tensors(output: object) -> list[torch.Tensor]:
@@ -112,7 +132,16 @@ def _tensors(output: object) -> list[torch.Tensor]:
 
 
 def write_dump(
-    folder: Path, *, cfg: CfgNode, model: nn.Module, batch: list[dict], losses: dict[str, float], norm: float, rate: float, iteration: int, normalizer: torch.Tensor | None = None
+    folder: Path,
+    *,
+    cfg: CfgNode,
+    model: nn.Module,
+    batch: list[dict],
+    losses: dict[str, float],
+    norm: float,
+    rate: float,
+    iteration: int,
+    normalizer: torch.Tensor | None = None,
 ) -> Path:
     """Write a step that diverged to a folder of its own: facts for people, and all that running it again needs.
 
@@ -132,17 +161,28 @@ def write_dump(
     state = {"model": before, "batch": [_plain(x) for x in batch]}
     torch.save(state, folder / TENSORS)
     facts = {
-        "iteration": iteration, "learning_rate": rate, "losses": losses, "gradient_norm": norm,
-        "images": [{"file_name": x.get("file_name"), "image_id": x.get("image_id"), "boxes": len(x.get("instances", ()))} for x in batch],
+        "iteration": iteration,
+        "learning_rate": rate,
+        "losses": losses,
+        "gradient_norm": norm,
+        "images": [
+            {"file_name": x.get("file_name"), "image_id": x.get("image_id"), "boxes": len(x.get("instances", ()))}
+            for x in batch
+        ],
         "boxes": [plain.get("gt_boxes", torch.zeros(0)).tolist() for plain in state["batch"]],
         "classes": [plain.get("gt_classes", torch.zeros(0)).tolist() for plain in state["batch"]],
         "config": dump_config(cfg),
-    }  # fmt: skip
+    }
     _write_facts(folder, facts)  # before anything is run again, which may fail
     try:
         model.load_state_dict(before)
         facts["again"] = dataclasses.asdict(run_step_again(model, batch))
-    except (RuntimeError, ValueError, AttributeError, TypeError) as error:  # a model of another build; the rest of the dump is there
+    except (
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:  # a model of another build; the rest of the dump is there
         facts["again"] = f"could not be run again here: {error}"
     finally:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
@@ -162,7 +202,11 @@ def _plain(sample: dict) -> dict:
     plain |= {key: sample[key] for key in ("file_name", "height", "width") if isinstance(sample.get(key), str | int)}
     if "instances" in sample:
         instances = sample["instances"].to("cpu")
-        plain |= {"size": list(instances.image_size), "gt_boxes": instances.gt_boxes.tensor, "gt_classes": instances.gt_classes}
+        plain |= {
+            "size": list(instances.image_size),
+            "gt_boxes": instances.gt_boxes.tensor,
+            "gt_classes": instances.gt_classes,
+        }
     return plain
 
 
@@ -183,7 +227,9 @@ def read_dump(folder: str | os.PathLike) -> dict:
     """
     file = Path(folder) / FACTS
     if not file.is_file() or not (Path(folder) / TENSORS).is_file():
-        raise FileNotFoundError(f"{os.fspath(folder)} holds no dump: {FACTS} and {TENSORS} are written there when training diverges")
+        raise FileNotFoundError(
+            f"{os.fspath(folder)} holds no dump: {FACTS} and {TENSORS} are written there when training diverges"
+        )
     return json.loads(file.read_text(encoding="utf-8"))
 
 

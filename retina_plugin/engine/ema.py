@@ -66,7 +66,7 @@ class WeightAverage(HookBase):
             self._trained = None
 
     def state_dict(self) -> dict:
-        """"steps", and "trained": the weights that training goes on with."""
+        """ "steps", and "trained": the weights that training goes on with."""
         return {"steps": self.steps, "trained": self._trained if self._trained is not None else self._copy()}
 
     def load_state_dict(self, state: dict) -> None:
@@ -98,4 +98,8 @@ def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
     """What SOLVER.EMA_DECAY or SOLVER.SWA_ITERS asks for; None for neither."""
     if cfg.SOLVER.EMA_DECAY > 0:
         return WeightAverage(model, decay=cfg.SOLVER.EMA_DECAY)
-    return LastWeights(model, iterations=cfg.SOLVER.SWA_ITERS, max_iter=cfg.SOLVER.MAX_ITER) if cfg.SOLVER.SWA_ITERS > 0 else None
+    return (
+        LastWeights(model, iterations=cfg.SOLVER.SWA_ITERS, max_iter=cfg.SOLVER.MAX_ITER)
+        if cfg.SOLVER.SWA_ITERS > 0
+        else None
+    )

@@ -62,11 +62,17 @@ def verdict(error: BaseException) -> tuple[int, str]:
 
     full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
     if full is not None:
-        return ERROR, f"{full.strerror}: {full.filename or 'OUTPUT_DIR'} cannot be written. Make room, then --resume goes on from the last checkpoint"
+        return (
+            ERROR,
+            f"{full.strerror}: {full.filename or 'OUTPUT_DIR'} cannot be written. Make room, then --resume goes on from the last checkpoint",
+        )
     if isinstance(error, FloatingPointError):
         return DIVERGED, message(error)
     if isinstance(error, torch.OutOfMemoryError):
-        return ERROR, f"out of memory: {message(error).splitlines()[0]} Smaller SOLVER.IMS_PER_BATCH, INPUT.MAX_SIZE_TRAIN, or SOLVER.ACCUMULATE above 1"
+        return (
+            ERROR,
+            f"out of memory: {message(error).splitlines()[0]} Smaller SOLVER.IMS_PER_BATCH, INPUT.MAX_SIZE_TRAIN, or SOLVER.ACCUMULATE above 1",
+        )
     if isinstance(error, OSError) and error.strerror:
         return ERROR, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | TypeError | OSError | ImportError | DataLoadingError):
@@ -84,7 +90,11 @@ def exit_code(call: Callable[[], int | None]) -> int:
         number = error.signal if isinstance(error, Stopped) else signal.SIGINT
         command = error.command if isinstance(error, Stopped) else None
         name = signal.Signals(number).name
-        _say(f"stopped by {name}; this goes on:\n  {command}" if command else f"stopped by {name}; nothing was written that could go on")
+        _say(
+            f"stopped by {name}; this goes on:\n  {command}"
+            if command
+            else f"stopped by {name}; nothing was written that could go on"
+        )
         return STOPPED if command else 128 + number
     except Exception as error:
         code, text = verdict(error)

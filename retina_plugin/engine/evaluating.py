@@ -46,7 +46,14 @@ class Evaluation(HookBase):
     """
 
     def __init__(
-        self, *, period: int, evaluate: Callable[[], dict], save: Callable[[str], None], metric: str, patience: int, stopping: Callable[[], bool] = lambda: False
+        self,
+        *,
+        period: int,
+        evaluate: Callable[[], dict],
+        save: Callable[[str], None],
+        metric: str,
+        patience: int,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stopping, self.running, self.pending = stopping, False, False
         self.period, self.evaluate, self.save, self.metric, self.patience = period, evaluate, save, metric, patience
@@ -96,12 +103,16 @@ class Evaluation(HookBase):
                 raise ValueError(f"TEST.BEST_METRIC is {self.metric!r}; the evaluation has {', '.join(values)}")
             self._judge(comm.all_gather(found[0] if found else math.nan)[0])
         if values:
-            logger.info("%s", evaluation_line(values, self.trainer.iter + 1, self.best, self.best_iteration + 1, self.metric))
+            logger.info(
+                "%s", evaluation_line(values, self.trainer.iter + 1, self.best, self.best_iteration + 1, self.metric)
+            )
         comm.synchronize()
 
     def _judge(self, value: float) -> None:
         if math.isnan(value):
-            logger.warning("%s is not a number at iteration %d: it counts as no better", self.metric, self.trainer.iter + 1)
+            logger.warning(
+                "%s is not a number at iteration %d: it counts as no better", self.metric, self.trainer.iter + 1
+            )
         if not math.isnan(value) and (self.best is None or value > self.best):
             self.best, self.best_iteration, self.waited = value, self.trainer.iter, 0
             if comm.is_main_process():
@@ -110,19 +121,31 @@ class Evaluation(HookBase):
             self.waited += 1
         if self.patience and self.waited >= self.patience:
             self.finished = True
-            logger.info("no better %s in %d evaluations: training ends (TEST.EARLY_STOP_PATIENCE)", self.metric, self.waited)
+            logger.info(
+                "no better %s in %d evaluations: training ends (TEST.EARLY_STOP_PATIENCE)", self.metric, self.waited
+            )
 
     def state_dict(self) -> dict:
         """Best value and its iteration, evaluations since, whether training is to end, and whether an evaluation is due."""
-        return {"best": self.best, "best_iteration": self.best_iteration, "waited": self.waited, "finished": self.finished, "pending": self.pending}
+        return {
+            "best": self.best,
+            "best_iteration": self.best_iteration,
+            "waited": self.waited,
+            "finished": self.finished,
+            "pending": self.pending,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Go on comparing with the best there was."""
-        self.best, self.best_iteration, self.waited, self.finished = (state[key] for key in ("best", "best_iteration", "waited", "finished"))
+        self.best, self.best_iteration, self.waited, self.finished = (
+            state[key] for key in ("best", "best_iteration", "waited", "finished")
+        )
         self.pending = state.get("pending", False)
 
 
-def evaluation_line(values: dict[str, float], iteration: int, best: float | None, best_iteration: int, metric: str) -> str:
+def evaluation_line(
+    values: dict[str, float], iteration: int, best: float | None, best_iteration: int, metric: str
+) -> str:
     """What an evaluation gave, in one line.
 
     Args:
@@ -137,7 +160,11 @@ def evaluation_line(values: dict[str, float], iteration: int, best: float | None
     """
     text = figures(values)
     if best is not None:
-        text += f"; the best {metric} until now" if best_iteration == iteration else f"; the best {metric} was {best:.1f} after iteration {best_iteration}"
+        text += (
+            f"; the best {metric} until now"
+            if best_iteration == iteration
+            else f"; the best {metric} was {best:.1f} after iteration {best_iteration}"
+        )
     return f"evaluated after iteration {iteration}: {text}"
 
 
@@ -155,7 +182,9 @@ def figures(values: dict[str, float]) -> str:
         group, _, name = key.rpartition("/")
         dataset = "" if group == "validation" else group.removesuffix("bbox").rstrip("/")
         if name in SHOWN:
-            groups.setdefault(dataset, []).append(f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}")
+            groups.setdefault(dataset, []).append(
+                f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}"
+            )
     if not groups:  # an evaluator of somebody else's
         return ", ".join(f"{key} {value:.4g}" for key, value in list(values.items())[:UNKNOWN_SHOWN])
     return "; ".join(f"{dataset} {', '.join(shown)}".lstrip() for dataset, shown in groups.items())

@@ -14,9 +14,23 @@ CHECKPOINT = re.compile(r"model_\d{7}\.pth")
 """Names of the checkpoints of SOLVER.CHECKPOINT_PERIOD."""
 
 RECORD = (
-    "model_*.pth", "model_*.pth.sha256", "last_checkpoint", "metrics.json", "metrics_earlier*.json", "results.json", "coco_table.md", "coco_instances_results.json",
-    "precision_recall.json", "summary.json", "report.html", "log.txt*", "config*.yaml", "environment.txt", "model.txt", "events.out.tfevents.*",
-)  # fmt: skip
+    "model_*.pth",
+    "model_*.pth.sha256",
+    "last_checkpoint",
+    "metrics.json",
+    "metrics_earlier*.json",
+    "results.json",
+    "coco_table.md",
+    "coco_instances_results.json",
+    "precision_recall.json",
+    "summary.json",
+    "report.html",
+    "log.txt*",
+    "config*.yaml",
+    "environment.txt",
+    "model.txt",
+    "events.out.tfevents.*",
+)
 """What a run writes into its folder, and ``--overwrite`` removes."""
 
 UNFINISHED = ("*.unfinished.pth", "*.tmp")
@@ -33,7 +47,11 @@ class FolderInUse(ValueError):
 def has_run(folder: Path) -> bool:
     """Whether a training began in the folder: it has figures or a checkpoint."""
     metrics = folder / "metrics.json"
-    return (folder / "last_checkpoint").exists() or (metrics.is_file() and metrics.stat().st_size > 0) or any(folder.glob("model_*.pth"))
+    return (
+        (folder / "last_checkpoint").exists()
+        or (metrics.is_file() and metrics.stat().st_size > 0)
+        or any(folder.glob("model_*.pth"))
+    )
 
 
 def numbered(folder: Path) -> Iterator[Path]:
@@ -132,7 +150,9 @@ def locked(folder: Path) -> TextIO:
         host, _, pid = file.read().strip().partition(" ")
         if _works(host, pid) or time.monotonic() > deadline:
             file.close()
-            raise FolderInUse(f"another run is at work in {folder} (process {pid or 'unknown'} on {host or 'an unknown machine'}): wait for it, or give another OUTPUT_DIR")
+            raise FolderInUse(
+                f"another run is at work in {folder} (process {pid or 'unknown'} on {host or 'an unknown machine'}): wait for it, or give another OUTPUT_DIR"
+            )
         time.sleep(0.2)
     file.seek(0)
     file.truncate()

@@ -30,7 +30,11 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         names = [name for name in named if fnmatch.fnmatchcase(name, pattern)]
         if not names:
             near = nearest(pattern, named)
-            raise ValueError(f"MODEL.FREEZE {pattern!r} fits no parameter of the model" + (f"; there is {near}" if near else "") + ". A pattern is a whole name, such as backbone.bottom_up.*")
+            raise ValueError(
+                f"MODEL.FREEZE {pattern!r} fits no parameter of the model"
+                + (f"; there is {near}" if near else "")
+                + ". A pattern is a whole name, such as backbone.bottom_up.*"
+            )
         frozen += [name for name in names if named[name].requires_grad]
         for name in names:
             named[name].requires_grad_(False)
@@ -48,7 +52,11 @@ class FrozenStatistics(HookBase):
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = [
-            module for module in model.modules() if isinstance(module, _BatchNorm) and list(module.parameters()) and not any(p.requires_grad for p in module.parameters())
+            module
+            for module in model.modules()
+            if isinstance(module, _BatchNorm)
+            and list(module.parameters())
+            and not any(p.requires_grad for p in module.parameters())
         ]
 
     def before_step(self) -> None:

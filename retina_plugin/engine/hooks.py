@@ -36,9 +36,10 @@ def build_hooks(cfg: CfgNode) -> list[HookBase]:
     found = [HOOK_REGISTRY.build(name, cfg=cfg) for name in cfg.SOLVER.HOOKS]
     for name, hook in zip(cfg.SOLVER.HOOKS, found, strict=True):
         if not isinstance(hook, HookBase):
-            raise TypeError(f"SOLVER.HOOKS {name} must make a detectron2.engine.HookBase; it made a {type(hook).__name__}")
+            raise TypeError(
+                f"SOLVER.HOOKS {name} must make a detectron2.engine.HookBase; it made a {type(hook).__name__}"
+            )
     return found
-
 
 
 class ExactResume(HookBase):
@@ -58,7 +59,10 @@ class ExactResume(HookBase):
         self.exact = all(hasattr(loader, name) for name in ("state_dict", "load_state_dict", "batch_size"))
         self._state: dict = {}
         if not self.exact:
-            logger.warning("the training loader (%s) cannot say where in its images it is, as one with state_dict, load_state_dict and batch_size can: a run that is resumed begins them anew", type(loader).__name__)
+            logger.warning(
+                "the training loader (%s) cannot say where in its images it is, as one with state_dict, load_state_dict and batch_size can: a run that is resumed begins them anew",
+                type(loader).__name__,
+            )
 
     def before_step(self) -> None:
         """Seed torch for the step (dropout, stochastic depth)."""
@@ -67,16 +71,22 @@ class ExactResume(HookBase):
 
     def after_step(self) -> None:
         """Note where all processes are in their data, if a checkpoint follows."""
-        if (self.period > 0 and (self.trainer.iter + 1) % self.period == 0) or self.trainer.iter + 1 == self.trainer.max_iter:
+        if (
+            self.period > 0 and (self.trainer.iter + 1) % self.period == 0
+        ) or self.trainer.iter + 1 == self.trainer.max_iter:
             self.note()
 
     def note(self) -> None:
         """Note where all processes are in their data; called by all of them."""
         if self.exact:
-            self._state = {"iteration": self.trainer.iter, "processes": comm.gather(self.loader.state_dict()), "batch_size": self.loader.batch_size}
+            self._state = {
+                "iteration": self.trainer.iter,
+                "processes": comm.gather(self.loader.state_dict()),
+                "batch_size": self.loader.batch_size,
+            }
 
     def state_dict(self) -> dict:
-        """"iteration", "batch_size" of a process, and "processes": the state of every loader."""
+        """ "iteration", "batch_size" of a process, and "processes": the state of every loader."""
         return self._state
 
     def load_state_dict(self, state: dict) -> None:
@@ -87,7 +97,9 @@ class ExactResume(HookBase):
             self.loader.load_state_dict(state["processes"][comm.get_rank()])
             self._state = state
         else:
-            logger.warning("resumed with another number of processes or batch size: the order of the images begins anew")
+            logger.warning(
+                "resumed with another number of processes or batch size: the order of the images begins anew"
+            )
 
 
 class Checkpoints(HookBase):
@@ -188,7 +200,12 @@ class Profile(HookBase):
             kind = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
             logger.debug("%s", profiler.key_averages().table(sort_by=kind, row_limit=15))
             longest = sorted(profiler.key_averages(), key=lambda event: -getattr(event, kind))[:3]
-            logger.info("profile of iteration %d in %s; longest: %s", self.iteration, self.file, ", ".join(f"{event.key} {getattr(event, kind) / 1e3:.0f} ms" for event in longest))
+            logger.info(
+                "profile of iteration %d in %s; longest: %s",
+                self.iteration,
+                self.file,
+                ", ".join(f"{event.key} {getattr(event, kind) / 1e3:.0f} ms" for event in longest),
+            )
 
 
 class RunPage(HookBase):

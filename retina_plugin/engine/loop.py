@@ -39,12 +39,16 @@ class PrecisionTrainer(SimpleTrainer):
         stop_wanted: set it on one process, and ``stop_agreed`` is set on all of them at the end of the same step.
     """
 
-    def __init__(self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, accumulate: int = 1) -> None:
+    def __init__(
+        self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, accumulate: int = 1
+    ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.accumulate = accumulate
         module = model.module if isinstance(model, DistributedDataParallel) else model
         self.device = next(module.parameters()).device
-        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16)
+        self.grad_scaler = torch.amp.GradScaler(
+            self.device.type, enabled=getattr(module, "autocast_dtype", None) == torch.float16
+        )
         self.explain: Callable[[list[dict], dict[str, float], float], str] | None = None
         self.stop_wanted = self.stop_agreed = False
 
@@ -64,7 +68,11 @@ class PrecisionTrainer(SimpleTrainer):
             data += batch
             last = part + 1 == self.accumulate
             # Gradients of several GPUs are averaged once, with the last part.
-            with contextlib.nullcontext() if last or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync():
+            with (
+                contextlib.nullcontext()
+                if last or not isinstance(self.model, DistributedDataParallel)
+                else self.model.no_sync()
+            ):
                 losses = {name: loss / self.accumulate for name, loss in self.model(batch).items()}
                 self.grad_scaler.scale(sum(losses.values())).backward()
             sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
@@ -79,7 +87,9 @@ class PrecisionTrainer(SimpleTrainer):
         try:
             return next(self._data_loader_iter)
         except StopIteration:
-            raise DataLoadingError("the training loader has no more batches; it has to go on without end, as Detectron2's do") from None
+            raise DataLoadingError(
+                "the training loader has no more batches; it has to go on without end, as Detectron2's do"
+            ) from None
         except Exception as error:
             # An error of a loading process carries its stack trace as text; the last line is the reason.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
@@ -95,7 +105,11 @@ class PrecisionTrainer(SimpleTrainer):
         """
         scale = self.grad_scaler.get_scale() if self.grad_scaler.is_enabled() else 1.0
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float()) / scale if gradients else torch.zeros((), device=self.device)
+        norm = (
+            torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float()) / scale
+            if gradients
+            else torch.zeros((), device=self.device)
+        )
         values = torch.stack([*(loss.float() for loss in losses.values()), norm])  # (losses + 1,)
         values = torch.cat([values, values.new_tensor([data_time, self.stop_wanted])])
         if comm.get_world_size() > 1:

@@ -45,7 +45,9 @@ class Curve:
         return self.rates[SKIPPED + least] / 10 if 0 < least < len(losses) - 1 else None
 
 
-def find_lr(cfg: CfgNode, *, trainer: type[DefaultTrainer], low: float = 1e-6, high: float = 1.0, steps: int = 100) -> Curve:
+def find_lr(
+    cfg: CfgNode, *, trainer: type[DefaultTrainer], low: float = 1e-6, high: float = 1.0, steps: int = 100
+) -> Curve:
     """Train while the learning rate rises by a factor from step to step, until the loss explodes.
 
     Args:
@@ -58,7 +60,9 @@ def find_lr(cfg: CfgNode, *, trainer: type[DefaultTrainer], low: float = 1e-6, h
         ValueError: the bounds are none, or the config cannot be trained.
     """
     if not 0 < low < high < math.inf or steps < 2 * SKIPPED:
-        raise ValueError(f"rates must rise from above 0, in at least {2 * SKIPPED} steps; got {low:g} to {high:g} in {steps}")
+        raise ValueError(
+            f"rates must rise from above 0, in at least {2 * SKIPPED} steps; got {low:g} to {high:g} in {steps}"
+        )
     run = trainer(cfg)
     run.resume_or_load(resume=False)
     # Schedules keep the rate that a group begins with; of one that does not it is the rate itself.
@@ -94,7 +98,10 @@ def write_curve(curve: Curve, folder: Path, *, used: float) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     data, picture = folder / "lr.json", folder / "lr.png"
-    data.write_text(json.dumps({"suggestion": curve.suggestion, "rates": curve.rates, "losses": curve.losses}, indent=1), encoding="utf-8")
+    data.write_text(
+        json.dumps({"suggestion": curve.suggestion, "rates": curve.rates, "losses": curve.losses}, indent=1),
+        encoding="utf-8",
+    )
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.semilogx(curve.rates, curve.losses, color="#0072B2")
     axes.set(xlabel="learning rate", ylabel="loss, smoothed", title="loss while the learning rate rises")

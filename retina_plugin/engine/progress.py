@@ -43,12 +43,23 @@ class Progress(HookBase):
         """Iteration, losses, learning rate, speed and the time that is left."""
         trainer, histories = self.trainer, self.trainer.storage.histories()
         done, total = trainer.iter + 1, trainer.max_iter
-        losses = {name: history.median(trainer.storage.count_samples(name, WINDOW)) for name, history in histories.items() if name == "total_loss" or name.startswith("loss_")}
-        parts = ", ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in losses.items() if name != "total_loss")
-        text = f"iteration {done} of {total} ({100 * done / total:.0f} %): loss {losses.get('total_loss', float('nan')):.3g}" + (f" ({parts})" if parts else "")
+        losses = {
+            name: history.median(trainer.storage.count_samples(name, WINDOW))
+            for name, history in histories.items()
+            if name == "total_loss" or name.startswith("loss_")
+        }
+        parts = ", ".join(
+            f"{name.removeprefix('loss_')} {value:.3g}" for name, value in losses.items() if name != "total_loss"
+        )
+        text = (
+            f"iteration {done} of {total} ({100 * done / total:.0f} %): loss {losses.get('total_loss', float('nan')):.3g}"
+            + (f" ({parts})" if parts else "")
+        )
         if "lr" in histories:
             text += f", lr {histories['lr'].latest():.2g}"
-        steps = done - trainer.start_iter - 1  # since the first step of this start ended, which takes longer than others
+        steps = (
+            done - trainer.start_iter - 1
+        )  # since the first step of this start ended, which takes longer than others
         if steps > 0:
             each = (now - self._begin) / steps
             text += f", {self.images / each:.3g} images/s, eta {duration(each * (total - done))}"

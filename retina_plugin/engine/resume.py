@@ -17,14 +17,42 @@ from retina_plugin.config import all_keys, get_key
 logger = logging.getLogger(__name__)
 
 FIXED = (
-    "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.", "MODEL.BOTTOM_UP.", "MODEL.RESNETS.", "MODEL.TIMM.", "MODEL.TORCHVISION.", "MODEL.FPN.", "MODEL.ANCHOR_GENERATOR.",
-    "MODEL.RETINANET.NUM_CLASSES", "MODEL.RETINANET.LEVELS", "MODEL.RETINANET.IN_FEATURES", "MODEL.RETINANET.HEAD_NAME", "MODEL.RETINANET.HEAD_CHANNELS",
-    "MODEL.RETINANET.NUM_CONVS", "MODEL.RETINANET.NORM", "MODEL.RETINANET.BBOX_REG_WEIGHTS", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT",
-    "SOLVER.OPTIMIZER", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BACKBONE_LR_FACTOR",
-)  # fmt: skip
+    "MODEL.META_ARCHITECTURE",
+    "MODEL.BACKBONE.",
+    "MODEL.BOTTOM_UP.",
+    "MODEL.RESNETS.",
+    "MODEL.TIMM.",
+    "MODEL.TORCHVISION.",
+    "MODEL.FPN.",
+    "MODEL.ANCHOR_GENERATOR.",
+    "MODEL.RETINANET.NUM_CLASSES",
+    "MODEL.RETINANET.LEVELS",
+    "MODEL.RETINANET.IN_FEATURES",
+    "MODEL.RETINANET.HEAD_NAME",
+    "MODEL.RETINANET.HEAD_CHANNELS",
+    "MODEL.RETINANET.NUM_CONVS",
+    "MODEL.RETINANET.NORM",
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "INPUT.FORMAT",
+    "SOLVER.OPTIMIZER",
+    "SOLVER.BIAS_LR_FACTOR",
+    "SOLVER.WEIGHT_DECAY_NORM",
+    "SOLVER.WEIGHT_DECAY_BIAS",
+    "SOLVER.BACKBONE_LR_FACTOR",
+)
 """Keys, or beginnings of keys, on which the tensors of a checkpoint depend; the last four say which weights share an optimizer's settings."""
 
-UNSAID = ("OUTPUT_DIR", "VERSION", "NEEDS_IMPORT_RETINA_PLUGIN", "MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "SOLVER.REFERENCE_BATCH_SIZE")
+UNSAID = (
+    "OUTPUT_DIR",
+    "VERSION",
+    "NEEDS_IMPORT_RETINA_PLUGIN",
+    "MODEL.WEIGHTS",
+    "MODEL.DEVICE",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.REFERENCE_BATCH_SIZE",
+)
 """Keys whose change means nothing to a run that goes on."""
 
 CHECKSUM = ".sha256"
@@ -86,7 +114,11 @@ def find_checkpoint(folder: str | Path) -> Path | None:
     folder = Path(folder)
     tag = folder / "last_checkpoint"
     named = tag.read_text(encoding="utf-8", errors="replace").strip() if tag.is_file() else ""
-    others = [file for file in folder.glob("model_*.pth") if file.name not in (named, "model_best.pth") and ".unfinished" not in file.name]
+    others = [
+        file
+        for file in folder.glob("model_*.pth")
+        if file.name not in (named, "model_best.pth") and ".unfinished" not in file.name
+    ]
     wrong = {}
     if named:
         file = folder / Path(named).name
@@ -101,13 +133,21 @@ def find_checkpoint(folder: str | Path) -> Path | None:
             whole.append(file)
     if whole:
         latest = max(whole, key=lambda file: (iteration_of(file), file.name))
-        why = "; ".join(f"{name}: {problem}" for name, problem in wrong.items()) or "the file last_checkpoint is missing or empty"
+        why = (
+            "; ".join(f"{name}: {problem}" for name, problem in wrong.items())
+            or "the file last_checkpoint is missing or empty"
+        )
         logger.warning("%s; going on from %s, of iteration %d", why, latest, iteration_of(latest) + 1)
         return latest
     if wrong:
         best = folder / "model_best.pth"
         way = f" MODEL.WEIGHTS {best} begins a new run from the best weights." if file_problem(best) is None else ""
-        raise ValueError(f"no checkpoint in {folder} is whole: " + "; ".join(f"{name}: {problem}" for name, problem in wrong.items()) + "." + way)
+        raise ValueError(
+            f"no checkpoint in {folder} is whole: "
+            + "; ".join(f"{name}: {problem}" for name, problem in wrong.items())
+            + "."
+            + way
+        )
     return None
 
 
@@ -127,13 +167,21 @@ def compare(info: dict, cfg: CfgNode, class_names: list[str]) -> list[str]:
     """
     old = CfgNode(yaml.safe_load(info["config"]))
     known = set(all_keys(old))
-    values = {key: (_plain(get_key(old, key)), _plain(get_key(cfg, key))) for key in all_keys(cfg) if key in known and key not in UNSAID}
+    values = {
+        key: (_plain(get_key(old, key)), _plain(get_key(cfg, key)))
+        for key in all_keys(cfg)
+        if key in known and key not in UNSAID
+    }
     changed = {key: (a, b) for key, (a, b) in values.items() if a != b}
     fixed = [f"{key} was {a}, is {b}" for key, (a, b) in changed.items() if key.startswith(FIXED)]
-    if (names := list(info.get("class_names", class_names))) != class_names and "MODEL.RETINANET.NUM_CLASSES" not in changed:
+    if (
+        names := list(info.get("class_names", class_names))
+    ) != class_names and "MODEL.RETINANET.NUM_CLASSES" not in changed:
         fixed.append(f"the classes were {', '.join(names)}, are {', '.join(class_names)}")
     if fixed:
-        raise ValueError(f"--resume cannot go on with other settings than the checkpoint's: {'; '.join(fixed)}. Set them back, or begin a new run (MODEL.WEIGHTS may name the checkpoint)")
+        raise ValueError(
+            f"--resume cannot go on with other settings than the checkpoint's: {'; '.join(fixed)}. Set them back, or begin a new run (MODEL.WEIGHTS may name the checkpoint)"
+        )
     return [f"{key} {a} -> {b}" for key, (a, b) in changed.items()]
 
 
@@ -146,7 +194,9 @@ def settings_of(optimizer: torch.optim.Optimizer) -> list[dict]:
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
 
 
-def restore_settings(optimizer: torch.optim.Optimizer, scheduler: object, settings: list[dict], base_lrs: list[float]) -> None:
+def restore_settings(
+    optimizer: torch.optim.Optimizer, scheduler: object, settings: list[dict], base_lrs: list[float]
+) -> None:
     """Give an optimizer, whose state came from a checkpoint, the settings of the config again, at its place in the schedule.
 
     Args:

@@ -40,8 +40,8 @@ from retina_plugin.engine.folder import claimed, evaluation_folder, latest_run
 from retina_plugin.engine.hooks import write_page
 from retina_plugin.engine.resume import find_checkpoint
 from retina_plugin.engine.setup import set_up, write_record
-from retina_plugin.engine.sizes import evaluate_sizes
 from retina_plugin.engine.signals import StopOnSignal
+from retina_plugin.engine.sizes import evaluate_sizes
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import TRAINER_REGISTRY
 from retina_plugin.evaluation import write_results
@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 FINETUNE = Path(__file__).resolve().parents[2] / "configs/finetune.yaml"
 """What ``--data`` trains with unless a config file is given."""
+
 
 def import_of(args: argparse.Namespace) -> list[str]:
     """Import the modules of ``--import`` and of the config's IMPORTS, which data may need, too; returns the KEY VALUE that keeps them all.
@@ -90,7 +91,9 @@ def use_data(args: argparse.Namespace) -> None:
         card = _with_value_range(card, results)
         for split in ("train", "val"):
             if split in results and not any(has_object(record) for record in results[split].records):
-                raise ValueError(f"{args.data}: nothing of {split} can be used: {len(results[split].records)} images, none with a box that is no crowd; `retina data check {args.data}` says why")
+                raise ValueError(
+                    f"{args.data}: nothing of {split} can be used: {len(results[split].records)} images, none with a box that is no crowd; `retina data check {args.data}` says why"
+                )
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     except OSError as error:
@@ -105,12 +108,21 @@ def use_data(args: argparse.Namespace) -> None:
     args.config_file, args.card_file = args.config_file or str(FINETUNE), str(file)
     names = {split: f"{card.name}_{split}" for split in card.splits}
     trained = names.get("train") or next(iter(names.values()))
-    chosen = ["DATASETS.TRAIN", str((trained,)), "DATASETS.TEST", str((names.get("val") or names.get("test") or trained,)), "OUTPUT_DIR", f"output/{card.name}"]
+    chosen = [
+        "DATASETS.TRAIN",
+        str((trained,)),
+        "DATASETS.TEST",
+        str((names.get("val") or names.get("test") or trained,)),
+        "OUTPUT_DIR",
+        f"output/{card.name}",
+    ]
     if "test" in names and "val" in names:
         chosen += ["DATASETS.FINAL_TEST", str((names["test"],))]
     if card.value_range is not None:
         low, high = card.value_range
-        print(f"images with more than 8 bits: values {low:g} to {high:g} of the whole data set become 0 to 255 (INPUT.VALUE_RANGE)")
+        print(
+            f"images with more than 8 bits: values {low:g} to {high:g} of the whole data set become 0 to 255 (INPUT.VALUE_RANGE)"
+        )
         chosen += ["INPUT.VALUE_RANGE", str((float(low), float(high)))]
     args.opts = [*chosen, *args.opts]
 
@@ -122,7 +134,10 @@ def _with_value_range(card: DatasetCard, results: dict[str, LoadResult]) -> Data
         return card
     card = dataclasses.replace(card, value_range=(float(found.low), float(found.high)))
     if card.file.parent.name == FOUND:
-        card.file.write_text(f"# Found by retina_plugin, and written anew whenever it looks; copy it elsewhere to edit it.\n{card.text()}", encoding="utf-8")
+        card.file.write_text(
+            f"# Found by retina_plugin, and written anew whenever it looks; copy it elsewhere to edit it.\n{card.text()}",
+            encoding="utf-8",
+        )
     return card
 
 
@@ -155,11 +170,20 @@ def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] | None = None
     if "RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
         return _run_under_torchrun(args, trainer)
     if args.num_gpus > 1 and torch.cuda.device_count() < args.num_gpus:
-        raise ValueError(f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes")
+        raise ValueError(
+            f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} found here; use torchrun for several CPU processes"
+        )
     if args.num_gpus * args.num_machines <= 1:
         return main(args, trainer)
     try:
-        launch(_child, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args, trainer))
+        launch(
+            _child,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args, trainer),
+        )
     except ProcessExitedException as error:
         raise ProcessEnded(error.exit_code) from error
     return None
@@ -190,9 +214,13 @@ def main(args: argparse.Namespace, trainer: type[DefaultTrainer] | None = None) 
     try:
         with StopOnSignal(_stop_before_training):
             with _starting():
-                import_modules(getattr(args, "imports", None) or [], asked_by="--import")  # in a process of its own, nothing is imported yet
+                import_modules(
+                    getattr(args, "imports", None) or [], asked_by="--import"
+                )  # in a process of its own, nothing is imported yet
                 if card_file := getattr(args, "card_file", None):
-                    register_card(card_file)  # in a process of its own, nothing is registered yet but what lies in datasets/
+                    register_card(
+                        card_file
+                    )  # in a process of its own, nothing is registered yet but what lies in datasets/
                 cfg = load_config(args.config_file, args.opts)
                 trainer = trainer or TRAINER_REGISTRY.get(cfg.SOLVER.TRAINER)
             if args.eval_only:
@@ -237,7 +265,12 @@ def _own_folder(cfg: CfgNode, args: argparse.Namespace) -> Iterator[CfgNode]:
         if comm.is_main_process():
             try:
                 found = stack.enter_context(
-                    claimed(Path(cfg.OUTPUT_DIR), named=getattr(args, "folder_named", True), resume=args.resume, overwrite=getattr(args, "overwrite", False))
+                    claimed(
+                        Path(cfg.OUTPUT_DIR),
+                        named=getattr(args, "folder_named", True),
+                        resume=args.resume,
+                        overwrite=getattr(args, "overwrite", False),
+                    )
                 )
             except (ValueError, OSError) as error:
                 found = error
@@ -324,8 +357,15 @@ def _check_classes(held: dict, cfg: CfgNode, weights: str) -> None:
     if theirs is None or list(theirs) == ours:
         return
     if sorted(theirs) == sorted(ours):
-        raise ValueError(f"{weights} was trained with the classes in another order ({', '.join(theirs)}) than the dataset's ({', '.join(ours)})")
-    logger.warning("%s was trained on the classes %s, and is evaluated on the classes %s", weights, ", ".join(theirs), ", ".join(ours))
+        raise ValueError(
+            f"{weights} was trained with the classes in another order ({', '.join(theirs)}) than the dataset's ({', '.join(ours)})"
+        )
+    logger.warning(
+        "%s was trained on the classes %s, and is evaluated on the classes %s",
+        weights,
+        ", ".join(theirs),
+        ", ".join(ours),
+    )
 
 
 def _started_by(args: argparse.Namespace) -> str:
@@ -350,7 +390,12 @@ def _final_test(cfg: CfgNode, model: torch.nn.Module, trainer: type[DefaultTrain
 
 def _say_what_is_resumed(cfg: CfgNode, trainer: DefaultTrainer) -> None:
     if trainer.start_iter:
-        logger.info("resumed at iteration %d of %d, learning rate %g", trainer.start_iter, cfg.SOLVER.MAX_ITER, trainer.optimizer.param_groups[0]["lr"])
+        logger.info(
+            "resumed at iteration %d of %d, learning rate %g",
+            trainer.start_iter,
+            cfg.SOLVER.MAX_ITER,
+            trainer.optimizer.param_groups[0]["lr"],
+        )
     else:
         logger.warning("--resume: %s holds no checkpoint, so this is a new run", cfg.OUTPUT_DIR)
 
@@ -359,5 +404,7 @@ def _report(cfg: CfgNode, results: dict | None) -> None:
     """Write the table of the last evaluation, and say where it is."""
     if comm.is_main_process() and results and "bbox" in results:
         table = write_results(results, cfg.OUTPUT_DIR, f"{', '.join(cfg.DATASETS.TEST)}, {cfg.OUTPUT_DIR}")
-        logger.info("%s: %s; all of it in %s", ", ".join(cfg.DATASETS.TEST), figures(flatten_results_dict(results)), table)
+        logger.info(
+            "%s: %s; all of it in %s", ", ".join(cfg.DATASETS.TEST), figures(flatten_results_dict(results)), table
+        )
         logger.debug("%s", table.read_text(encoding="utf-8"))

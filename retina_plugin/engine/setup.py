@@ -20,7 +20,9 @@ from retina_plugin.engine.console import Console
 logger = logging.getLogger(__name__)
 
 
-def set_up(cfg: CfgNode, *, started_by: str = "", console: Console | None = None, training: bool = True, record: bool = True) -> Console:
+def set_up(
+    cfg: CfgNode, *, started_by: str = "", console: Console | None = None, training: bool = True, record: bool = True
+) -> Console:
     """Seed, log and write down what runs, as ``train_net.py`` does; for a script of one's own, before it makes its trainer.
 
     Python, NumPy and torch are seeded by SEED (and the number of the process); OUTPUT_DIR gets ``log.txt``, ``config.yaml`` and
@@ -48,7 +50,14 @@ def set_up(cfg: CfgNode, *, started_by: str = "", console: Console | None = None
     console = console or Console(comm.get_rank(), instead=True)
     console.write_to(folder)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    logger.info("retina_plugin %s, detectron2 %s, torch %s, Python %s, %s", __version__, detectron2.__version__, torch.__version__, platform.python_version(), device)
+    logger.info(
+        "retina_plugin %s, detectron2 %s, torch %s, Python %s, %s",
+        __version__,
+        detectron2.__version__,
+        torch.__version__,
+        platform.python_version(),
+        device,
+    )
     logger.info("%s -> %s", started_by or "a script of its own", folder)
     seed(cfg)
     cv2.setNumThreads(0)  # the loader's processes are the parallelism

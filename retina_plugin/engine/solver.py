@@ -17,7 +17,9 @@ OPTIMIZER_REGISTRY = SlotRegistry("optimizer", "SOLVER.OPTIMIZER", section="SOLV
 """Classes of optimizers as in ``torch.optim``; they get those of ``params`` (groups with "lr" and "weight_decay" of their own), ``lr``,
 ``weight_decay``, ``momentum``, ``nesterov``, ``fused``, ``foreach`` and ``cfg`` that their constructor names, and the options that they declare."""
 
-LR_SCHEDULER_REGISTRY = SlotRegistry("learning-rate schedule", "SOLVER.LR_SCHEDULER_NAME", section="SOLVER.LR_SCHEDULERS")
+LR_SCHEDULER_REGISTRY = SlotRegistry(
+    "learning-rate schedule", "SOLVER.LR_SCHEDULER_NAME", section="SOLVER.LR_SCHEDULERS"
+)
 """Callables ``schedule(cfg, optimizer) -> LRScheduler``, stepped after every iteration; options that they declare come as keyword arguments.
 ``detectron2.solver.LRMultiplier`` makes one from a function of the share of the training, 0..1."""
 
@@ -46,7 +48,9 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         raise ValueError(f"SOLVER.BASE_LR must be finite and at least 0; got {cfg.SOLVER.BASE_LR}")
     clipping = cfg.SOLVER.CLIP_GRADIENTS
     if clipping.ENABLED and clipping.CLIP_TYPE not in CLIP_TYPES:
-        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clipping.CLIP_TYPE!r}; it must be one of {', '.join(CLIP_TYPES)}")
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clipping.CLIP_TYPE!r}; it must be one of {', '.join(CLIP_TYPES)}"
+        )
     factor = cfg.SOLVER.BACKBONE_LR_FACTOR
     decay = layer_factors([name for name, _ in model.named_parameters()], cfg.SOLVER.LAYER_DECAY)
     params = get_default_optimizer_params(
@@ -59,11 +63,20 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     )
     fused = next(model.parameters()).is_cuda
     optimizer = OPTIMIZER_REGISTRY.build(
-        cfg.SOLVER.OPTIMIZER, cfg=cfg, params=params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-        momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, fused=fused, foreach=not fused,
-    )  # fmt: skip
+        cfg.SOLVER.OPTIMIZER,
+        cfg=cfg,
+        params=params,
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        momentum=cfg.SOLVER.MOMENTUM,
+        nesterov=cfg.SOLVER.NESTEROV,
+        fused=fused,
+        foreach=not fused,
+    )
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} must make a torch.optim.Optimizer; it made a {type(optimizer).__name__}")
+        raise TypeError(
+            f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} must make a torch.optim.Optimizer; it made a {type(optimizer).__name__}"
+        )
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
@@ -84,7 +97,9 @@ def layer_factors(names: list[str], decay: float) -> dict[str, float]:
     if decay == 1:
         return {}
     below = [name for name in names if name.startswith(BELOW)]
-    blocks = {name: match[0] if (match := BLOCK.match(name.split(".", 2)[2])) else name.split(".", 3)[2] for name in below}
+    blocks = {
+        name: match[0] if (match := BLOCK.match(name.split(".", 2)[2])) else name.split(".", 3)[2] for name in below
+    }
     place = {block: i for i, block in enumerate(dict.fromkeys(blocks.values()))}
     return {name: decay ** (len(place) - place[block]) for name, block in blocks.items()}
 
@@ -116,7 +131,9 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
     name = cfg.SOLVER.LR_SCHEDULER_NAME
     scheduler = LR_SCHEDULER_REGISTRY.get(name)(cfg, optimizer, **LR_SCHEDULER_REGISTRY.options_of(name, cfg))
     if missing := [method for method in ("step", "state_dict", "load_state_dict") if not hasattr(scheduler, method)]:
-        raise TypeError(f"SOLVER.LR_SCHEDULER_NAME {name} must make an LRScheduler of torch; it made a {type(scheduler).__name__}, which has no {', '.join(missing)}")
+        raise TypeError(
+            f"SOLVER.LR_SCHEDULER_NAME {name} must make an LRScheduler of torch; it made a {type(scheduler).__name__}, which has no {', '.join(missing)}"
+        )
     return scheduler
 
 
@@ -132,7 +149,9 @@ def equal_steps(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
     """Detectron2's schedule of this name, which fails in its last step."""
     steps = EqualSteps(gamma=cfg.SOLVER.GAMMA, num_decays=cfg.SOLVER.NUM_DECAYS)
     rise = min(cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER, 1.0)
-    multiplier = WarmupParamScheduler(steps, cfg.SOLVER.WARMUP_FACTOR, rise, cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.RESCALE_INTERVAL)
+    multiplier = WarmupParamScheduler(
+        steps, cfg.SOLVER.WARMUP_FACTOR, rise, cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.RESCALE_INTERVAL
+    )
     return LRMultiplier(optimizer, multiplier=multiplier, max_iter=cfg.SOLVER.MAX_ITER)
 
 
@@ -147,9 +166,14 @@ def one_cycle(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
     """
     rise = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER
     if not 0 < rise < 1:
-        raise ValueError(f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must lie between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; got {cfg.SOLVER.WARMUP_ITERS}")
+        raise ValueError(
+            f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must lie between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; got {cfg.SOLVER.WARMUP_ITERS}"
+        )
     multiplier = CompositeParamScheduler(
-        [CosineParamScheduler(cfg.SOLVER.WARMUP_FACTOR, 1.0), CosineParamScheduler(1.0, cfg.SOLVER.BASE_LR_END / cfg.SOLVER.BASE_LR)],
+        [
+            CosineParamScheduler(cfg.SOLVER.WARMUP_FACTOR, 1.0),
+            CosineParamScheduler(1.0, cfg.SOLVER.BASE_LR_END / cfg.SOLVER.BASE_LR),
+        ],
         lengths=[rise, 1 - rise],
         interval_scaling=["rescaled", "rescaled"],
     )

@@ -15,8 +15,12 @@ from retina_plugin.config.pixels import IMAGENET
 logger = logging.getLogger(__name__)
 
 BLOCKS = {
-    ((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101, ((3, 8, 36, 3), True): 152,
-}  # fmt: skip
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}
 """Depth of a ResNet by the blocks of its stages and whether these are bottlenecks (He et al. 2016, table 1)."""
 
 COCO_SLOTS = 91
@@ -54,7 +58,9 @@ def _detector_rules(names: Iterable[str]) -> list:
     """
     laterals = {m[1] for name in names if (m := re.match(r"backbone\.fpn\.inner_blocks\.(\d)\.", name))}
     first_level = 6 - len(laterals) if laterals else 3
-    convs_apart = 3 if any(name.startswith("head.classification_head.conv.0.1.") for name in names) else 2  # convolution, norm, ReLU
+    convs_apart = (
+        3 if any(name.startswith("head.classification_head.conv.0.1.") for name in names) else 2
+    )  # convolution, norm, ReLU
 
     def level(m: re.Match) -> int:
         return int(m[1]) + first_level
@@ -108,13 +114,18 @@ def bottom_up_options(state: dict[str, Tensor], stages: int = 4) -> dict[str, ob
         stages: how many stages to look at, of the first; later ones may not be built.
     """
     prefix = "backbone.bottom_up.res"
-    blocks = [{name[len(prefix) :].split(".")[1] for name in state if name.startswith(f"{prefix}{stage}.")} for stage in range(2, 6)]
+    blocks = [
+        {name[len(prefix) :].split(".")[1] for name in state if name.startswith(f"{prefix}{stage}.")}
+        for stage in range(2, 6)
+    ]
     first = state.get(f"{prefix}2.0.conv2.weight")
     if first is None:
         return {}
     bottleneck = f"{prefix}2.0.conv3.weight" in state
     counts = tuple(len(names) for names in blocks[:stages])
-    fitting = [depth for (all_counts, kind), depth in BLOCKS.items() if all_counts[:stages] == counts and kind == bottleneck]
+    fitting = [
+        depth for (all_counts, kind), depth in BLOCKS.items() if all_counts[:stages] == counts and kind == bottleneck
+    ]
     statistics = any(name.startswith(f"{prefix}2.") and name.endswith("running_var") for name in state)
     options: dict[str, object] = {
         "MODEL.RESNETS.DEPTH": " or ".join(map(str, fitting)) or f"(blocks {counts})",
@@ -135,10 +146,16 @@ def detector_options(state: dict[str, Tensor]) -> dict[str, object]:
     if laterals:
         options["MODEL.FPN.OUT_CHANNELS"] = channels
         options["MODEL.FPN.NORM"] = "''" if laterals[0].replace("weight", "norm.weight") not in state else "a norm"
-    if (top := next((state[name] for name in sorted(state) if re.fullmatch(r"backbone\.top_block\.p\d\.weight", name)), None)) is not None:
+    if (
+        top := next(
+            (state[name] for name in sorted(state) if re.fullmatch(r"backbone\.top_block\.p\d\.weight", name)), None
+        )
+    ) is not None:
         options["MODEL.FPN.TOP_BLOCK"] = "conv_p5" if top.shape[1] == channels else "conv_c5"
     subnet = {name: tensor for name, tensor in state.items() if re.match(r"head\.cls_subnet\..*weight$", name)}
-    options["MODEL.RETINANET.HEAD_NAME"] = "retinanet" if not any(name.startswith("head.subnet.") for name in state) else "shared_tower"
+    options["MODEL.RETINANET.HEAD_NAME"] = (
+        "retinanet" if not any(name.startswith("head.subnet.") for name in state) else "shared_tower"
+    )
     options["MODEL.RETINANET.NUM_CONVS"] = sum(tensor.ndim == 4 for tensor in subnet.values())
     norms = {name for name, tensor in subnet.items() if tensor.ndim == 1}
     statistics = any(name.startswith("head.cls_subnet.") and name.endswith("running_mean") for name in state)
@@ -164,7 +181,9 @@ def _resnet_differences(theirs: dict[str, Tensor], model: nn.Module) -> dict[str
 
 
 def _pixels_of(model: nn.Module) -> tuple[str, list[float], list[float]]:
-    return model.input_format, *([round(x, 3) for x in values.flatten().tolist()] for values in (model.pixel_mean, model.pixel_std))
+    return model.input_format, *(
+        [round(x, 3) for x in values.flatten().tolist()] for values in (model.pixel_mean, model.pixel_std)
+    )
 
 
 def _pixel_differences(model: nn.Module) -> dict[str, tuple[object, object]]:
@@ -216,9 +235,17 @@ def adopt_detector(state: dict[str, Tensor], model: nn.Module, file: str = "") -
     names = set(model.state_dict())
     renamed = from_torchvision(state)
     if hasattr(model.backbone.bottom_up, "net"):
-        body = {name.removeprefix("backbone.body."): tensor for name, tensor in state.items() if name.startswith("backbone.body.")}
+        body = {
+            name.removeprefix("backbone.body."): tensor
+            for name, tensor in state.items()
+            if name.startswith("backbone.body.")
+        }
         renamed = {name: tensor for name, tensor in renamed.items() if not name.startswith("backbone.bottom_up.")}
-        renamed |= {f"backbone.bottom_up.net.{name}": tensor for name, tensor in body.items() if not name.endswith("num_batches_tracked")}
+        renamed |= {
+            f"backbone.bottom_up.net.{name}": tensor
+            for name, tensor in body.items()
+            if not name.endswith("num_batches_tracked")
+        }
     elif EPSILON_0.search(file):
         for name, module in model.named_modules():
             if f"{name}.running_var" in renamed:
@@ -250,9 +277,14 @@ def _refuse_other_models(renamed: dict[str, Tensor], model: nn.Module) -> None:
         untouched = _pixels_untouched(model)
         differing |= {key: values for key, values in meant.items() if key.startswith("MODEL.ANCHOR") or untouched}
     if differing:
-        raise ValueError(f"these weights are of torchvision's RetinaNet, and the model would compute something else with them; set{_list(differing)}")
+        raise ValueError(
+            f"these weights are of torchvision's RetinaNet, and the model would compute something else with them; set{_list(differing)}"
+        )
     if meant:
-        logger.warning("the model differs from what torchvision trains its RetinaNet with, if it is trained as usual:%s", _list(meant))
+        logger.warning(
+            "the model differs from what torchvision trains its RetinaNet with, if it is trained as usual:%s",
+            _list(meant),
+        )
 
 
 def _detects(renamed: dict[str, Tensor], model: nn.Module) -> bool:
@@ -267,7 +299,9 @@ def _detects(renamed: dict[str, Tensor], model: nn.Module) -> bool:
 def _order_outputs(renamed: dict[str, Tensor], model: nn.Module) -> None:
     """Put the output channels of anchors and classes into the model's order, in place."""
     if not hasattr(model.anchor_generator, "anchor_grid"):
-        raise ValueError("the order of anchors is not known: set MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors or PyramidAnchorGenerator")
+        raise ValueError(
+            "the order of anchors is not known: set MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors or PyramidAnchorGenerator"
+        )
     num_sizes, num_ratios = model.anchor_generator.anchor_grid
     num_anchors = len(renamed["head.bbox_pred.bias"]) // 4
     if num_anchors != num_sizes * num_ratios:
@@ -275,11 +309,19 @@ def _order_outputs(renamed: dict[str, Tensor], model: nn.Module) -> None:
     num_classes = len(renamed["head.cls_score.bias"]) // num_anchors
     classes = _classes(num_classes, model.num_classes)
     if classes is not None:
-        logger.info("of the %d classes of the file the model gets %d: those with the numbers %d to %d", num_classes, len(classes), classes[0], classes[-1])
+        logger.info(
+            "of the %d classes of the file the model gets %d: those with the numbers %d to %d",
+            num_classes,
+            len(classes),
+            classes[0],
+            classes[-1],
+        )
     for part, kept in (("cls_score", classes), ("bbox_pred", None)):
         for kind in ("weight", "bias"):
             tensor = renamed[f"head.{part}.{kind}"]
-            by_anchor = tensor.view(num_ratios, num_sizes, -1, *tensor.shape[1:]).transpose(0, 1)  # (sizes, ratios, K or 4, ...)
+            by_anchor = tensor.view(num_ratios, num_sizes, -1, *tensor.shape[1:]).transpose(
+                0, 1
+            )  # (sizes, ratios, K or 4, ...)
             by_anchor = by_anchor if kept is None else by_anchor[:, :, kept]
             renamed[f"head.{part}.{kind}"] = by_anchor.reshape(-1, *tensor.shape[1:])
 
@@ -297,13 +339,21 @@ def _refuse_leftovers(renamed: dict[str, Tensor], model: nn.Module) -> None:
     """Raise if the file has not all that the model needs, or more than it could have. Other levels and classes are no reason."""
     ours = model.state_dict()
     names = {name for name in ours if name != "loss_normalizer" and not name.endswith("num_batches_tracked")}
-    spare = re.compile(r"backbone\.(top_block|fpn_lateral|fpn_output|bottom_up)")  # of levels that the model does not have
+    spare = re.compile(
+        r"backbone\.(top_block|fpn_lateral|fpn_output|bottom_up)"
+    )  # of levels that the model does not have
     problems = [f"{name} is not in the file" for name in sorted(names - set(renamed))]
     problems += [f"{name} has no place in the model" for name in sorted(set(renamed) - names) if not spare.match(name)]
     outputs = ("head.cls_score.", "head.bbox_pred.")
     for name in sorted(names & set(renamed)):
         if renamed[name].shape != ours[name].shape and not name.startswith(outputs):
-            problems.append(f"{name} is {tuple(renamed[name].shape)} in the file and {tuple(ours[name].shape)} in the model")
+            problems.append(
+                f"{name} is {tuple(renamed[name].shape)} in the file and {tuple(ours[name].shape)} in the model"
+            )
     if problems:
         more = f"\n  and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError("the file does not hold the RetinaNet of torchvision that the model is:\n  " + "\n  ".join(problems[:8]) + more)
+        raise ValueError(
+            "the file does not hold the RetinaNet of torchvision that the model is:\n  "
+            + "\n  ".join(problems[:8])
+            + more
+        )

@@ -30,12 +30,20 @@ from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.dump import write_dump
 from retina_plugin.engine.ema import build_average
-from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
 from retina_plugin.engine.ending import Stopped, verdict
+from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
 from retina_plugin.engine.folder import numbered
 from retina_plugin.engine.freezing import FrozenStatistics, freeze_parameters
 from retina_plugin.engine.gradients import parameters_without_gradient
-from retina_plugin.engine.hooks import Checkpoints, ExactResume, FreezeBackbone, GradientNorms, Profile, RunPage, build_hooks
+from retina_plugin.engine.hooks import (
+    Checkpoints,
+    ExactResume,
+    FreezeBackbone,
+    GradientNorms,
+    Profile,
+    RunPage,
+    build_hooks,
+)
 from retina_plugin.engine.loop import PrecisionTrainer
 from retina_plugin.engine.progress import Progress
 from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, peek, restore_settings, settings_of
@@ -91,16 +99,24 @@ class RetinaTrainer(DefaultTrainer):
             )
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        logger.info("training on %s in %s", model.device, str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."))
+        logger.info(
+            "training on %s in %s",
+            model.device,
+            str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."),
+        )
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
         self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)
         trainer = weakref.proxy(self)
         self._trainer.explain = lambda batch, losses, norm: trainer.write_dump(batch, losses, norm)
-        self._trainer.after_backward = lambda: trainer.after_backward()  # its own hooks are none: Detectron2 loses that call
+        self._trainer.after_backward = lambda: (
+            trainer.after_backward()
+        )  # its own hooks are none: Detectron2 loses that call
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.average = build_average(cfg, self.detector)
-        self.checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self))
+        self.checkpointer = RetinaCheckpointer(
+            model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self)
+        )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         if comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
@@ -126,10 +142,13 @@ class RetinaTrainer(DefaultTrainer):
         """
         cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
         self._evaluation = Evaluation(
-            period=cfg.TEST.EVAL_PERIOD, evaluate=lambda: trainer.evaluate_now(), save=lambda name: trainer.save_beside(name),
-            metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0 else "", patience=cfg.TEST.EARLY_STOP_PATIENCE,
+            period=cfg.TEST.EVAL_PERIOD,
+            evaluate=lambda: trainer.evaluate_now(),
+            save=lambda name: trainer.save_beside(name),
+            metric=cfg.TEST.BEST_METRIC if cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0 else "",
+            patience=cfg.TEST.EARLY_STOP_PATIENCE,
             stopping=lambda: trainer._trainer.stop_agreed,
-        )  # fmt: skip
+        )
         found = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.SOLVER.PROFILE_ITER > 0:
             found.append(Profile(Path(cfg.OUTPUT_DIR) / "trace.json", iteration=cfg.SOLVER.PROFILE_ITER))
@@ -145,12 +164,18 @@ class RetinaTrainer(DefaultTrainer):
             plain = cfg.clone()
             plain.defrost()
             plain.DATALOADER.NUM_WORKERS = 0
-            found.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER))
+            found.append(
+                hooks.PreciseBN(
+                    cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER
+                )
+            )
         self._resume = ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)
         found += [self._evaluation, self._resume, *build_hooks(cfg)]
         if comm.is_main_process():
             writers = self.build_writers()
-            found.append(Checkpoints(self.checkpointer, period=cfg.SOLVER.CHECKPOINT_PERIOD, kept=cfg.SOLVER.CHECKPOINTS_KEPT))
+            found.append(
+                Checkpoints(self.checkpointer, period=cfg.SOLVER.CHECKPOINT_PERIOD, kept=cfg.SOLVER.CHECKPOINTS_KEPT)
+            )
             found.append(hooks.PeriodicWriter(writers, period=20))
             if cfg.TEST.REPORT:
                 found.append(RunPage(cfg, self._evaluation, writers=writers))
@@ -175,7 +200,9 @@ class RetinaTrainer(DefaultTrainer):
             return
         held = peek(file)
         if "trainer" not in held:
-            raise ValueError(f"{file} holds weights, but no state of a training that --resume could go on with; MODEL.WEIGHTS {file} begins a new one from them")
+            raise ValueError(
+                f"{file} holds weights, but no state of a training that --resume could go on with; MODEL.WEIGHTS {file} begins a new one from them"
+            )
         changes = compare(held[INFO_KEY], self.cfg, class_names(self.cfg)) if INFO_KEY in held else []
         del held
         settings, base_lrs = settings_of(self.optimizer), list(getattr(self.scheduler, "base_lrs", []))
@@ -267,11 +294,23 @@ class RetinaTrainer(DefaultTrainer):
 
     def write_dump(self, batch: list[dict], losses: dict[str, float], norm: float) -> str:
         """Write down a step that diverged; returns a line that says where it is."""
-        wanted = Path(self.cfg.OUTPUT_DIR) / (f"dump_{self.iter + 1:07d}" + (f"_rank{comm.get_rank()}" if comm.get_rank() else ""))
+        wanted = Path(self.cfg.OUTPUT_DIR) / (
+            f"dump_{self.iter + 1:07d}" + (f"_rank{comm.get_rank()}" if comm.get_rank() else "")
+        )
         folder = next(path for path in numbered(wanted) if not path.exists())
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         try:
-            write_dump(folder, cfg=self.cfg, model=self.detector, batch=batch, losses=losses, norm=norm, rate=rate, iteration=self.iter, normalizer=self._normalizer)
+            write_dump(
+                folder,
+                cfg=self.cfg,
+                model=self.detector,
+                batch=batch,
+                losses=losses,
+                norm=norm,
+                rate=rate,
+                iteration=self.iter,
+                normalizer=self._normalizer,
+            )
         except OSError as error:
             return f"what was met could not be written: {verdict(error)[1]}"
         return f"what was met is in {folder}; this runs the step again: retina debug {folder}"
@@ -300,7 +339,13 @@ class RetinaTrainer(DefaultTrainer):
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
         below = cfg.MODEL.BOTTOM_UP.NAME if has_own_pyramid(cfg) else cfg.MODEL.BACKBONE.NAME
-        logger.info("%s with %s: %.2f M parameters, %.2f M of them trained", type(model).__name__, below, total / 1e6, trained / 1e6)
+        logger.info(
+            "%s with %s: %.2f M parameters, %.2f M of them trained",
+            type(model).__name__,
+            below,
+            total / 1e6,
+            trained / 1e6,
+        )
         return model
 
     @classmethod
@@ -317,27 +362,50 @@ class RetinaTrainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> SimilarSizeBatches:
         """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
         dataset = load_datasets(
-            list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, on_problem=cfg.DATASETS.ON_PROBLEM,
-            empty_share=cfg.DATALOADER.EMPTY_IMAGES, seed=cfg.SEED, check_images=cfg.DATASETS.CHECK_IMAGES, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
-        )  # fmt: skip
+            list(cfg.DATASETS.TRAIN),
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            on_problem=cfg.DATASETS.ON_PROBLEM,
+            empty_share=cfg.DATALOADER.EMPTY_IMAGES,
+            seed=cfg.SEED,
+            check_images=cfg.DATASETS.CHECK_IMAGES,
+            max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+        )
         return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Detectron2's loader with the mapper of INPUT.READER, of the records that are scored."""
-        return build_test_loader(cfg, result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records, build_mapper(cfg, is_train=False))
+        return build_test_loader(
+            cfg,
+            result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records,
+            build_mapper(cfg, is_train=False),
+        )
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
         """All of DATASETS.TEST at the size of the test, with its boxes."""
-        records = [record for name in cfg.DATASETS.TEST for record in result_of(name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records]
+        records = [
+            record
+            for name in cfg.DATASETS.TEST
+            for record in result_of(name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records
+        ]
         return build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """The evaluator of TEST.EVALUATOR; COCO's box AP, whatever the format of the annotations, by default."""
-        folder = Path(cfg.OUTPUT_DIR) / (re.sub(r"[^\w.-]+", "_", dataset_name) if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0] else "")
-        return EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg=cfg, dataset_name=dataset_name, output_dir=str(folder), detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+        folder = Path(cfg.OUTPUT_DIR) / (
+            re.sub(r"[^\w.-]+", "_", dataset_name)
+            if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0]
+            else ""
+        )
+        return EVALUATOR_REGISTRY.build(
+            cfg.TEST.EVALUATOR,
+            cfg=cfg,
+            dataset_name=dataset_name,
+            output_dir=str(folder),
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
 
 
 def begin_metrics(folder: Path) -> None:
@@ -361,10 +429,16 @@ def check_device(name: str) -> None:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if torch.backends.mps.is_available() else [])]
+        there = [
+            "cpu",
+            *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ]
         raise ValueError(f"MODEL.DEVICE is {name!r}, which is not here; there are {', '.join(there)}") from error
 
 
 def resume_command(cfg: CfgNode) -> str:
     """The command that goes on with a run, for people to copy."""
-    return f"python train_net.py --config-file {Path(cfg.OUTPUT_DIR) / 'config.yaml'} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"
+    return (
+        f"python train_net.py --config-file {Path(cfg.OUTPUT_DIR) / 'config.yaml'} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"
+    )

@@ -30,12 +30,17 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
                 predictions = model.predict(model.preprocess_image(batch))
                 labels = model.label_inputs(predictions.anchors, batch)
                 for name, loss in model.losses(predictions, labels).items():
-                    sums[name] = sums.get(name, 0.0) + float(loss) * (len(batch) if name in means else max(labels.num_foreground, 1))
+                    sums[name] = sums.get(name, 0.0) + float(loss) * (
+                        len(batch) if name in means else max(labels.num_foreground, 1)
+                    )
                 images, foreground = images + len(batch), foreground + labels.num_foreground
     finally:
         model.train(training)
     parts = comm.all_gather((sums, images, foreground))
     images, foreground = (max(1, sum(part[i] for part in parts)) for i in (1, 2))
     names = sorted({name for part, *_ in parts for name in part})
-    losses = {name: sum(part.get(name, 0.0) for part, *_ in parts) / (images if name in means else foreground) for name in names}
+    losses = {
+        name: sum(part.get(name, 0.0) for part, *_ in parts) / (images if name in means else foreground)
+        for name in names
+    }
     return {**losses, "total_loss": sum(losses.values())}

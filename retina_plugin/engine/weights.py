@@ -11,6 +11,7 @@ from retina_plugin.engine.torchvision_weights import adopt_classifier, adopt_det
 
 __all__ = ["adopt_names", "from_timm", "from_torchvision", "read_pickle"]
 
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles dicts of numpy arrays, and nothing that could run code."""
 

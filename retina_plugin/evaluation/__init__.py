@@ -6,7 +6,6 @@ from detectron2.config import CfgNode
 
 from retina_plugin.config.key import nearest
 from retina_plugin.config.resolve import class_names
-
 from retina_plugin.registry import SlotRegistry
 
 from .evaluator import BoxEvaluator
@@ -39,7 +38,11 @@ def unknown_metrics(cfg: CfgNode, metrics: Iterable[str]) -> Iterator[str]:
         task, _, name = metric.rpartition("/")
         if task in ("", "bbox") and name not in known:
             near = nearest(name, known)
-            yield f"{metric!r} is no metric of TEST.EVALUATOR {cfg.TEST.EVALUATOR}" + (f"; did you mean {near}?" if near else ".") + f" There are {', '.join(plain)}, and those of classes"
+            yield (
+                f"{metric!r} is no metric of TEST.EVALUATOR {cfg.TEST.EVALUATOR}"
+                + (f"; did you mean {near}?" if near else ".")
+                + f" There are {', '.join(plain)}, and those of classes"
+            )
 
 
 def refuse_unknown_metric(cfg: CfgNode) -> None:
@@ -53,4 +56,12 @@ def refuse_unknown_metric(cfg: CfgNode) -> None:
             raise ValueError(f"TEST.BEST_METRIC {problem}")
 
 
-__all__ = ["EVALUATOR_REGISTRY", "BoxEvaluator", "HotCocoEvaluator", "format_results", "refuse_unknown_metric", "unknown_metrics", "write_results"]
+__all__ = [
+    "EVALUATOR_REGISTRY",
+    "BoxEvaluator",
+    "HotCocoEvaluator",
+    "format_results",
+    "refuse_unknown_metric",
+    "unknown_metrics",
+    "write_results",
+]

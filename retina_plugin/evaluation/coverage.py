@@ -69,7 +69,12 @@ def ground_truth(records: list[dict], *, shortest: int, longest: int) -> GroundT
                 boxes.append([v * factor for v in x["bbox"]])
                 classes.append(x["category_id"])
                 image.append(i)
-    return GroundTruth(np.array(boxes, dtype=float).reshape(-1, 4), np.array(classes, dtype=int), np.array(image, dtype=int), np.array(sizes, dtype=float).reshape(-1, 2))
+    return GroundTruth(
+        np.array(boxes, dtype=float).reshape(-1, 4),
+        np.array(classes, dtype=int),
+        np.array(image, dtype=int),
+        np.array(sizes, dtype=float).reshape(-1, 2),
+    )
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,30 @@ class AnchorLayout:
         """
         node = cfg.MODEL.ANCHOR_GENERATOR
         if node.SIZES:
-            raise ValueError("MODEL.ANCHOR_GENERATOR.SIZES lists sizes; the anchors that follow from SCALE and SCALES_PER_OCTAVE can be looked at")
+            raise ValueError(
+                "MODEL.ANCHOR_GENERATOR.SIZES lists sizes; the anchors that follow from SCALE and SCALES_PER_OCTAVE can be looked at"
+            )
         levels = PyramidLevels.from_config(cfg).levels
-        return cls(levels, cfg.MODEL.ANCHOR_GENERATOR.SCALE, cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE, tuple(node.ASPECT_RATIOS[0]), node.OFFSET)
+        return cls(
+            levels,
+            cfg.MODEL.ANCHOR_GENERATOR.SCALE,
+            cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE,
+            tuple(node.ASPECT_RATIOS[0]),
+            node.OFFSET,
+        )
 
     def shapes(self) -> np.ndarray:
         """(S, 3) stride, width, height of every anchor of one location of every level."""
         strides = [2**level for level in self.levels]
         sizes = anchor_sizes(strides, scale=self.scale, scales_per_octave=self.scales_per_octave)
-        return np.array([(stride, size / ratio**0.5, size * ratio**0.5) for stride, row in zip(strides, sizes, strict=True) for size in row for ratio in self.ratios])
+        return np.array(
+            [
+                (stride, size / ratio**0.5, size * ratio**0.5)
+                for stride, row in zip(strides, sizes, strict=True)
+                for size in row
+                for ratio in self.ratios
+            ]
+        )
 
     @property
     def locations(self) -> float:
@@ -124,7 +144,9 @@ class AnchorLayout:
             width, height = (boxes[:, 2:] - boxes[:, :2]).T[..., None]  # (m, 1)
             x, y = ((boxes[:, 2:] + boxes[:, :2]) / 2).T[..., None]
             stride, w, h = shapes.T  # (S,)
-            shared = _shared(x, width, w, _nearest(x, stride, sizes[:, 1:], self.offset)) * _shared(y, height, h, _nearest(y, stride, sizes[:, :1], self.offset))
+            shared = _shared(x, width, w, _nearest(x, stride, sizes[:, 1:], self.offset)) * _shared(
+                y, height, h, _nearest(y, stride, sizes[:, :1], self.offset)
+            )
             best[part] = (shared / (width * height + w * h - shared)).max(axis=1)
         return best
 
@@ -137,7 +159,9 @@ def _nearest(centre: np.ndarray, stride: np.ndarray, side: np.ndarray, offset: f
 
 def _shared(centre: np.ndarray, side: np.ndarray, anchor: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Length that a box and an anchor share along one axis, (m, S)."""
-    return np.clip(np.minimum(centre + side / 2, at + anchor / 2) - np.maximum(centre - side / 2, at - anchor / 2), 0, None)
+    return np.clip(
+        np.minimum(centre + side / 2, at + anchor / 2) - np.maximum(centre - side / 2, at - anchor / 2), 0, None
+    )
 
 
 def fitted_ratios(truth: GroundTruth, count: int) -> tuple[float, ...]:
@@ -199,13 +223,26 @@ def search(truth: GroundTruth, now: AnchorLayout) -> list[Coverage]:
     ratios = {now.ratios, fitted_ratios(truth, 1), fitted_ratios(truth, 3)}
     with_p2 = tuple(range(2, now.levels[-1] + 1))
     up_to_p7 = tuple(range(now.levels[0], 8))
-    kinds = [[(now.levels, 1.0)], [(up_to_p7, 1.0)] if now.levels[-1] < 7 and _too_large(truth, now) else [], [(with_p2, 1.0)] if now.levels[0] > 2 else [], [(now.levels, factor) for factor in LOOKED_FOR_INPUTS[1:]]]
+    kinds = [
+        [(now.levels, 1.0)],
+        [(up_to_p7, 1.0)] if now.levels[-1] < 7 and _too_large(truth, now) else [],
+        [(with_p2, 1.0)] if now.levels[0] > 2 else [],
+        [(now.levels, factor) for factor in LOOKED_FOR_INPUTS[1:]],
+    ]
     found = []
     for kind in kinds:
         tried = [
-            coverage(truth, dataclasses.replace(now, levels=levels, input=factor, scale=scale, scales_per_octave=octave, ratios=ratio))
-            for levels, factor in kind for scale in LOOKED_FOR_SCALES for octave in LOOKED_FOR_OCTAVES for ratio in sorted(ratios)
-        ]  # fmt: skip
+            coverage(
+                truth,
+                dataclasses.replace(
+                    now, levels=levels, input=factor, scale=scale, scales_per_octave=octave, ratios=ratio
+                ),
+            )
+            for levels, factor in kind
+            for scale in LOOKED_FOR_SCALES
+            for octave in LOOKED_FOR_OCTAVES
+            for ratio in sorted(ratios)
+        ]
         if tried:
             reach = [(one.matched + one.least) / 2 if covered.lacks_a_class else one.matched for one in tried]
             good = [one for one, share in zip(tried, reach, strict=True) if share >= max(reach) - WORTH]
@@ -243,7 +280,9 @@ def advised(now: Coverage, found: list[Coverage]) -> Coverage:
         if chosen.enough:
             break
         more = one.matched > chosen.matched + WORTH
-        helps_a_class = chosen.lacks_a_class and one.least > chosen.least + 10 * WORTH and one.matched >= chosen.matched - WORTH
+        helps_a_class = (
+            chosen.lacks_a_class and one.least > chosen.least + 10 * WORTH and one.matched >= chosen.matched - WORTH
+        )
         as_good = one.matched >= chosen.matched and one.mean >= chosen.mean - LOOSER and not chosen.lacks_a_class
         if more or helps_a_class or (as_good and one.layout.locations < CHEAPER * chosen.layout.locations):
             chosen = one
@@ -299,17 +338,30 @@ def coverage_table(truth: GroundTruth, best: np.ndarray, class_names: list[str])
     for name, chosen in rows:
         if n := int(chosen.sum()):
             matched, none = int((best[chosen] >= 0.5).sum()), int((best[chosen] <= 0).sum())
-            lines.append(f"| {name} | {n} | {matched} ({100 * matched / n:.1f} %) | {n - matched - none} ({100 * (n - matched - none) / n:.1f} %) | {none} |")
+            lines.append(
+                f"| {name} | {n} | {matched} ({100 * matched / n:.1f} %) | {n - matched - none} ({100 * (n - matched - none) / n:.1f} %) | {none} |"
+            )
     return "\n".join(lines)
 
 
 def fragment(layout: AnchorLayout, *, shortest: int, longest: int) -> str:
     """The config keys of a layout, as YAML to put below a ``_BASE_``; sizes of the input only if they are to change."""
     lines = [
-        "MODEL:", "  ANCHOR_GENERATOR:", f"    SCALE: {layout.scale}", f"    SCALES_PER_OCTAVE: {layout.scales_per_octave}",
-        f"    ASPECT_RATIOS: [[{', '.join(f'{ratio:g}' if ratio % 1 else f'{ratio:.1f}' for ratio in layout.ratios)}]]", "  RETINANET:", f"    LEVELS: {list(layout.levels)}",
-    ]  # fmt: skip
+        "MODEL:",
+        "  ANCHOR_GENERATOR:",
+        f"    SCALE: {layout.scale}",
+        f"    SCALES_PER_OCTAVE: {layout.scales_per_octave}",
+        f"    ASPECT_RATIOS: [[{', '.join(f'{ratio:g}' if ratio % 1 else f'{ratio:.1f}' for ratio in layout.ratios)}]]",
+        "  RETINANET:",
+        f"    LEVELS: {list(layout.levels)}",
+    ]
     if layout.input != 1:
         a, b = round(shortest * layout.input), round(longest * layout.input)
-        lines += ["INPUT:", f"  MIN_SIZE_TRAIN: [{a}]", f"  MAX_SIZE_TRAIN: {b}", f"  MIN_SIZE_TEST: {a}", f"  MAX_SIZE_TEST: {b}"]
+        lines += [
+            "INPUT:",
+            f"  MIN_SIZE_TRAIN: [{a}]",
+            f"  MAX_SIZE_TRAIN: {b}",
+            f"  MIN_SIZE_TEST: {a}",
+            f"  MAX_SIZE_TEST: {b}",
+        ]
     return "\n".join(lines) + "\n"

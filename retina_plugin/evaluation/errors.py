@@ -25,7 +25,13 @@ class ImageErrors(NamedTuple):
 
 
 def image_errors(
-    boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, gt_boxes: np.ndarray, gt_classes: np.ndarray, *, iou: float = 0.5
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_classes: np.ndarray,
+    *,
+    iou: float = 0.5,
 ) -> ImageErrors:
     """Match the detections of one image with its boxes, the most certain first, each box once.
 
@@ -38,7 +44,9 @@ def image_errors(
     """
     right, missed = np.zeros(len(boxes), dtype=bool), np.ones(len(gt_boxes), dtype=bool)
     if len(boxes) and len(gt_boxes):
-        overlap = box_iou(torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(gt_boxes, dtype=torch.float64)).numpy()
+        overlap = box_iou(
+            torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(gt_boxes, dtype=torch.float64)
+        ).numpy()
         overlap[np.asarray(classes)[:, None] != np.asarray(gt_classes)[None]] = 0
         for i in np.argsort(-np.asarray(scores), kind="stable"):
             j = int(np.where(missed, overlap[i], -1).argmax())

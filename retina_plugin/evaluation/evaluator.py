@@ -10,7 +10,13 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
-from retina_plugin.evaluation.hotcoco import COCO_DETECTIONS, PREDICTIONS, HotCocoEvaluator, counted, say_what_is_counted
+from retina_plugin.evaluation.hotcoco import (
+    COCO_DETECTIONS,
+    PREDICTIONS,
+    HotCocoEvaluator,
+    counted,
+    say_what_is_counted,
+)
 from retina_plugin.evaluation.table import METRICS
 
 logger = logging.getLogger(__name__)
@@ -26,7 +32,12 @@ class BoxEvaluator(COCOEvaluator):
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str, detections_per_image: int = COCO_DETECTIONS) -> None:
-        self.dataset_name, self.num_detections, self.processed, self.truth = dataset_name, 0, set(), GroundTruth.of(dataset_name)
+        self.dataset_name, self.num_detections, self.processed, self.truth = (
+            dataset_name,
+            0,
+            set(),
+            GroundTruth.of(dataset_name),
+        )
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{dataset_name.replace('/', '_').replace(':', '_')}_coco_format.json"
@@ -37,9 +48,18 @@ class BoxEvaluator(COCOEvaluator):
         if scored in MetadataCatalog:
             MetadataCatalog.pop(scored)
         to_label = {label + 1: label for label in range(len(self.truth.class_names))}
-        MetadataCatalog.get(scored).set(json_file=str(file), thing_classes=self.truth.class_names, thing_dataset_id_to_contiguous_id=to_label)
+        MetadataCatalog.get(scored).set(
+            json_file=str(file), thing_classes=self.truth.class_names, thing_dataset_id_to_contiguous_id=to_label
+        )
         self.most = counted(detections_per_image)
-        super().__init__(scored, tasks=("bbox",), distributed=True, output_dir=output_dir, allow_cached_coco=False, max_dets_per_image=self.most[-1] if len(self.most) > 3 else None)
+        super().__init__(
+            scored,
+            tasks=("bbox",),
+            distributed=True,
+            output_dir=output_dir,
+            allow_cached_coco=False,
+            max_dets_per_image=self.most[-1] if len(self.most) > 3 else None,
+        )
 
     metric_names = staticmethod(HotCocoEvaluator.metric_names)
 
@@ -67,11 +87,16 @@ class BoxEvaluator(COCOEvaluator):
         if results is None:
             return None
         if not self.truth.labelled:
-            logger.warning("dataset %s has no annotations: its detections are in %s, and there is nothing to score", self.dataset_name, Path(self._output_dir) / PREDICTIONS)
+            logger.warning(
+                "dataset %s has no annotations: its detections are in %s, and there is nothing to score",
+                self.dataset_name,
+                Path(self._output_dir) / PREDICTIONS,
+            )
             return OrderedDict()
         if detections == 0:
             logger.warning(
-                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high", self.dataset_name
+                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
+                self.dataset_name,
             )
             results["bbox"] = dict.fromkeys(METRICS, 0.0)
             return results

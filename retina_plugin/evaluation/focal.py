@@ -20,7 +20,9 @@ def focal_loss(p_t: Tensor, gamma: float) -> Tensor:
     return focal_terms(-torch.special.logit(p_t), gamma)[0]
 
 
-def imbalance_example(foreground: float = 0.8, background: float = 0.01, num_background: int = 100, gamma: float = 2.0) -> str:
+def imbalance_example(
+    foreground: float = 0.8, background: float = 0.01, num_background: int = 100, gamma: float = 2.0
+) -> str:
     """One foreground and many easy backgrounds, cross entropy and focal loss side by side, in base-10 logarithms.
 
     Args:
@@ -34,7 +36,10 @@ def imbalance_example(foreground: float = 0.8, background: float = 0.01, num_bac
     """
     p_t = torch.tensor([foreground, 1 - background], dtype=torch.float64)
     counts = torch.tensor([1.0, num_background], dtype=torch.float64)
-    lines = [f"| | 1 foreground at {foreground:g} | {num_background} backgrounds at {background:g} | sum | share of the foreground |", "|---|---|---|---|---|"]
+    lines = [
+        f"| | 1 foreground at {foreground:g} | {num_background} backgrounds at {background:g} | sum | share of the foreground |",
+        "|---|---|---|---|---|",
+    ]
     for name, g in (("cross entropy", 0.0), (f"focal loss, γ = {gamma:g}", gamma)):
         one, many = (focal_loss(p_t, g) * counts / math.log(10)).tolist()
         lines.append(f"| {name} | {one:.8f} | {many:.8f} | {one + many:.8f} | {100 * one / (one + many):.1f} % |")
@@ -59,7 +64,9 @@ def draw_figure_1(file: Path) -> None:
 
 
 @torch.no_grad()
-def collect_p_t(model: nn.Module, batches: Iterable[list[dict]], *, background_per_image: int = 20_000) -> tuple[Tensor, Tensor]:
+def collect_p_t(
+    model: nn.Module, batches: Iterable[list[dict]], *, background_per_image: int = 20_000
+) -> tuple[Tensor, Tensor]:
     """Probabilities that a detector gives the right answer.
 
     Args:
@@ -76,7 +83,10 @@ def collect_p_t(model: nn.Module, batches: Iterable[list[dict]], *, background_p
         for batch in batches:
             predictions = model.predict(model.preprocess_image(batch))
             labels = model.label_inputs(predictions.anchors, batch)
-            logits, (images, anchors) = torch.cat(predictions.logits, dim=1).float(), labels.foreground  # (N, R, K), (P,) each
+            logits, (images, anchors) = (
+                torch.cat(predictions.logits, dim=1).float(),
+                labels.foreground,
+            )  # (N, R, K), (P,) each
             foreground.append(logits[images, anchors, labels.gt_labels[images, anchors]].sigmoid())
             for x, y in zip(logits, labels.gt_labels, strict=True):
                 p_t = (-x[y == x.shape[1]]).sigmoid().flatten()
@@ -93,7 +103,9 @@ def cumulative_share(losses: Tensor) -> np.ndarray:
     return (ordered.cumsum(0) / ordered.sum().clamp(min=1e-300)).numpy()
 
 
-def draw_figure_4(foreground: Tensor, background: Tensor, file: Path, gammas: Iterable[float] = (0.0, 0.5, 1.0, 2.0)) -> dict[float, tuple[float, float]]:
+def draw_figure_4(
+    foreground: Tensor, background: Tensor, file: Path, gammas: Iterable[float] = (0.0, 0.5, 1.0, 2.0)
+) -> dict[float, tuple[float, float]]:
     """Cumulative distributions of the normalised loss over examples from easy to hard (Lin et al. 2017, figure 4).
 
     Args:

@@ -40,40 +40,70 @@ class GroundTruth:
             KeyError: it is not registered.
             ValueError: there is not one image in it; a label is none of its classes.
         """
-        records = result_of(dataset_name, max_pixels=sys.maxsize).records  # what the loader leaves out is not processed, and not scored
+        records = result_of(
+            dataset_name, max_pixels=sys.maxsize
+        ).records  # what the loader leaves out is not processed, and not scored
         if not records:
             raise ValueError(f"dataset {dataset_name} has not one image that can be evaluated")
         metadata = MetadataCatalog.get(dataset_name)
         labels = {x["category_id"] for record in records for x in record.get("annotations") or ()}
         names = list(metadata.get("thing_classes") or [str(i) for i in range(max(labels, default=0) + 1)])
         if wrong := sorted(label for label in labels if not 0 <= label < len(names)):
-            raise ValueError(f"dataset {dataset_name} has the label {wrong[0]}, but {len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): labels are 0..{len(names) - 1}")
+            raise ValueError(
+                f"dataset {dataset_name} has the label {wrong[0]}, but {len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): labels are 0..{len(names) - 1}"
+            )
         images, annotations, numbers = [], [], {}
         for number, record in enumerate(records, start=1):
             numbers[record["file_name"]] = numbers[record["image_id"]] = number
-            images.append({"id": number, "file_name": record["file_name"], "height": record["height"], "width": record["width"]})
+            images.append(
+                {"id": number, "file_name": record["file_name"], "height": record["height"], "width": record["width"]}
+            )
             for x in record.get("annotations") or ():
                 box = [float(v) for v in BoxMode.convert(list(x["bbox"]), x["bbox_mode"], BoxMode.XYWH_ABS)]
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": number, "category_id": x["category_id"] + 1, "bbox": box,
-                    "area": float(x.get("area", box[2] * box[3])), "iscrowd": int(x.get("iscrowd", 0)),
-                })  # fmt: skip
-        known = {label: original for original, label in (metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": x["category_id"] + 1,
+                        "bbox": box,
+                        "area": float(x.get("area", box[2] * box[3])),
+                        "iscrowd": int(x.get("iscrowd", 0)),
+                    }
+                )
+        known = {
+            label: original for original, label in (metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()
+        }
         return cls(
-            coco={"info": {}, "images": images, "annotations": annotations, "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)]},
-            numbers=numbers, original_ids={numbers[record["image_id"]]: record["image_id"] for record in records},
+            coco={
+                "info": {},
+                "images": images,
+                "annotations": annotations,
+                "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+            },
+            numbers=numbers,
+            original_ids={numbers[record["image_id"]]: record["image_id"] for record in records},
             original_categories=[known.get(label, label + 1) for label in range(len(names))],
-            labelled=any("annotations" in record for record in records), class_names=names,
-        )  # fmt: skip
+            labelled=any("annotations" in record for record in records),
+            class_names=names,
+        )
 
     def of_images(self, numbers: set[int], dataset_name: str) -> dict:
         """The annotations of the images that were processed: one that turned out to be broken is not scored, as it is not trained on."""
         left_out = len(self.original_ids) - len(numbers)
         if not left_out:
             return self.coco
-        logger.warning("dataset %s: %d of %d images were not processed, and are not scored", dataset_name, left_out, len(self.original_ids))
+        logger.warning(
+            "dataset %s: %d of %d images were not processed, and are not scored",
+            dataset_name,
+            left_out,
+            len(self.original_ids),
+        )
         images = [image for image in self.coco["images"] if image["id"] in numbers]
-        return {**self.coco, "images": images, "annotations": [x for x in self.coco["annotations"] if x["image_id"] in numbers]}
+        return {
+            **self.coco,
+            "images": images,
+            "annotations": [x for x in self.coco["annotations"] if x["image_id"] in numbers],
+        }
 
     def number_of(self, record: dict) -> int | None:
         """The number of the image that a dict of a loader is about; None if it is none of the dataset's."""

@@ -96,7 +96,9 @@ class HotCocoEvaluator(DatasetEvaluator):
         for record, output in zip(inputs, outputs, strict=True):
             number = self.truth.number_of(record)
             if number is None:
-                raise ValueError(f"dataset {self.dataset_name} has no image {record.get('image_id', record.get('file_name'))!r}")
+                raise ValueError(
+                    f"dataset {self.dataset_name} has no image {record.get('image_id', record.get('file_name'))!r}"
+                )
             self.processed.add(number)
             found = output["instances"].to("cpu")
             rows = np.empty((len(found), 7), dtype=np.float32)  # exact for the numbers of 16 million images
@@ -116,11 +118,16 @@ class HotCocoEvaluator(DatasetEvaluator):
         del mine, gathered
         write_predictions(rows, self.truth, self.output_dir / PREDICTIONS)
         if not self.truth.labelled:
-            logger.warning("dataset %s has no annotations: its detections are in %s, and there is nothing to score", self.dataset_name, self.output_dir / PREDICTIONS)
+            logger.warning(
+                "dataset %s has no annotations: its detections are in %s, and there is nothing to score",
+                self.dataset_name,
+                self.output_dir / PREDICTIONS,
+            )
             return OrderedDict()
         if len(rows) == 0:
             logger.warning(
-                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high", self.dataset_name
+                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
+                self.dataset_name,
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
         return OrderedDict(self.score(rows, self.truth.of_images(set().union(*processed), self.dataset_name)))
@@ -140,8 +147,12 @@ class HotCocoEvaluator(DatasetEvaluator):
         coco_eval.params = params
         coco_eval.evaluate()
         coco_eval.accumulate()
-        curves = np.asarray(coco_eval.eval["precision"])[0, :, :, 0, -1]  # recall x class, at IoU 0.5, all areas, most detections
-        (self.output_dir / PRECISION_RECALL).write_text(json.dumps({name: curves[:, k].tolist() for k, name in enumerate(self.truth.class_names)}), encoding="utf-8")
+        curves = np.asarray(coco_eval.eval["precision"])[
+            0, :, :, 0, -1
+        ]  # recall x class, at IoU 0.5, all areas, most detections
+        (self.output_dir / PRECISION_RECALL).write_text(
+            json.dumps({name: curves[:, k].tolist() for k, name in enumerate(self.truth.class_names)}), encoding="utf-8"
+        )
         return {"bbox": coco_figures(coco_eval, self.truth.class_names)}
 
 
@@ -153,7 +164,11 @@ def say_what_is_counted(truth: GroundTruth, most: list[int]) -> None:
     if len(most) > 3:
         logger.info("AP counts %d detections an image (TEST.DETECTIONS_PER_IMAGE); AP@100 is COCO's", most[-1])
     if crowded := sum(count > most[-1] for count in counts.values()):
-        logger.warning("%d images have more than %d objects, the most that is counted: AP 100 cannot be reached; raise TEST.DETECTIONS_PER_IMAGE", crowded, most[-1])
+        logger.warning(
+            "%d images have more than %d objects, the most that is counted: AP 100 cannot be reached; raise TEST.DETECTIONS_PER_IMAGE",
+            crowded,
+            most[-1],
+        )
 
 
 def numbered_from_one(rows: np.ndarray) -> np.ndarray:
@@ -175,7 +190,12 @@ def write_predictions(rows: np.ndarray, truth: GroundTruth, file: Path) -> None:
         stream.write(b"[")
         for start in range(0, len(rows), WRITTEN_AT_ONCE):
             records = [
-                {"image_id": truth.original_ids[int(number)], "category_id": truth.original_categories[int(label)], "bbox": box, "score": score}
+                {
+                    "image_id": truth.original_ids[int(number)],
+                    "category_id": truth.original_categories[int(label)],
+                    "bbox": box,
+                    "score": score,
+                }
                 for number, *box, score, label in rows[start : start + WRITTEN_AT_ONCE].tolist()
             ]
             try:

@@ -33,24 +33,43 @@ class LvisEvaluator(HotCocoEvaluator):
         super().__init__(dataset_name, output_dir=output_dir, detections_per_image=detections_per_image)
         records = DatasetCatalog.get(dataset_name)
         if not any(PARTLY in record and ABSENT in record for record in records):
-            raise ValueError(f"TEST.EVALUATOR lvis needs a dataset of LVIS, and the records of {dataset_name} have no {PARTLY} and {ABSENT}; hotcoco gives COCO's figures")
+            raise ValueError(
+                f"TEST.EVALUATOR lvis needs a dataset of LVIS, and the records of {dataset_name} have no {PARTLY} and {ABSENT}; hotcoco gives COCO's figures"
+            )
         self.looked_for = {self.truth.number_of(record): record for record in records}
-        counts = {entry["id"]: entry["image_count"] for entry in MetadataCatalog.get(dataset_name).get("class_image_count") or ()}
+        counts = {
+            entry["id"]: entry["image_count"]
+            for entry in MetadataCatalog.get(dataset_name).get("class_image_count") or ()
+        }
         if not counts:  # as in the annotations of the split itself
             for annotation in {(x["category_id"], x["image_id"]) for x in self.truth.coco["annotations"]}:
                 counts[annotation[0]] = counts.get(annotation[0], 0) + 1
-        self.frequency = {number: "r" if counts.get(number, 0) <= RARE else "c" if counts[number] <= COMMON else "f" for number in range(1, len(self.truth.class_names) + 1)}
+        self.frequency = {
+            number: "r" if counts.get(number, 0) <= RARE else "c" if counts[number] <= COMMON else "f"
+            for number in range(1, len(self.truth.class_names) + 1)
+        }
 
     @staticmethod
     def metric_names(class_names: Sequence[str]) -> list[str]:
         """See :class:`HotCocoEvaluator`."""
-        return ["AP", "AP50", "AP75", *(f"AP{part}" for part in "smlrcf"), *(f"AR{part}@300" for part in ("", "s", "m", "l"))]
+        return [
+            "AP",
+            "AP50",
+            "AP75",
+            *(f"AP{part}" for part in "smlrcf"),
+            *(f"AR{part}@300" for part in ("", "s", "m", "l")),
+        ]
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
         """See :class:`HotCocoEvaluator`."""
-        images = [{**image, **{key: list(self.looked_for.get(image["id"], {}).get(key, ())) for key in (PARTLY, ABSENT)}} for image in coco["images"]]
+        images = [
+            {**image, **{key: list(self.looked_for.get(image["id"], {}).get(key, ())) for key in (PARTLY, ABSENT)}}
+            for image in coco["images"]
+        ]
         categories = [{**category, "frequency": self.frequency[category["id"]]} for category in coco["categories"]]
         truth = hotcoco.COCO({**coco, "images": images, "categories": categories})
         found = hotcoco.COCOeval(truth, truth.loadRes(numbered_from_one(rows)), "bbox", lvis_style=True)
         found.run()
-        return {"bbox": {name: 100 * value if value >= 0 else float("nan") for name, value in found.get_results().items()}}
+        return {
+            "bbox": {name: 100 * value if value >= 0 else float("nan") for name, value in found.get_results().items()}
+        }

@@ -33,10 +33,22 @@ def format_results(results: dict[str, dict[str, float]], title: str) -> str:
     """
     box = results.get("bbox", {})
     names = [name for name in METRICS if name in box]
-    lines = [f"# {one_line(title)}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|", f"| {' | '.join(_percent(box[n]) for n in names)} |", ""]
+    lines = [
+        f"# {one_line(title)}",
+        "",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+        f"| {' | '.join(_percent(box[n]) for n in names)} |",
+        "",
+    ]
     classes = {name.removeprefix("AP-"): value for name, value in box.items() if name.startswith("AP-")}
     if classes:
-        lines += ["| class | AP |", "|---|---|", *(f"| {markdown_cell(name)} | {_percent(value)} |" for name, value in classes.items()), ""]
+        lines += [
+            "| class | AP |",
+            "|---|---|",
+            *(f"| {markdown_cell(name)} | {_percent(value)} |" for name, value in classes.items()),
+            "",
+        ]
     return "\n".join(lines)
 
 

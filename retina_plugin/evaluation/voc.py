@@ -23,7 +23,11 @@ class VocEvaluator(HotCocoEvaluator):
     @staticmethod
     def metric_names(class_names: Sequence[str]) -> list[str]:
         """See :class:`HotCocoEvaluator`."""
-        return [f"{metric}{ending}" for ending in ("", *(f"-{name}" for name in class_names)) for metric in ("AP50", "AP50-11")]
+        return [
+            f"{metric}{ending}"
+            for ending in ("", *(f"-{name}" for name in class_names))
+            for metric in ("AP50", "AP50-11")
+        ]
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
         """See :class:`HotCocoEvaluator`."""
@@ -31,7 +35,9 @@ class VocEvaluator(HotCocoEvaluator):
         for label, name in enumerate(self.truth.class_names):
             truth = [x for x in coco["annotations"] if x["category_id"] == label + 1]
             hits, count = matched(rows[rows[:, 6] == label], truth)
-            figures[f"AP50-{name}"], figures[f"AP50-11-{name}"] = (100 * value for value in average_precisions(hits, count))
+            figures[f"AP50-{name}"], figures[f"AP50-11-{name}"] = (
+                100 * value for value in average_precisions(hits, count)
+            )
         means = {}
         for metric in ("AP50", "AP50-11"):
             values = [figures[f"{metric}-{name}"] for name in self.truth.class_names]

@@ -41,7 +41,13 @@ def draw_comparison(
     pictures = sheet([pair for pair, _ in drawn], columns=columns, gap=GAP)
     names = predictor.metadata.thing_classes
     entries = [(names[k], PALETTE[k % len(PALETTE)]) for k in shown]
-    return np.vstack([_title(f"pairs: ground truth left, predictions with a score over {min_score:g} right", pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
+    return np.vstack(
+        [
+            _title(f"pairs: ground truth left, predictions with a score over {min_score:g} right", pictures.shape[1]),
+            pictures,
+            legend(entries, pictures.shape[1]),
+        ]
+    )
 
 
 def _title(text: str, width: int) -> np.ndarray:
@@ -52,7 +58,9 @@ def _title(text: str, width: int) -> np.ndarray:
     return strip
 
 
-def _draw_pair(predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int) -> tuple[np.ndarray, set[int]]:
+def _draw_pair(
+    predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int
+) -> tuple[np.ndarray, set[int]]:
     """Ground truth left, predictions right, at the same scale; and the classes that are shown."""
     image = np.ascontiguousarray(build_reader(predictor.cfg, "BGR")(record["file_name"]))
     names = metadata.thing_classes

@@ -30,7 +30,9 @@ def as_image(value: object, *, value_range: PixelRange | None = None, max_pixels
         FileNotFoundError: there is no such file.
     """
     if value is None:
-        raise TypeError(f"None is no image; cv2.imread returns it for a file that is not there or not an image. {EXPECTED}")
+        raise TypeError(
+            f"None is no image; cv2.imread returns it for a file that is not there or not an image. {EXPECTED}"
+        )
     if isinstance(value, str | os.PathLike):
         return _read(Path(value), value_range, max_pixels)
     if isinstance(value, Image.Image):
@@ -61,10 +63,14 @@ def _bytes(array: np.ndarray, value_range: PixelRange | None) -> np.ndarray:
         return value_range.scale(array)
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 255):  # false for NaN, too
-        raise ValueError(f"the image has values from {low:g} to {high:g}; {EXPECTED}. Bring 16-bit images to 0-255 first (divide by 257)")
+        raise ValueError(
+            f"the image has values from {low:g} to {high:g}; {EXPECTED}. Bring 16-bit images to 0-255 first (divide by 257)"
+        )
     if array.dtype.kind == "f":
         if high <= 1 and np.any(array != np.round(array)):
-            raise ValueError(f"the image has values from {low:g} to {high:g}: if they are meant from 0 to 1, multiply by 255. {EXPECTED}")
+            raise ValueError(
+                f"the image has values from {low:g} to {high:g}: if they are meant from 0 to 1, multiply by 255. {EXPECTED}"
+            )
         array = np.round(array)
     return array.astype(np.uint8)
 
@@ -74,7 +80,13 @@ def _three_channels(array: np.ndarray) -> np.ndarray:
         return cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_GRAY2BGR)
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
-        hint = ": channels come last, image.transpose(1, 2, 0)" if first else "; of a batch give one image after another, or a list" if array.ndim == 4 else ""
+        hint = (
+            ": channels come last, image.transpose(1, 2, 0)"
+            if first
+            else "; of a batch give one image after another, or a list"
+            if array.ndim == 4
+            else ""
+        )
         raise ValueError(f"an array of shape {array.shape} is no image{hint}; {EXPECTED}")
     if array.shape[2] == 1:
         return cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_GRAY2BGR)

@@ -53,18 +53,28 @@ class RetinaPredictor(DefaultPredictor):
         """
         if isinstance(image, list | tuple):
             if any(isinstance(x, int | float | list | tuple) for x in image):
-                raise TypeError("a list is taken for a list of images, and this one holds numbers; make an array of it first, of shape (H, W, 3) and uint8")
+                raise TypeError(
+                    "a list is taken for a list of images, and this one holds numbers; make an array of it first, of shape (H, W, 3) and uint8"
+                )
             return [self(x) for x in image]
         image = as_image(image, value_range=value_range_of(self.cfg), max_pixels=self.cfg.INPUT.MAX_IMAGE_PIXELS)
         height, width = image.shape[:2]
         shorter, longest = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
         scale = min(shorter / min(height, width), longest / max(height, width)) if shorter else 1.0
         if int(min(height, width) * scale + 0.5) < 1:
-            raise ValueError(f"an image of {height} x {width} (height x width) would have no pixels left at INPUT.MAX_SIZE_TEST {longest}: cut it in pieces")
+            raise ValueError(
+                f"an image of {height} x {width} (height x width) would have no pixels left at INPUT.MAX_SIZE_TEST {longest}: cut it in pieces"
+            )
         return super().__call__(image)
 
 
-def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False) -> RetinaPredictor:
+def load_predictor(
+    checkpoint: str | os.PathLike,
+    *,
+    score_thresh: float | None = None,
+    device: str | None = None,
+    imports: bool = False,
+) -> RetinaPredictor:
     """Detectron2's ``DefaultPredictor`` with the config and the class names that the checkpoint carries.
 
     Args:
@@ -92,7 +102,12 @@ def load_predictor(checkpoint: str | os.PathLike, *, score_thresh: float | None 
     opts = ["MODEL.WEIGHTS", checkpoint, "MODEL.DEVICE", device or ("cuda" if torch.cuda.is_available() else "cpu")]
     if score_thresh is not None:
         opts += ["MODEL.RETINANET.SCORE_THRESH_TEST", float(score_thresh)]
-    opts += ["DATASETS.TEST", (_dataset_with_names(settings["DATASETS.TEST"].value, info["class_names"]),), "DATASETS.TRAIN", ()]
+    opts += [
+        "DATASETS.TEST",
+        (_dataset_with_names(settings["DATASETS.TEST"].value, info["class_names"]),),
+        "DATASETS.TRAIN",
+        (),
+    ]
     if not str(opts[3]).startswith("cuda") and settings["SOLVER.AMP.PRECISION"].value == "fp16":
         opts += ["SOLVER.AMP.PRECISION", "auto"]
     return RetinaPredictor(config_from_text(info["config"], opts, source=checkpoint, imports=imports))

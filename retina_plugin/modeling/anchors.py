@@ -31,6 +31,7 @@ def anchor_sizes(strides: Sequence[int], *, scale: float, scales_per_octave: int
     """
     return [[scale * stride * 2 ** (j / scales_per_octave) for j in range(scales_per_octave)] for stride in strides]
 
+
 _NO_SIZES = Condition(lambda cfg: not cfg.MODEL.ANCHOR_GENERATOR.SIZES, "with MODEL.ANCHOR_GENERATOR.SIZES set")
 _FROM_LEVELS = {"MODEL.ANCHOR_GENERATOR.SCALE": _NO_SIZES, "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE": _NO_SIZES}
 
@@ -51,7 +52,9 @@ class PyramidAnchorGenerator(DefaultAnchorGenerator):
     """
 
     @configurable
-    def __init__(self, *, sizes: list[list[float]], aspect_ratios: list[list[float]], strides: list[int], offset: float) -> None:
+    def __init__(
+        self, *, sizes: list[list[float]], aspect_ratios: list[list[float]], strides: list[int], offset: float
+    ) -> None:
         """See :class:`detectron2.modeling.anchor_generator.DefaultAnchorGenerator`.
 
         Raises:
@@ -76,7 +79,9 @@ class PyramidAnchorGenerator(DefaultAnchorGenerator):
         super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
         self._cache: OrderedDict[tuple, list[Boxes]] = OrderedDict()
         if len(set(self.num_anchors)) != 1:
-            raise ValueError(f"the head is shared over levels, so each needs as many anchors as the others; got {self.num_anchors}")
+            raise ValueError(
+                f"the head is shared over levels, so each needs as many anchors as the others; got {self.num_anchors}"
+            )
 
     def forward(self, features: list[Tensor]) -> list[Boxes]:
         """L maps (N, C, Hi, Wi) to L ``Boxes`` (Hi Wi A, 4) in XYXY pixels, which are shared: do not change them."""
@@ -99,8 +104,11 @@ class PyramidAnchorGenerator(DefaultAnchorGenerator):
         node = cfg.MODEL.ANCHOR_GENERATOR
         sizes = node.SIZES
         if not sizes:
-            sizes = anchor_sizes(strides, scale=cfg.MODEL.ANCHOR_GENERATOR.SCALE,
-                                 scales_per_octave=cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE)
+            sizes = anchor_sizes(
+                strides,
+                scale=cfg.MODEL.ANCHOR_GENERATOR.SCALE,
+                scales_per_octave=cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE,
+            )
         return {"sizes": sizes, "aspect_ratios": node.ASPECT_RATIOS, "strides": strides, "offset": node.OFFSET}
 
 
@@ -125,13 +133,21 @@ class TorchvisionAnchors(PyramidAnchorGenerator):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         plain = PyramidAnchorGenerator.from_config(cfg, input_shape)
-        sizes = plain["sizes"] if cfg.MODEL.ANCHOR_GENERATOR.SIZES else [[int(size) for size in row] for row in plain["sizes"]]
+        sizes = (
+            plain["sizes"]
+            if cfg.MODEL.ANCHOR_GENERATOR.SIZES
+            else [[int(size) for size in row] for row in plain["sizes"]]
+        )
         return {"sizes": sizes, "aspect_ratios": plain["aspect_ratios"], "strides": plain["strides"]}
 
     def generate_cell_anchors(self, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
         """Corners (A, 4) around the centre, in whole pixels. Called by Detectron2's constructor."""
-        root = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()  # (ratios,); in float32, as halves are rounded to even
-        width, height = (torch.outer(torch.tensor(sizes, dtype=torch.float32), x).flatten() for x in (1 / root, root))  # (A,) each
+        root = torch.tensor(
+            aspect_ratios, dtype=torch.float32
+        ).sqrt()  # (ratios,); in float32, as halves are rounded to even
+        width, height = (
+            torch.outer(torch.tensor(sizes, dtype=torch.float32), x).flatten() for x in (1 / root, root)
+        )  # (A,) each
         return (torch.stack([-width, -height, width, height], dim=1) / 2).round()
 
     def forward(self, features: list[Tensor]) -> list[Boxes]:
@@ -141,7 +157,10 @@ class TorchvisionAnchors(PyramidAnchorGenerator):
         steps = [tuple(whole // side for whole, side in zip(image, size, strict=True)) for size in sizes]
         cells = list(self.cell_anchors)
         key = (cells[0].device, cells[0].dtype, *sizes)
-        return self.kept(key, lambda: [Boxes(shifted(cell, size, step)) for cell, size, step in zip(cells, sizes, steps, strict=True)])
+        return self.kept(
+            key,
+            lambda: [Boxes(shifted(cell, size, step)) for cell, size, step in zip(cells, sizes, steps, strict=True)],
+        )
 
 
 def shifted(cell: Tensor, size: tuple[int, int], step: tuple[int, int]) -> Tensor:

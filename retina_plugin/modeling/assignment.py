@@ -21,7 +21,9 @@ CHUNK_CPU, CHUNK_GPU = 2**12, 2**24
 class Assigner(Protocol):
     """The contract of an assigner."""
 
-    def __call__(self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int
+    ) -> tuple[Tensor, Tensor]:
         """Label the anchors of a batch.
 
         Args:
@@ -103,7 +105,9 @@ class ChunkedOverlaps:
             indices.append(reached[index] if self.choose else index)
             if find_best:
                 largest[reached, i] = matrix.amax(dim=1)
-        is_best = self._best(boxes, chunks, largest) if find_best else torch.zeros_like(self.anchors[0], dtype=torch.bool)
+        is_best = (
+            self._best(boxes, chunks, largest) if find_best else torch.zeros_like(self.anchors[0], dtype=torch.bool)
+        )
         return torch.cat(ious), torch.cat(indices), is_best
 
     @staticmethod
@@ -138,7 +142,11 @@ def ignore_inside(gt_labels: Tensor, anchors: Tensor, regions: Tensor, num_class
     inside = torch.zeros_like(gt_labels, dtype=torch.bool)
     half = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1) / 2
     for region in regions:
-        shared = (torch.minimum(anchors[:, 2:], region[2:]) - torch.maximum(anchors[:, :2], region[:2])).clamp_(min=0).prod(dim=1)
+        shared = (
+            (torch.minimum(anchors[:, 2:], region[2:]) - torch.maximum(anchors[:, :2], region[:2]))
+            .clamp_(min=0)
+            .prod(dim=1)
+        )
         inside |= shared > half
     gt_labels.masked_fill_(inside & (gt_labels == num_classes), -1)
 
@@ -161,15 +169,25 @@ class MaxIoUAssigner:
     """
 
     def __init__(self, *, thresholds: list[float], labels: list[int], allow_low_quality_matches: bool) -> None:
-        if len(labels) != len(thresholds) + 1 or list(thresholds) != sorted(thresholds) or not set(labels) <= {-1, 0, 1}:
+        if (
+            len(labels) != len(thresholds) + 1
+            or list(thresholds) != sorted(thresholds)
+            or not set(labels) <= {-1, 0, 1}
+        ):
             raise ValueError(
                 "MODEL.RETINANET.IOU_THRESHOLDS must ascend and IOU_LABELS have one entry more, of -1, 0 and 1; "
                 f"got {list(thresholds)} and {list(labels)}"
             )
-        self.thresholds, self.labels, self.allow_low_quality_matches = list(thresholds), list(labels), allow_low_quality_matches
+        self.thresholds, self.labels, self.allow_low_quality_matches = (
+            list(thresholds),
+            list(labels),
+            allow_low_quality_matches,
+        )
 
     @torch.no_grad()
-    def __call__(self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`Assigner`: anchors L x (Ri, 4) and boxes N x (Mi, 4) to labels (N, R) and indices (N, R)."""
         everything = torch.cat(anchors)  # (R, 4)
         find = ChunkedOverlaps(everything)

@@ -36,7 +36,9 @@ class ATSSAssigner:
         self.candidates = atss_topk * num_anchors
 
     @torch.no_grad()
-    def __call__(self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`retina_plugin.modeling.assignment.Assigner`."""
         num_anchors, device = sum(len(level) for level in anchors), anchors[0].device
         gt_labels = torch.full((len(gt_boxes), num_anchors), num_classes, device=device)
@@ -64,14 +66,20 @@ class ATSSAssigner:
         """Candidates (m, C) of boxes (m, 4) as indices over all levels, and their overlaps, 0 where not selected."""
         centres, start, candidates = (boxes[:, :2] + boxes[:, 2:]) / 2, 0, []
         for level in anchors:
-            distance = torch.cdist(centres, (level[:, :2] + level[:, 2:]) / 2, compute_mode="donot_use_mm_for_euclid_dist")  # (m, Ri)
+            distance = torch.cdist(
+                centres, (level[:, :2] + level[:, 2:]) / 2, compute_mode="donot_use_mm_for_euclid_dist"
+            )  # (m, Ri)
             candidates.append(distance.topk(min(self.candidates, len(level)), largest=False).indices + start)
             start += len(level)
         candidates = torch.cat(candidates, dim=1)
         near, boxes = torch.cat(anchors)[candidates], boxes.unsqueeze(1)  # (m, C, 4), (m, 1, 4)
-        extent = (torch.minimum(near[..., 2:], boxes[..., 2:]) - torch.maximum(near[..., :2], boxes[..., :2])).clamp(min=0)
+        extent = (torch.minimum(near[..., 2:], boxes[..., 2:]) - torch.maximum(near[..., :2], boxes[..., :2])).clamp(
+            min=0
+        )
         intersection = extent.prod(dim=-1)
-        iou = intersection / ((near[..., 2:] - near[..., :2]).prod(dim=-1) + (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) - intersection)
+        iou = intersection / (
+            (near[..., 2:] - near[..., :2]).prod(dim=-1) + (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) - intersection
+        )
         threshold = (iou.mean(dim=1) + iou.std(dim=1)).unsqueeze(1)
         centre = (near[..., :2] + near[..., 2:]) / 2
         inside = torch.cat([centre - boxes[..., :2], boxes[..., 2:] - centre], dim=-1).amin(dim=-1) > INSIDE

@@ -49,10 +49,18 @@ def _checkpointed(block: nn.Module) -> Callable:
     forward = block.forward
 
     def run(*args, **kwargs):
-        trained = any(parameter.requires_grad for parameter in block.parameters()) or any(isinstance(x, torch.Tensor) and x.requires_grad for x in args)
+        trained = any(parameter.requires_grad for parameter in block.parameters()) or any(
+            isinstance(x, torch.Tensor) and x.requires_grad for x in args
+        )
         if not (block.training and torch.is_grad_enabled() and trained):
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block)), **kwargs)
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block)),
+            **kwargs,
+        )
 
     return run
 

@@ -13,7 +13,14 @@ class ContractError(TypeError):
     """A variant returned something else than its slot promises."""
 
     def __init__(self, slot: str, variant: object, expected: str, got: str) -> None:
-        kind = variant if isinstance(variant, type) or callable(variant) and not hasattr(variant, "forward") and hasattr(variant, "__qualname__") else type(variant)
+        kind = (
+            variant
+            if isinstance(variant, type)
+            or callable(variant)
+            and not hasattr(variant, "forward")
+            and hasattr(variant, "__qualname__")
+            else type(variant)
+        )
         super().__init__(f"{slot}: {kind.__module__}.{kind.__qualname__} must return {expected}; it returned {got}")
 
 
@@ -34,7 +41,9 @@ def described(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def check_features(backbone: object, features: object, names: Sequence[str], shapes: Mapping, images: Tensor, *, slot: str) -> None:
+def check_features(
+    backbone: object, features: object, names: Sequence[str], shapes: Mapping, images: Tensor, *, slot: str
+) -> None:
     """See that a pyramid yields the levels that it announced.
 
     Args:
@@ -48,15 +57,30 @@ def check_features(backbone: object, features: object, names: Sequence[str], sha
     Raises:
         ContractError: they are others.
     """
-    wanted = {name: (len(images), shapes[name].channels, *(math.ceil(side / shapes[name].stride) for side in images.shape[-2:])) for name in names}
-    expected = "a dict of maps (N, channels, height / stride, width / stride): " + ", ".join(f"{name} {shape}" for name, shape in wanted.items())
+    wanted = {
+        name: (
+            len(images),
+            shapes[name].channels,
+            *(math.ceil(side / shapes[name].stride) for side in images.shape[-2:]),
+        )
+        for name in names
+    }
+    expected = "a dict of maps (N, channels, height / stride, width / stride): " + ", ".join(
+        f"{name} {shape}" for name, shape in wanted.items()
+    )
     if not isinstance(features, Mapping) or any(not isinstance(features.get(name), Tensor) for name in names):
         raise ContractError(slot, backbone, expected, described(features))
-    if found := [f"{name} {tuple(features[name].shape)}" for name, shape in wanted.items() if tuple(features[name].shape) != shape]:
+    if found := [
+        f"{name} {tuple(features[name].shape)}"
+        for name, shape in wanted.items()
+        if tuple(features[name].shape) != shape
+    ]:
         raise ContractError(slot, backbone, expected, ", ".join(found))
 
 
-def check_head(head: object, outputs: object, features: Sequence[Tensor], *, num_anchors: int, num_classes: int, slot: str) -> None:
+def check_head(
+    head: object, outputs: object, features: Sequence[Tensor], *, num_anchors: int, num_classes: int, slot: str
+) -> None:
     """See that a head returns logits and deltas of all levels.
 
     Args:
@@ -71,7 +95,11 @@ def check_head(head: object, outputs: object, features: Sequence[Tensor], *, num
         ContractError: their number or shape is another.
     """
     expected = f"two lists of {len(features)} tensors, logits (N, {num_anchors} x {num_classes}, Hi, Wi) and deltas (N, {num_anchors} x 4, Hi, Wi)"
-    if not isinstance(outputs, list | tuple) or len(outputs) != 2 or any(not isinstance(part, list | tuple) or len(part) != len(features) for part in outputs):
+    if (
+        not isinstance(outputs, list | tuple)
+        or len(outputs) != 2
+        or any(not isinstance(part, list | tuple) or len(part) != len(features) for part in outputs)
+    ):
         raise ContractError(slot, head, expected, described(outputs))
     for what, part, width in zip(("logits", "deltas"), outputs, (num_classes, 4), strict=True):
         for i, (map_, feature) in enumerate(zip(part, features, strict=True)):
@@ -80,7 +108,9 @@ def check_head(head: object, outputs: object, features: Sequence[Tensor], *, num
                 raise ContractError(slot, head, f"{expected}; {what} of level {i} are {wanted}", described(map_))
 
 
-def check_anchors(generator: object, anchors: object, features: Sequence[Tensor], *, num_anchors: int, slot: str) -> None:
+def check_anchors(
+    generator: object, anchors: object, features: Sequence[Tensor], *, num_anchors: int, slot: str
+) -> None:
     """See that an anchor generator returns ``Boxes`` for every location of every level.
 
     Args:
@@ -95,13 +125,19 @@ def check_anchors(generator: object, anchors: object, features: Sequence[Tensor]
     """
     counts = [feature.shape[-2] * feature.shape[-1] * num_anchors for feature in features]
     expected = f"a list of {len(features)} Boxes (Hi x Wi x {num_anchors}, 4), {', '.join(map(str, counts))} of them"
-    if not isinstance(anchors, list | tuple) or any(not isinstance(level, Boxes) for level in anchors) or len(anchors) != len(features):
+    if (
+        not isinstance(anchors, list | tuple)
+        or any(not isinstance(level, Boxes) for level in anchors)
+        or len(anchors) != len(features)
+    ):
         raise ContractError(slot, generator, expected, described(anchors))
     if [len(level) for level in anchors] != counts:
         raise ContractError(slot, generator, expected, f"{', '.join(str(len(level)) for level in anchors)} of them")
 
 
-def check_labels(assigner: object, result: object, *, num_images: int, num_anchors: int, num_boxes: int, num_classes: int, slot: str) -> None:
+def check_labels(
+    assigner: object, result: object, *, num_images: int, num_anchors: int, num_boxes: int, num_classes: int, slot: str
+) -> None:
     """See that an assigner returns labels and matches of all anchors; reads them, so that a GPU is waited for.
 
     Args:
@@ -115,7 +151,11 @@ def check_labels(assigner: object, result: object, *, num_images: int, num_ancho
     """
     shape = (num_images, num_anchors)
     expected = f"(gt_labels, matched_idxs), int64 tensors {shape}; labels -1 (ignore), 0 to {num_classes - 1}, {num_classes} (background)"
-    if not isinstance(result, list | tuple) or len(result) != 2 or any(not isinstance(x, Tensor) or tuple(x.shape) != shape or x.dtype != torch.int64 for x in result):
+    if (
+        not isinstance(result, list | tuple)
+        or len(result) != 2
+        or any(not isinstance(x, Tensor) or tuple(x.shape) != shape or x.dtype != torch.int64 for x in result)
+    ):
         raise ContractError(slot, assigner, expected, described(result))
     labels, matched = result
     if type(labels).__name__ == "FakeTensor":
@@ -124,7 +164,12 @@ def check_labels(assigner: object, result: object, *, num_images: int, num_ancho
         raise ContractError(slot, assigner, expected, f"labels from {int(labels.min())} to {int(labels.max())}")
     used = matched[(labels >= 0) & (labels < num_classes)]
     if used.numel() and not (0 <= int(used.min()) and int(used.max()) < num_boxes):
-        raise ContractError(slot, assigner, f"for foreground anchors matched_idxs from 0 to {num_boxes - 1}, into the boxes of the whole batch", f"{int(used.min())} to {int(used.max())}")
+        raise ContractError(
+            slot,
+            assigner,
+            f"for foreground anchors matched_idxs from 0 to {num_boxes - 1}, into the boxes of the whole batch",
+            f"{int(used.min())} to {int(used.max())}",
+        )
 
 
 def check_loss(loss: object, value: object, *, slot: str) -> None:
@@ -142,4 +187,9 @@ def check_loss(loss: object, value: object, *, slot: str) -> None:
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
         raise ContractError(slot, loss, expected, described(value))
     if torch.is_grad_enabled() and not value.requires_grad:
-        raise ContractError(slot, loss, expected, f"{described(value)} without a gradient; even without foreground it has to depend on its input, as 0 * input.sum() does")
+        raise ContractError(
+            slot,
+            loss,
+            expected,
+            f"{described(value)} without a gradient; even without foreground it has to depend on its input, as 0 * input.sum() does",
+        )

@@ -10,7 +10,14 @@ from retina_plugin.modeling.losses.dense import ClassTargets
 
 @torch.no_grad()
 def loss_details(
-    logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], targets: ClassTargets, *, cls_loss: Callable, box_loss: Callable, class_names: Sequence[str] | None = None
+    logits: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Sequence[Tensor],
+    targets: ClassTargets,
+    *,
+    cls_loss: Callable,
+    box_loss: Callable,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
     """Both losses over the anchors of each level alone, and the classification loss over the logits of each class alone.
 
@@ -32,7 +39,12 @@ def loss_details(
     for i, (x, delta, level) in enumerate(zip(logits, deltas, anchors, strict=True)):
         inside = (anchor_idxs >= start) & (anchor_idxs < start + x.shape[1])
         rows, columns = image_idxs[inside], anchor_idxs[inside] - start
-        part = ClassTargets(targets.labels[:, start : start + x.shape[1]], (rows, columns), targets.gt_boxes[inside], _shifted(targets.decode, start))
+        part = ClassTargets(
+            targets.labels[:, start : start + x.shape[1]],
+            (rows, columns),
+            targets.gt_boxes[inside],
+            _shifted(targets.decode, start),
+        )
         found[f"loss_cls/level{i}"] = cls_loss([x], part)
         found[f"loss_box_reg/level{i}"] = box_loss(delta[rows, columns], level[columns], targets.gt_boxes[inside])
         start += x.shape[1]

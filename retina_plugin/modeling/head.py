@@ -35,7 +35,15 @@ class RetinaNetHead(nn.Module):
 
     @configurable
     def __init__(
-        self, *, input_shape: list[ShapeSpec], num_classes: int, num_anchors: int, num_convs: int, channels: int, norm: str, prior_prob: float
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        num_anchors: int,
+        num_convs: int,
+        channels: int,
+        norm: str,
+        prior_prob: float,
     ) -> None:
         """
         Args:
@@ -51,7 +59,9 @@ class RetinaNetHead(nn.Module):
         super().__init__()
         in_channels = input_shape[0].channels
         if any(shape.channels != in_channels for shape in input_shape):
-            raise ValueError(f"the head is shared over levels, so all need the same channels; got {[s.channels for s in input_shape]}")
+            raise ValueError(
+                f"the head is shared over levels, so all need the same channels; got {[s.channels for s in input_shape]}"
+            )
         if not 0 < prior_prob < 1:
             raise ValueError(f"MODEL.RETINANET.PRIOR_PROB must lie between 0 and 1, got {prior_prob}")
 

@@ -69,13 +69,17 @@ class LabelCheck:
         for image, gt in enumerate(gt_instances):
             labels = gt.gt_classes
             if labels.is_floating_point() or labels.dtype == torch.bool:
-                raise ValueError(f"image {image} of the batch has gt_classes of type {labels.dtype}; they must be integers, 0..{num_classes - 1}")
+                raise ValueError(
+                    f"image {image} of the batch has gt_classes of type {labels.dtype}; they must be integers, 0..{num_classes - 1}"
+                )
             if len(labels) == 0:
                 continue
             extremes = torch.stack(labels.aminmax())
             if labels.device.type == "cuda":
                 # Pinned, since a copy to other memory would wait.
-                self._later.append((image, torch.empty(2, dtype=labels.dtype, pin_memory=True).copy_(extremes, non_blocking=True)))
+                self._later.append(
+                    (image, torch.empty(2, dtype=labels.dtype, pin_memory=True).copy_(extremes, non_blocking=True))
+                )
             else:
                 self._look(image, extremes)
 

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone, detector_postprocess
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    Backbone,
+    build_anchor_generator,
+    build_backbone,
+    detector_postprocess,
+)
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.structures import Boxes, ImageList, Instances
@@ -140,7 +146,9 @@ class RetinaPluginNet(nn.Module):
         self.input_format, self.vis_period, self.details_period = input_format, vis_period, details_period
         self._unseen = self._unseen_losses = True  # contracts are looked at in the first step
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False
+        )
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("loss_normalizer", torch.tensor(NORMALIZER_START))
         self.to(memory_format=self.memory_format)
@@ -153,7 +161,9 @@ class RetinaPluginNet(nn.Module):
             elif hasattr(module, "compile"):
                 module.compile()
             else:
-                logger.warning("MODEL.COMPILE names %s, but %s has no compile(): it runs as it is", part, type(module).__name__)
+                logger.warning(
+                    "MODEL.COMPILE names %s, but %s has no compile(): it runs as it is", part, type(module).__name__
+                )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -172,7 +182,10 @@ class RetinaPluginNet(nn.Module):
         return {
             "backbone": backbone,
             "head": HEAD_REGISTRY.get(cfg.MODEL.RETINANET.HEAD_NAME)(
-                cfg, shapes, anchor_generator.num_anchors[0], **HEAD_REGISTRY.options_of(cfg.MODEL.RETINANET.HEAD_NAME, cfg)
+                cfg,
+                shapes,
+                anchor_generator.num_anchors[0],
+                **HEAD_REGISTRY.options_of(cfg.MODEL.RETINANET.HEAD_NAME, cfg),
             ),
             "head_in_features": features,
             "anchor_generator": anchor_generator,
@@ -190,9 +203,15 @@ class RetinaPluginNet(nn.Module):
                 cfg=cfg,
                 alpha=node.FOCAL_LOSS_ALPHA,
                 gamma=node.FOCAL_LOSS_GAMMA,
-                **{name.lower(): value for name, value in cfg.MODEL.CLS_LOSS.items() if f"MODEL.CLS_LOSS.{name}" not in OPTIONS},
+                **{
+                    name.lower(): value
+                    for name, value in cfg.MODEL.CLS_LOSS.items()
+                    if f"MODEL.CLS_LOSS.{name}" not in OPTIONS
+                },
             ),
-            "box_loss": BOX_LOSS_REGISTRY.build(node.BBOX_REG_LOSS_TYPE, cfg=cfg, transform=transform, beta=node.SMOOTH_L1_LOSS_BETA),
+            "box_loss": BOX_LOSS_REGISTRY.build(
+                node.BBOX_REG_LOSS_TYPE, cfg=cfg, transform=transform, beta=node.SMOOTH_L1_LOSS_BETA
+            ),
             "box2box_transform": transform,
             "num_classes": node.NUM_CLASSES,
             "score_thresh_test": node.SCORE_THRESH_TEST,
@@ -244,15 +263,28 @@ class RetinaPluginNet(nn.Module):
         """
         for i, x in enumerate(batched_inputs):
             image, channels = x.get("image"), len(self.pixel_mean)
-            if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != channels or 0 in image.shape or image.is_complex():
+            if (
+                not isinstance(image, Tensor)
+                or image.ndim != 3
+                or image.shape[0] != channels
+                or 0 in image.shape
+                or image.is_complex()
+            ):
                 got = f"{tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
                 where = f" ({x['file_name']})" if x.get("file_name") else ""
-                raise ValueError(f"'image' of input {i}{where} must be a tensor ({channels}, height, width) of values 0..255; got {got}")
+                raise ValueError(
+                    f"'image' of input {i}{where} must be a tensor ({channels}, height, width) of values 0..255; got {got}"
+                )
         images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
         sizes = [tuple(image.shape[-2:]) for image in images]
-        divisor, square = max(1, self.backbone.size_divisibility), self.backbone.padding_constraints.get("square_size", 0)
+        divisor, square = (
+            max(1, self.backbone.size_divisibility),
+            self.backbone.padding_constraints.get("square_size", 0),
+        )
         height, width = (square or -(-max(side) // divisor) * divisor for side in zip(*sizes))
-        batch = self.pixel_mean.new_empty(len(images), len(self.pixel_mean), height, width).contiguous(memory_format=self.memory_format)
+        batch = self.pixel_mean.new_empty(len(images), len(self.pixel_mean), height, width).contiguous(
+            memory_format=self.memory_format
+        )
         for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
             torch.sub(image, self.pixel_mean, out=padded[:, :h, :w]).div_(self.pixel_std)
             padded[:, h:].zero_()
@@ -278,12 +310,21 @@ class RetinaPluginNet(nn.Module):
 
     def _check_features(self, found: object, images: ImageList) -> None:
         slot = f"MODEL.FPN.NAME (through {type(self.backbone).__name__})"
-        check_features(self.backbone, found, self.head_in_features, self.backbone.output_shape(), images.tensor, slot=slot)
+        check_features(
+            self.backbone, found, self.head_in_features, self.backbone.output_shape(), images.tensor, slot=slot
+        )
 
     def _check_outputs(self, outputs: object, anchors: object, features: list[Tensor]) -> None:
         """The contracts of head and anchor generator, and, in evaluation, the end of looking at them."""
         count = self.anchor_generator.num_anchors[0]
-        check_head(self.head, outputs, features, num_anchors=count, num_classes=self.num_classes, slot="MODEL.RETINANET.HEAD_NAME")
+        check_head(
+            self.head,
+            outputs,
+            features,
+            num_anchors=count,
+            num_classes=self.num_classes,
+            slot="MODEL.RETINANET.HEAD_NAME",
+        )
         check_anchors(self.anchor_generator, anchors, features, num_anchors=count, slot="MODEL.ANCHOR_GENERATOR.NAME")
         if not self.training:
             self._unseen = False
@@ -304,13 +345,22 @@ class RetinaPluginNet(nn.Module):
         # One copy to the device for the boxes of all images, one for their classes.
         gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(self.device, non_blocking=True)  # (M, 4)
         gt_classes = torch.cat([gt.gt_classes for gt in gt_instances]).to(self.device, non_blocking=True)
-        found = self.assigner([x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes)
+        found = self.assigner(
+            [x.tensor for x in anchors], gt_boxes.split(counts), gt_classes.split(counts), self.num_classes
+        )
         if self._unseen_losses:
-            sizes = {"num_images": len(counts), "num_anchors": sum(map(len, anchors)), "num_boxes": len(gt_boxes), "num_classes": self.num_classes}
+            sizes = {
+                "num_images": len(counts),
+                "num_anchors": sum(map(len, anchors)),
+                "num_boxes": len(gt_boxes),
+                "num_classes": self.num_classes,
+            }
             check_labels(self.assigner, found, slot="MODEL.RETINANET.ASSIGNER", **sizes)
         gt_labels, matched_idxs = found  # (N, R) each
         # Synchronises with the GPU.
-        image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(as_tuple=True)  # (P,) each
+        image_idxs, anchor_idxs = ((gt_labels >= 0) & (gt_labels < self.num_classes)).nonzero(
+            as_tuple=True
+        )  # (P,) each
         check.finish()
         return AnchorLabels(gt_labels, (image_idxs, anchor_idxs), gt_boxes[matched_idxs[image_idxs, anchor_idxs]])
 
@@ -325,10 +375,14 @@ class RetinaPluginNet(nn.Module):
         try:
             labels = self.label_anchors(anchors, [x["instances"] for x in batched_inputs])
         except LabelError as error:
-            raise LabelError(error.image, error.wrong, error.num_classes, batched_inputs[error.image].get("file_name")) from None
+            raise LabelError(
+                error.image, error.wrong, error.num_classes, batched_inputs[error.image].get("file_name")
+            ) from None
         for gt_labels, inputs in zip(labels.gt_labels, batched_inputs, strict=True):
             if (regions := inputs.get("ignore_boxes")) is not None:
-                ignore_inside(gt_labels, Boxes.cat(anchors).tensor, regions.to(self.device, non_blocking=True), self.num_classes)
+                ignore_inside(
+                    gt_labels, Boxes.cat(anchors).tensor, regions.to(self.device, non_blocking=True), self.num_classes
+                )
         return labels
 
     def losses(self, predictions: Predictions, labels: AnchorLabels) -> dict[str, Tensor]:
@@ -340,7 +394,10 @@ class RetinaPluginNet(nn.Module):
         Returns:
             {"loss_cls": (), "loss_box_reg": ()}, float32.
         """
-        anchors, (image_idxs, anchor_idxs) = Boxes.cat(predictions.anchors).tensor, labels.foreground  # (R, 4), (P,) each
+        anchors, (image_idxs, anchor_idxs) = (
+            Boxes.cat(predictions.anchors).tensor,
+            labels.foreground,
+        )  # (R, 4), (P,) each
         deltas = torch.cat(predictions.deltas, dim=1)  # (N, R, 4)
         targets = ClassTargets(
             labels=labels.gt_labels,
@@ -357,20 +414,41 @@ class RetinaPluginNet(nn.Module):
         if has_event_storage():
             get_event_storage().put_scalar("num_pos_anchors", labels.num_foreground / len(labels.gt_labels))
         normalizer = self.update_normalizer(labels.num_foreground) if self.training else max(labels.num_foreground, 1)
-        if self.training and self.details_period > 0 and has_event_storage() and (get_event_storage().iter + 1) % self.details_period == 0:
+        if (
+            self.training
+            and self.details_period > 0
+            and has_event_storage()
+            and (get_event_storage().iter + 1) % self.details_period == 0
+        ):
             self.log_details(predictions, targets, normalizer)
-        return {"loss_cls": loss_cls if getattr(self.cls_loss, "normalized", False) else loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
+        return {
+            "loss_cls": loss_cls if getattr(self.cls_loss, "normalized", False) else loss_cls / normalizer,
+            "loss_box_reg": loss_box / normalizer,
+        }
 
     def log_details(self, predictions: Predictions, targets: ClassTargets, normalizer: Tensor) -> None:
         """Give the event storage the losses of each level and class, over the normaliser where the whole loss is."""
         parts = loss_details(
-            predictions.logits, predictions.deltas, [level.tensor for level in predictions.anchors], targets, cls_loss=self.cls_loss, box_loss=self.box_loss
+            predictions.logits,
+            predictions.deltas,
+            [level.tensor for level in predictions.anchors],
+            targets,
+            cls_loss=self.cls_loss,
+            box_loss=self.box_loss,
         )
         means = getattr(self.cls_loss, "normalized", False)
         for name, value in parts.items():
             level = name.partition("/level")[2]
-            shown = f"{name.partition('/')[0]}/{self.head_in_features[int(level)]}" if level.isdigit() else f"loss_cls/class {name.partition('/')[2]}"
-            get_event_storage().put_scalar(shown, float(value if means and name.startswith("loss_cls") else value / normalizer), smoothing_hint=False)
+            shown = (
+                f"{name.partition('/')[0]}/{self.head_in_features[int(level)]}"
+                if level.isdigit()
+                else f"loss_cls/class {name.partition('/')[2]}"
+            )
+            get_event_storage().put_scalar(
+                shown,
+                float(value if means and name.startswith("loss_cls") else value / normalizer),
+                smoothing_hint=False,
+            )
 
     @torch.no_grad()
     def update_normalizer(self, num_foreground: int) -> Tensor:
@@ -389,7 +467,12 @@ class RetinaPluginNet(nn.Module):
 
     @torch.no_grad()
     def visualize_training(
-        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], images: ImageList, batched_inputs: list[dict]
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        images: ImageList,
+        batched_inputs: list[dict],
     ) -> None:
         """Give the event storage a picture of the first image: its boxes left, the most certain predictions right.
 
@@ -400,16 +483,31 @@ class RetinaPluginNet(nn.Module):
             batched_inputs: N dicts with "image" and "instances".
         """
         first, inputs = ImageList(images.tensor[:1], images.image_sizes[:1]), batched_inputs[0]
-        own = {key: value for key, value in inputs.items() if key not in ("height", "width")}  # the boxes are those of the network input
-        (found,) = self.inference(anchors, [x[:1] for x in pred_logits], [x[:1] for x in pred_anchor_deltas], first, [own])
+        own = {
+            key: value for key, value in inputs.items() if key not in ("height", "width")
+        }  # the boxes are those of the network input
+        (found,) = self.inference(
+            anchors, [x[:1] for x in pred_logits], [x[:1] for x in pred_anchor_deltas], first, [own]
+        )
         found = found["instances"].to("cpu")
         best = found.scores.argsort(descending=True)[:VISUALIZED_DETECTIONS]
         picture = convert_image_to_rgb(inputs["image"].permute(1, 2, 0), self.input_format)
-        drawn = [Visualizer(picture).overlay_instances(boxes=boxes.tensor.cpu().numpy()).get_image() for boxes in (inputs["instances"].gt_boxes, found.pred_boxes[best])]
-        get_event_storage().put_image("left: ground truth, right: predictions", torch.from_numpy(np.concatenate(drawn, axis=1)).permute(2, 0, 1).numpy())
+        drawn = [
+            Visualizer(picture).overlay_instances(boxes=boxes.tensor.cpu().numpy()).get_image()
+            for boxes in (inputs["instances"].gt_boxes, found.pred_boxes[best])
+        ]
+        get_event_storage().put_image(
+            "left: ground truth, right: predictions",
+            torch.from_numpy(np.concatenate(drawn, axis=1)).permute(2, 0, 1).numpy(),
+        )
 
     def inference(
-        self, anchors: list[Boxes], pred_logits: list[Tensor], pred_anchor_deltas: list[Tensor], images: ImageList, batched_inputs: list[dict]
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        images: ImageList,
+        batched_inputs: list[dict],
     ) -> list[dict[str, Instances]]:
         """Detections of each image, in pixels of the ("height", "width") it asks for, else of the network input.
 
@@ -434,5 +532,11 @@ class RetinaPluginNet(nn.Module):
                 max_detections=self.max_detections,
                 clip_before_nms=self.clip_before_nms,
             )
-            results.append({"instances": detector_postprocess(instances, inputs.get("height", size[0]), inputs.get("width", size[1]))})
+            results.append(
+                {
+                    "instances": detector_postprocess(
+                        instances, inputs.get("height", size[0]), inputs.get("width", size[1])
+                    )
+                }
+            )
         return results

@@ -68,7 +68,9 @@ def unused_options(cfg: CfgNode, defaults: CfgNode | None = None) -> list[str]:
     return [
         f"{key} is {get_key(cfg, key)!r}, which has no effect {reason}"
         for key, reason in reasons.items()
-        if key not in used and get_key(cfg, key) != get_key(defaults, key) and get_key(cfg, key) != BASE_VALUES.get(key, get_key(defaults, key))
+        if key not in used
+        and get_key(cfg, key) != get_key(defaults, key)
+        and get_key(cfg, key) != BASE_VALUES.get(key, get_key(defaults, key))
     ]
 
 

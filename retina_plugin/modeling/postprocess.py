@@ -105,7 +105,9 @@ def detect(
     classes = torch.cat(classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
 
-    n = topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections  # a trace has no loop, so it takes all at once
+    n = (
+        topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections
+    )  # a trace has no loop, so it takes all at once
     while True:
         boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
         if clip_before_nms:

@@ -18,7 +18,13 @@ IN_A_ROW = 3
 
 
 def worst_sheet(
-    records: list[dict], truth: GroundTruth, best: np.ndarray, *, count: int = 6, width: int = 420, read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR")
+    records: list[dict],
+    truth: GroundTruth,
+    best: np.ndarray,
+    *,
+    count: int = 6,
+    width: int = 420,
+    read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR"),
 ) -> np.ndarray:
     """Draw the images with the most boxes without an anchor, each box with its best IoU: green from 0.5 on, red below.
 
@@ -49,5 +55,8 @@ def worst_sheet(
         picture = draw_boxes(image, boxes, [f"{v:.2f}" for v in best[mine]], kinds, scale=scale, colours=COLOURS)
         drawn.append(captioned(picture, f"{missed[i]} of {mine.sum()} boxes without an anchor"))
     pictures = flow(drawn or [np.full((width // 4, width, 3), 255, np.uint8)], width=IN_A_ROW * (width + 6))
-    explained = legend([("an anchor at IoU >= 0.5", COLOURS[MATCHED]), ("none; the numbers are the best IoU", COLOURS[MISSED])], pictures.shape[1])
+    explained = legend(
+        [("an anchor at IoU >= 0.5", COLOURS[MATCHED]), ("none; the numbers are the best IoU", COLOURS[MISSED])],
+        pictures.shape[1],
+    )
     return np.vstack([pictures, explained])

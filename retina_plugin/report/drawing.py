@@ -58,9 +58,15 @@ def fitting_scale(size: tuple[int, int], boxes: np.ndarray, *, width: int) -> fl
 
 
 def draw_boxes(
-    image: np.ndarray, boxes: np.ndarray, labels: Sequence[str], classes: Sequence[int], *,
-    scale: float = 1.0, colours: np.ndarray = PALETTE, dashed: Sequence[int] = (),
-) -> np.ndarray:  # fmt: skip
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: Sequence[str],
+    classes: Sequence[int],
+    *,
+    scale: float = 1.0,
+    colours: np.ndarray = PALETTE,
+    dashed: Sequence[int] = (),
+) -> np.ndarray:
     """Draw labelled boxes on an enlarged copy of an image; a label that would hide a small box is left out.
 
     Args:
@@ -77,7 +83,11 @@ def draw_boxes(
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    corners = _drawn_corners(np.asarray(boxes, dtype=float).reshape(-1, 4) * np.tile((width / image.shape[1], height / image.shape[0]), 2), width, height)
+    corners = _drawn_corners(
+        np.asarray(boxes, dtype=float).reshape(-1, 4) * np.tile((width / image.shape[1], height / image.shape[0]), 2),
+        width,
+        height,
+    )
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     for i in np.argsort(-areas, kind="stable"):  # small ones last, over the large
         _draw_box(canvas, corners[i], _colour(colours, classes[i]), dashed=classes[i] in dashed)
@@ -101,7 +111,12 @@ def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, i
     thick = 1 if side < LINED_SIDE else 2  # drawn inwards
     if side >= LINED_SIDE:
         cv2.rectangle(canvas, (x1 - 1, y1 - 1), (x2, y2), _text_colour(colour), 1)
-    edges = [(slice(y1, y1 + thick), slice(x1, x2)), (slice(y2 - thick, y2), slice(x1, x2)), (slice(y1, y2), slice(x1, x1 + thick)), (slice(y1, y2), slice(x2 - thick, x2))]
+    edges = [
+        (slice(y1, y1 + thick), slice(x1, x2)),
+        (slice(y2 - thick, y2), slice(x1, x2)),
+        (slice(y1, y2), slice(x1, x1 + thick)),
+        (slice(y1, y2), slice(x2 - thick, x2)),
+    ]
     for rows, columns in edges:
         edge = canvas[rows, columns]
         if dashed and side >= 12:
@@ -111,7 +126,14 @@ def _draw_box(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, i
             edge[:] = colour
 
 
-def _draw_labels(canvas: np.ndarray, corners: np.ndarray, labels: list[str], classes: list[int], colours: np.ndarray, areas: np.ndarray) -> None:
+def _draw_labels(
+    canvas: np.ndarray,
+    corners: np.ndarray,
+    labels: list[str],
+    classes: list[int],
+    colours: np.ndarray,
+    areas: np.ndarray,
+) -> None:
     """The rarest classes and the largest boxes choose their places first; in a crowd the common classes have none."""
     height, width = canvas.shape[:2]
     counts = np.array([classes.count(k) for k in classes])
@@ -127,7 +149,16 @@ def _draw_labels(canvas: np.ndarray, corners: np.ndarray, labels: list[str], cla
             if labels[i] and places[i]:
                 (left, top), (w, h), colour = places[i], sizes[i].tolist(), _colour(colours, classes[i])
                 canvas[top : top + h, left : left + w] = colour
-                cv2.putText(canvas, labels[i], (left + pad, top + h - pad), FONT, text_size, _text_colour(colour), 1, cv2.LINE_AA)
+                cv2.putText(
+                    canvas,
+                    labels[i],
+                    (left + pad, top + h - pad),
+                    FONT,
+                    text_size,
+                    _text_colour(colour),
+                    1,
+                    cv2.LINE_AA,
+                )
                 taken = np.vstack([taken, [left, top, left + w, top + h]])
         waiting = np.array([i for i in waiting if not places[i]], dtype=int)
 
@@ -199,9 +230,13 @@ def flow(images: list[np.ndarray], *, width: int, gap: int = 6) -> np.ndarray:
         rows[-1].append(image)
     drawn = [_row(row, gap) for row in rows]
     widest = max(row.shape[1] for row in drawn)
-    return np.vstack([cv2.copyMakeBorder(row, 0, 0, 0, widest - row.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for row in drawn])
+    return np.vstack(
+        [cv2.copyMakeBorder(row, 0, 0, 0, widest - row.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for row in drawn]
+    )
 
 
 def _row(images: list[np.ndarray], gap: int) -> np.ndarray:
     height = max(image.shape[0] for image in images)
-    return np.hstack([cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, 0, cv2.BORDER_CONSTANT, value=WHITE) for x in images])
+    return np.hstack(
+        [cv2.copyMakeBorder(x, gap, height - x.shape[0], gap, 0, cv2.BORDER_CONSTANT, value=WHITE) for x in images]
+    )

@@ -12,7 +12,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", ":", "-.")
 """The second way to tell curves apart."""
 
-FONTS = ["DejaVu Sans", *sorted({font.name for font in fontManager.ttflist if any(part in font.name for part in ("Sans CJK", "WenQuanYi", "YaHei", "Hiragino"))})]
+FONTS = [
+    "DejaVu Sans",
+    *sorted(
+        {
+            font.name
+            for font in fontManager.ttflist
+            if any(part in font.name for part in ("Sans CJK", "WenQuanYi", "YaHei", "Hiragino"))
+        }
+    ),
+]
 """For names of classes: matplotlib's own, then what the machine has for Chinese, Japanese and Korean."""
 
 MOST_CHARACTERS = 32
@@ -57,7 +66,9 @@ def log_numbers(axis) -> None:
 def legend_beside(figure: plt.Figure, lines: Sequence, names: Sequence[str]) -> None:
     """A legend right of the plots, over no data; names may begin with an underscore."""
     if lines:
-        box = figure.legend(lines, [str(i) for i in range(len(lines))], loc="outside right upper", fontsize=8, frameon=False)
+        box = figure.legend(
+            lines, [str(i) for i in range(len(lines))], loc="outside right upper", fontsize=8, frameon=False
+        )
         for text, name in zip(box.get_texts(), names, strict=True):
             text.set_text(plain(name))
             text.set_fontfamily(FONTS)

@@ -26,7 +26,13 @@ def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def place_labels(
-    boxes: np.ndarray, sizes: np.ndarray, *, width: int, height: int, order: np.ndarray | None = None, taken: np.ndarray | None = None
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    *,
+    width: int,
+    height: int,
+    order: np.ndarray | None = None,
+    taken: np.ndarray | None = None,
 ) -> list[tuple[int, int] | None]:
     """Find a place for each label; one that would hide a small box, much of a large one or another label gets none.
 
@@ -67,7 +73,17 @@ def place_labels(
 def _candidates(box: np.ndarray, w: int, h: int, width: int, height: int) -> np.ndarray:
     """Places for a label inside the picture, XYXY, the best first: above, within, below, right, left; moved sideways at the border."""
     x1, y1, x2, y2 = np.floor(box[0]), np.floor(box[1]), np.ceil(box[2]), np.ceil(box[3])
-    corners = [(x1, y1 - h), (x2 - w, y1 - h), (x1, y1), (x2 - w, y1), (x1, y2), (x2 - w, y2), (x1, y2 - h), (x2, y1), (x1 - w, y1)]
+    corners = [
+        (x1, y1 - h),
+        (x2 - w, y1 - h),
+        (x1, y1),
+        (x2 - w, y1),
+        (x1, y2),
+        (x2 - w, y2),
+        (x1, y2 - h),
+        (x2, y1),
+        (x1 - w, y1),
+    ]
     inside = []
     for x, y in corners:
         x = min(max(x, 0), width - w)

@@ -34,7 +34,9 @@ class Page:
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title = title
-        self._parts = [f"<h1>{html.escape(title)}</h1>"] + ([f'<p class="note">{html.escape(subtitle)}</p>'] if subtitle else [])
+        self._parts = [f"<h1>{html.escape(title)}</h1>"] + (
+            [f'<p class="note">{html.escape(subtitle)}</p>'] if subtitle else []
+        )
 
     def heading(self, text: str) -> None:
         """Begin a section."""
@@ -46,7 +48,10 @@ class Page:
 
     def legend(self, entries: Sequence[tuple[str, Sequence[int]]]) -> None:
         """Coloured squares with texts; colours are BGR, as those of pictures."""
-        squares = "".join(f'<span><i style="background: rgb({int(r)}, {int(g)}, {int(b)})"></i>{html.escape(text)}</span>' for text, (b, g, r) in entries)
+        squares = "".join(
+            f'<span><i style="background: rgb({int(r)}, {int(g)}, {int(b)})"></i>{html.escape(text)}</span>'
+            for text, (b, g, r) in entries
+        )
         self._parts.append(f'<p class="legend">{squares}</p>')
 
     def code(self, text: str) -> None:
@@ -55,7 +60,9 @@ class Page:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; cells are shown as their text."""
-        line = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"  # noqa: E731
+        line = lambda cells, tag: (
+            "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+        )  # noqa: E731
         self._parts.append(f"<table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table>")
 
     def picture(self, image: np.ndarray, caption: str = "", *, quality: int = 85) -> None:
@@ -72,13 +79,17 @@ class Page:
 
     def _embed(self, kind: str, data: bytes, caption: str) -> None:
         below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        self._parts.append(f'<figure><img alt="{html.escape(caption or self.title)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">{below}</figure>')
+        self._parts.append(
+            f'<figure><img alt="{html.escape(caption or self.title)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">{below}</figure>'
+        )
 
     def write(self, file: str | os.PathLike) -> None:
         """Write the page; who reads it meanwhile sees the old or the new one, never half of it."""
         body = "\n".join(self._parts)
         text = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
         unfinished = f"{os.fspath(file)}.unfinished"
-        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace") as stream:  # names of files need not be UTF-8
+        with open(
+            unfinished, "w", encoding="utf-8", errors="backslashreplace"
+        ) as stream:  # names of files need not be UTF-8
             stream.write(text)
         os.replace(unfinished, file)

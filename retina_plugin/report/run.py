@@ -55,7 +55,10 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     cfg = CfgNode(settings)
     lines = _json_lines(folder / "metrics.json")
-    page = Page(f"Run {folder.name}", f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing'}; {_progress(cfg, lines)}")
+    page = Page(
+        f"Run {folder.name}",
+        f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing'}; {_progress(cfg, lines)}",
+    )
     if (folder / ACCOUNT).is_file():
         page.heading("Data")
         for line in (folder / ACCOUNT).read_text(encoding="utf-8").splitlines():
@@ -87,7 +90,9 @@ def differences(settings: dict) -> list[tuple[str, object, object]]:
     here = CfgNode(settings)
     known = set(all_keys(base))
     plain = lambda value: list(value) if isinstance(value, tuple) else value  # noqa: E731
-    found = [(key, plain(get_key(base, key)) if key in known else "-", plain(get_key(here, key))) for key in all_keys(here)]
+    found = [
+        (key, plain(get_key(base, key)) if key in known else "-", plain(get_key(here, key))) for key in all_keys(here)
+    ]
     return [(key, old, new) for key, old, new in found if old != new and not (isinstance(old, CfgNode) and not old)]
 
 
@@ -119,7 +124,10 @@ def _results(page: Page, box: dict, title: str) -> None:
     names = [name for name in METRICS if name in box]
     page.table(names, [[_percent(box[name]) for name in names]])
     classes = [(name.removeprefix("AP-"), value) for name, value in box.items() if name.startswith("AP-")]
-    page.table(["class", "AP"], [(name, _percent(value)) for name, value in sorted(classes, key=lambda x: -1 if math.isnan(x[1]) else x[1])])
+    page.table(
+        ["class", "AP"],
+        [(name, _percent(value)) for name, value in sorted(classes, key=lambda x: -1 if math.isnan(x[1]) else x[1])],
+    )
 
 
 def _percent(value: float) -> str:
@@ -128,7 +136,11 @@ def _percent(value: float) -> str:
 
 def _series(lines: list[dict], key: str) -> tuple[list, list]:
     """Iterations, and the finite values that a key has there."""
-    points = [(x["iteration"] + 1, x[key]) for x in lines if isinstance(x.get(key), (int, float)) and math.isfinite(x[key]) and "iteration" in x]
+    points = [
+        (x["iteration"] + 1, x[key])
+        for x in lines
+        if isinstance(x.get(key), (int, float)) and math.isfinite(x[key]) and "iteration" in x
+    ]
     return [i for i, _ in points], [v for _, v in points]
 
 
@@ -137,9 +149,16 @@ def _curves(page: Page, lines: list[dict]) -> None:
         return
     page.heading("Training curves")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    losses = {"total_loss": "training", "loss_cls": "classification", "loss_box_reg": "boxes", "validation/total_loss": "validation"}
+    losses = {
+        "total_loss": "training",
+        "loss_cls": "classification",
+        "loss_box_reg": "boxes",
+        "validation/total_loss": "validation",
+    }
     keys = dict.fromkeys(key for line in lines for key in line if key.endswith(("bbox/AP", "bbox/AP50")))
-    aps = {key: key.replace("bbox/", "").replace("/", ": ") for key in keys}  # several test sets: their names stand before
+    aps = {
+        key: key.replace("bbox/", "").replace("/", ": ") for key in keys
+    }  # several test sets: their names stand before
     _plot(left, lines, losses)
     if any(value > 0 for key in losses for value in _series(lines, key)[1]):
         left.set_yscale("log")
@@ -162,7 +181,9 @@ def _plot(axes: plt.Axes, lines: list[dict], names: dict[str, str]) -> None:
     for i, (key, name) in enumerate(names.items()):
         at, values = _series(lines, key)
         if at:
-            axes.plot(at, values, label=name, marker="o" if len(at) < 30 else None, markersize=3.5, linewidth=1.3, **style(i))
+            axes.plot(
+                at, values, label=name, marker="o" if len(at) < 30 else None, markersize=3.5, linewidth=1.3, **style(i)
+            )
     if len(names) > 1 and axes.lines:
         box = axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
         for text in box.get_texts():
@@ -172,7 +193,10 @@ def _plot(axes: plt.Axes, lines: list[dict], names: dict[str, str]) -> None:
 def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
     """A curve per class; of many classes the best and the worst, the others in grey, and the mean of all."""
     figure, axes = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
-    recall, known = np.linspace(0, 1, 101), {name: np.array(values) for name, values in curves.items() if max(values, default=-1) >= 0}
+    recall, known = (
+        np.linspace(0, 1, 101),
+        {name: np.array(values) for name, values in curves.items() if max(values, default=-1) >= 0},
+    )
     order = sorted(known, key=lambda name: -known[name].clip(min=0).mean())
     named = order if len(order) <= MOST_CURVES else order[: MOST_CURVES // 2] + order[-(MOST_CURVES // 2) :]
     handles, names = [], []
@@ -183,9 +207,17 @@ def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
         handles += axes.plot(recall, known[name].clip(min=0), linewidth=1.3, **style(i))
         names.append(name)
     if len(known) > 1:
-        handles += axes.plot(recall, np.mean([values.clip(min=0) for values in known.values()], axis=0), color="black", linewidth=2.4)
+        handles += axes.plot(
+            recall, np.mean([values.clip(min=0) for values in known.values()], axis=0), color="black", linewidth=2.4
+        )
         names.append(f"mean of {len(known)} classes")
-    finish(axes, title="precision over recall" + (f", best and worst of {len(order)} classes" if len(named) < len(order) else ""), x="recall", y="precision")
+    finish(
+        axes,
+        title="precision over recall"
+        + (f", best and worst of {len(order)} classes" if len(named) < len(order) else ""),
+        x="recall",
+        y="precision",
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     if not known:
         say(axes, "no class has a box")
@@ -209,8 +241,16 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     judged.sort(key=lambda item: -item[-1].count)
     wrong = sum(item[-1].count > 0 for item in judged)
     page.heading("What it finds, the worst first")
-    page.text(f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out.")
-    page.legend([("right", COLOURS[RIGHT]), ("wrong: the class, the place, or found twice", COLOURS[WRONG]), ("missed, with dashes", COLOURS[MISSED])])
+    page.text(
+        f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out."
+    )
+    page.legend(
+        [
+            ("right", COLOURS[RIGHT]),
+            ("wrong: the class, the place, or found twice", COLOURS[WRONG]),
+            ("missed, with dashes", COLOURS[MISSED]),
+        ]
+    )
     read = build_reader(cfg, "BGR")
     for record, boxes, classes, scores, errors in judged[: EXAMPLES - 2] + judged[max(EXAMPLES - 2, len(judged) - 2) :]:
         try:
@@ -218,7 +258,10 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
         except (OSError, ValueError) as error:
             page.text(f"{record['image_id']} is not shown: {error}")
             continue
-        page.picture(_draw(image, record, boxes, classes, scores, errors, metadata.thing_classes), f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right")
+        page.picture(
+            _draw(image, record, boxes, classes, scores, errors, metadata.thing_classes),
+            f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right",
+        )
 
 
 def _judge(record: dict, found: list[dict], contiguous: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, ImageErrors]:
@@ -227,15 +270,28 @@ def _judge(record: dict, found: list[dict], contiguous: dict) -> tuple[np.ndarra
     classes = np.array([contiguous.get(x["category_id"], x["category_id"]) for x in found], dtype=int)
     scores = np.array([x["score"] for x in found], dtype=float)
     truth = [x for x in record["annotations"] if not x.get("iscrowd")]
-    gt_boxes, gt_classes = np.array([x["bbox"] for x in truth], dtype=float).reshape(-1, 4), np.array([x["category_id"] for x in truth], dtype=int)
+    gt_boxes, gt_classes = (
+        np.array([x["bbox"] for x in truth], dtype=float).reshape(-1, 4),
+        np.array([x["category_id"] for x in truth], dtype=int),
+    )
     return boxes, classes, scores, image_errors(boxes, classes, scores, gt_boxes, gt_classes)
 
 
-def _draw(image: np.ndarray, record: dict, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, errors: ImageErrors, names: list[str]) -> np.ndarray:
+def _draw(
+    image: np.ndarray,
+    record: dict,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    errors: ImageErrors,
+    names: list[str],
+) -> np.ndarray:
     truth = [x for x in record["annotations"] if not x.get("iscrowd")]
     missed = [x for x, was in zip(truth, errors.missed, strict=True) if was]
     every = np.concatenate([boxes, np.array([x["bbox"] for x in missed], dtype=float).reshape(-1, 4)])
-    labels = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)] + [names[x["category_id"]] for x in missed]
+    labels = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)] + [
+        names[x["category_id"]] for x in missed
+    ]
     kinds = [RIGHT if right else WRONG for right in errors.right] + [MISSED] * len(missed)
     scale = fitting_scale(image.shape[:2], every, width=PICTURE_WIDTH)
     return draw_boxes(image, every, labels, kinds, scale=scale, colours=COLOURS, dashed=[MISSED])
@@ -248,7 +304,18 @@ def _cost(page: Page, cfg: CfgNode, summary: dict, lines: list[dict]) -> None:
     page.heading("Speed and memory")
     seconds = float(np.median(times))
     waiting = float(np.median([x["data_time"] for x in lines if "data_time" in x] or [0.0]))
-    rows = [("seconds per iteration", f"{seconds:.3f}"), ("images per second", f"{cfg.SOLVER.IMS_PER_BATCH / seconds:.1f}"), ("waiting for data", f"{100 * waiting / seconds:.0f} %")]
+    rows = [
+        ("seconds per iteration", f"{seconds:.3f}"),
+        ("images per second", f"{cfg.SOLVER.IMS_PER_BATCH / seconds:.1f}"),
+        ("waiting for data", f"{100 * waiting / seconds:.0f} %"),
+    ]
     if summary:
-        rows += [("parameters", f"{summary['parameters'] / 1e6:.2f} M, {summary['trained_parameters'] / 1e6:.2f} M of them trained"), ("peak memory", f"{summary['peak_memory_mib']:,.0f} MiB"), ("machine", f"{summary['machine']}, {summary['precision']}")]
+        rows += [
+            (
+                "parameters",
+                f"{summary['parameters'] / 1e6:.2f} M, {summary['trained_parameters'] / 1e6:.2f} M of them trained",
+            ),
+            ("peak memory", f"{summary['peak_memory_mib']:,.0f} MiB"),
+            ("machine", f"{summary['machine']}, {summary['precision']}"),
+        ]
     page.table(["", ""], rows)

@@ -19,7 +19,13 @@ HEAT_CELLS = 32
 
 
 def statistics_page(
-    name: str, classes: list[str], records: dict[str, list[dict]], *, shortest: int, longest: int, read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR"),
+    name: str,
+    classes: list[str],
+    records: dict[str, list[dict]],
+    *,
+    shortest: int,
+    longest: int,
+    read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR"),
     account: str = "",
 ) -> Page:
     """Images with their boxes, and the distributions of classes, sizes, shapes, counts and positions.
@@ -32,34 +38,57 @@ def statistics_page(
         read: (h, w, 3) uint8, BGR, of a file, as :func:`retina_plugin.data.pixels.build_reader` makes it; an image that it refuses is named.
         account: lines of :meth:`retina_plugin.data.account.Account.text`, shown first.
     """
-    page = Page(f"Dataset {name}", f"sizes in pixels of the network input: shorter side {shortest}, longer at most {longest}")
+    page = Page(
+        f"Dataset {name}", f"sizes in pixels of the network input: shorter side {shortest}, longer at most {longest}"
+    )
     truths = {split: ground_truth(found, shortest=shortest, longest=longest) for split, found in records.items()}
     for line in account.splitlines():
         page.text(line)
     page.heading("Images and boxes")
-    rows = [(split, len(found), len(truths[split].boxes), sum(not x["annotations"] for x in found), _per_image(truths[split])) for split, found in records.items()]
+    rows = [
+        (
+            split,
+            len(found),
+            len(truths[split].boxes),
+            sum(not x["annotations"] for x in found),
+            _per_image(truths[split]),
+        )
+        for split, found in records.items()
+    ]
     page.table(["split", "images", "boxes", "images without boxes", "boxes per image: mean, most"], rows)
     page.heading("Classes")
     counts = {split: np.bincount(truth.classes, minlength=len(classes)) for split, truth in truths.items()}
     order = np.argsort(-sum(counts.values()), kind="stable")
     page.table(["class", *counts], [(classes[k], *(int(count[k]) for count in counts.values())) for k in order])
     page.heading("Boxes at network resolution")
-    page.plot(_distributions(truths), "Size is the square root of the area. Grey lines: 16, 32 and 96 px; below 32 px COCO calls a box small.")
+    page.plot(
+        _distributions(truths),
+        "Size is the square root of the area. Grey lines: 16, 32 and 96 px; below 32 px COCO calls a box small.",
+    )
     page.heading("Where the boxes are")
     for split, truth in truths.items():
         if len(truth.boxes):
             page.plot(_heat(truth, split))
     page.heading("Examples")
-    shown = [(split, record) for split, found in records.items() for record in _spread_out(found, IMAGES_SHOWN // len(records) or 1)]
+    shown = [
+        (split, record)
+        for split, found in records.items()
+        for record in _spread_out(found, IMAGES_SHOWN // len(records) or 1)
+    ]
     page.legend(_entries(classes, (x["category_id"] for _, record in shown for x in record["annotations"])))
-    page.text("Labels that would hide a small box, or repeat in a crowd, are left out; the colour still says the class.")
+    page.text(
+        "Labels that would hide a small box, or repeat in a crowd, are left out; the colour still says the class."
+    )
     for split, record in shown:
         try:
             drawn = _drawn(record, classes, read)
         except (OSError, ValueError) as error:
             page.text(f"{split}: {record['image_id']} is not shown: {error}")
             continue
-        page.picture(drawn, f"{split}: {record['image_id']}, {record['width']}x{record['height']}, {len(record['annotations'])} boxes")
+        page.picture(
+            drawn,
+            f"{split}: {record['image_id']}, {record['width']}x{record['height']}, {len(record['annotations'])} boxes",
+        )
     return page
 
 
@@ -111,7 +140,9 @@ def _shares(axes: plt.Axes, values: dict[str, np.ndarray], edges: np.ndarray) ->
     lines = []
     for i, of in enumerate(values.values()):
         shares = 100 * np.histogram(of, np.append(edges[:-1], max(edges[-1], of.max())))[0] / len(of)
-        lines += axes.plot(np.repeat(edges, 2), np.concatenate([[0], np.repeat(shares, 2), [0]]), linewidth=1.4, **style(i))
+        lines += axes.plot(
+            np.repeat(edges, 2), np.concatenate([[0], np.repeat(shares, 2), [0]]), linewidth=1.4, **style(i)
+        )
     axes.set_ylim(bottom=0)
     return lines
 
@@ -133,7 +164,11 @@ def _heat(truth, split: str) -> plt.Figure:
 
 def _spread_out(records: list[dict], count: int) -> list[dict]:
     """Some of them, from all over the list."""
-    return [records[i] for i in sorted({round(x) for x in np.linspace(0, len(records) - 1, min(count, len(records)))})] if records else []
+    return (
+        [records[i] for i in sorted({round(x) for x in np.linspace(0, len(records) - 1, min(count, len(records)))})]
+        if records
+        else []
+    )
 
 
 def _drawn(record: dict, classes: list[str], read: Callable[[str], np.ndarray]) -> np.ndarray:
@@ -166,7 +201,11 @@ def augmented_sheet(samples: list[dict], classes: list[str], *, image_format: st
         boxes = gt.gt_boxes.tensor.numpy()
         shown.update(kinds)
         if ignored is not None:
-            boxes, labels, kinds = np.concatenate([boxes, ignored.numpy()]), labels + ["ignored"] * len(ignored), kinds + [len(classes)] * len(ignored)
+            boxes, labels, kinds = (
+                np.concatenate([boxes, ignored.numpy()]),
+                labels + ["ignored"] * len(ignored),
+                kinds + [len(classes)] * len(ignored),
+            )
         drawn.append(draw_boxes(image, boxes, labels, kinds, dashed=[len(classes)]))
     pictures = sheet(drawn, columns=columns)
     return np.vstack([pictures, legend(_entries(classes, shown), pictures.shape[1])])

@@ -30,7 +30,9 @@ axes:
 
 @pytest.fixture()
 def sweep(tmp_path, small_digits):
-    (tmp_path / "mine.yaml").write_text(f"base: {ROOT / 'configs/ablations/digits.yaml'}\nseeds: [1]\noptions: {json.dumps(OPTIONS)}\n{AXES}")
+    (tmp_path / "mine.yaml").write_text(
+        f"base: {ROOT / 'configs/ablations/digits.yaml'}\nseeds: [1]\noptions: {json.dumps(OPTIONS)}\n{AXES}"
+    )
     return load_sweep(tmp_path / "mine.yaml")
 
 
@@ -83,7 +85,10 @@ def test_killed_half_way_it_goes_on_and_gives_the_same_table(sweep, tmp_path):
 def test_two_at_once_through_ray(sweep, tmp_path):
     pytest.importorskip("ray")
     folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
-    assert [folder.name for folder in folders if (folder / "summary.json").exists()] == ["loss=focal,seed=1", "loss=ohem,seed=1"]
+    assert [folder.name for folder in folders if (folder / "summary.json").exists()] == [
+        "loss=focal,seed=1",
+        "loss=ohem,seed=1",
+    ]
     assert "nowhere.pth" in (folders[2] / "failed.txt").read_text()
 
 
@@ -113,7 +118,9 @@ def test_a_worker_without_its_sweep_ends(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "plan.json").write_text("{}")
-    code = subprocess.run([sys.executable, "-m", "retina_plugin.ablation.worker", tmp_path, str(gone.pid)], cwd=ROOT, capture_output=True).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "retina_plugin.ablation.worker", tmp_path, str(gone.pid)], cwd=ROOT, capture_output=True
+    ).returncode
     assert code == 1 and os.listdir(tmp_path) == ["plan.json"]
 
 
@@ -124,8 +131,12 @@ def finishing(ap, seen):
         for folder in folders:
             seen.append(folder.name)
             cost = {"images_per_second": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}
-            (folder / "summary.json").write_text(json.dumps({"results": {"bbox": {"AP": ap, "AP50": ap, "AP75": ap}}, **cost}))
-            (folder / "config.yaml").write_text(open(folder / "as_planned.yaml").read() if (folder / "as_planned.yaml").exists() else "")
+            (folder / "summary.json").write_text(
+                json.dumps({"results": {"bbox": {"AP": ap, "AP50": ap, "AP75": ap}}, **cost})
+            )
+            (folder / "config.yaml").write_text(
+                open(folder / "as_planned.yaml").read() if (folder / "as_planned.yaml").exists() else ""
+            )
 
     return execute
 
@@ -161,7 +172,9 @@ def test_a_base_that_changed_later_is_refused_before_anything_runs(sweep, tmp_pa
     record_configs(sweep, tmp_path / "out")
     run_sweep(sweep, tmp_path / "out", executor=finishing(40.0, seen))
     base.write_text(f"_BASE_: {ROOT / 'configs/ablations/digits.yaml'}\nINPUT: {{COLOR_JITTER: 0.25}}\n")
-    with pytest.raises(ValueError, match=r"(?s)runs of another config.*loss=focal,seed=1: INPUT.COLOR_JITTER 0.0 -> 0.25"):
+    with pytest.raises(
+        ValueError, match=r"(?s)runs of another config.*loss=focal,seed=1: INPUT.COLOR_JITTER 0.0 -> 0.25"
+    ):
         run_sweep(sweep, tmp_path / "out", executor=finishing(41.0, seen))
     assert len(seen) == 2
 
@@ -183,7 +196,9 @@ def test_keys_that_were_added_since_change_nothing(sweep, tmp_path):
 
 
 def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp_path):
-    sweep = dataclasses.replace(sweep, axes={"loss": {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}})
+    sweep = dataclasses.replace(
+        sweep, axes={"loss": {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}}
+    )
     output = tmp_path / "out"
     record_configs(sweep, output)
     seen = []
@@ -197,7 +212,11 @@ def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp
                 finishing(40.0, seen)([folder])
 
     found = collect(sweep, run_sweep(sweep, output, executor=execute))
-    assert [bool(row.failed) for row in found.rows] == [False, True, False] and "| broken | failed |" in found.markdown()
+    assert [bool(row.failed) for row in found.rows] == [
+        False,
+        True,
+        False,
+    ] and "| broken | failed |" in found.markdown()
     run_sweep(sweep, output, executor=execute)
     assert seen == ["loss=focal,seed=1", "loss=broken,seed=1", "loss=ohem,seed=1", "loss=broken,seed=1"]
 
@@ -218,7 +237,10 @@ def test_an_ap_that_is_no_number_is_said(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     record_configs(sweep, tmp_path / "out")
     found = collect(sweep, run_sweep(sweep, tmp_path / "out", executor=finishing(math.nan, [])))
-    assert "| focal | nan | nan | nan | base |" in found.markdown() and json.loads(found.as_json())["rows"][0]["nan"]["AP"] == 1
+    assert (
+        "| focal | nan | nan | nan | base |" in found.markdown()
+        and json.loads(found.as_json())["rows"][0]["nan"]["AP"] == 1
+    )
 
 
 def test_a_run_is_counted_once(tmp_path):
@@ -229,7 +251,9 @@ def test_a_run_is_counted_once(tmp_path):
         (folder / "running").touch()
         (folder / "failed.txt").touch()
     (folders[0] / "summary.json").touch()
-    assert progress_line("mine", folders, begin=time.time() - 60, done_before=0).startswith("mine: 1 of 2 done, running b (0 %)")
+    assert progress_line("mine", folders, begin=time.time() - 60, done_before=0).startswith(
+        "mine: 1 of 2 done, running b (0 %)"
+    )
     assert "failed" not in progress_line("mine", folders, begin=time.time() - 60, done_before=0)
 
 
@@ -250,7 +274,9 @@ def test_a_driver_or_a_worker_that_is_killed(sweep, tmp_path, ray, victim):
     if ray:
         pytest.importorskip("ray")
     sweep.options["SOLVER.MAX_ITER"] = 30
-    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace('"SOLVER.MAX_ITER": 6', '"SOLVER.MAX_ITER": 30'))
+    (tmp_path / "mine.yaml").write_text(
+        (tmp_path / "mine.yaml").read_text().replace('"SOLVER.MAX_ITER": 6', '"SOLVER.MAX_ITER": 30')
+    )
     command = [sys.executable, "-c", PROGRAM, sweep.file, tmp_path / "out", "ray" if ray else "alone"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     first = tmp_path / "out/loss=focal,seed=1"
@@ -264,7 +290,10 @@ def test_a_driver_or_a_worker_that_is_killed(sweep, tmp_path, ray, victim):
     else:
         os.kill(worker, signal.SIGKILL)
         assert process.wait(timeout=300) == 0
-        assert "exit code -9" in (first / "failed.txt").read_text() and (tmp_path / "out/loss=ohem,seed=1/summary.json").exists()
+        assert (
+            "exit code -9" in (first / "failed.txt").read_text()
+            and (tmp_path / "out/loss=ohem,seed=1/summary.json").exists()
+        )
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "2 of 2 done" in done.stderr, done.stderr
     assert "resumed at iteration" in (first / "log.txt").read_text() and not (first / "failed.txt").exists()
@@ -290,4 +319,3 @@ def test_a_task_of_ray_that_fails_is_the_failure_of_its_run_alone(sweep, tmp_pat
     folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
     assert "the machine is gone" in (folders[0] / "failed.txt").read_text()
     assert all((folder / "summary.json").exists() for folder in folders[1:])
-

@@ -12,7 +12,9 @@ from retina_plugin.ablation.statistics import Spread, differences, holm, p_value
 def t_tail(t, freedom):
     """P(T > t) for 1, 2 and 3 degrees of freedom, from the closed forms of the distribution (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
-    inside = {1: 2 * angle / math.pi, 2: math.sin(angle), 3: 2 / math.pi * (angle + math.sin(angle) * math.cos(angle))}[freedom]
+    inside = {1: 2 * angle / math.pi, 2: math.sin(angle), 3: 2 / math.pi * (angle + math.sin(angle) * math.cos(angle))}[
+        freedom
+    ]
     return (1 - inside) / 2
 
 
@@ -21,7 +23,9 @@ def t_tail(t, freedom):
 def test_p_by_hand(difference, freedom):
     # sd 2, two and three seeds: standard error 2 * sqrt(1/2 + 1/3) = 1.8257
     error = 2 * math.sqrt(1 / 2 + 1 / 3)
-    assert p_value(difference, Spread(2.0, freedom), 2, 3) == pytest.approx(2 * t_tail(abs(difference) / error, freedom), abs=1e-12)
+    assert p_value(difference, Spread(2.0, freedom), 2, 3) == pytest.approx(
+        2 * t_tail(abs(difference) / error, freedom), abs=1e-12
+    )
 
 
 def test_two_seeds_need_more_than_a_factor_of_two():
@@ -32,7 +36,9 @@ def test_two_seeds_need_more_than_a_factor_of_two():
     assert p_value(4.2, spread, 2, 2) == pytest.approx(1 - t / math.sqrt(2 + t * t)) == pytest.approx(0.097, abs=1e-3)
 
 
-@pytest.mark.parametrize("a, b", [([40.0, 42.0], [44.0, 47.0]), ([1.0, 2.0, 4.0], [2.5, 2.0]), ([10.0, 10.1, 9.8, 10.3], [10.0, 12.0, 11.0])])
+@pytest.mark.parametrize(
+    "a, b", [([40.0, 42.0], [44.0, 47.0]), ([1.0, 2.0, 4.0], [2.5, 2.0]), ([10.0, 10.1, 9.8, 10.3], [10.0, 12.0, 11.0])]
+)
 def test_two_rows_are_scipys_t_test(a, b):
     found = differences({("a",): a, ("b",): b}, ("a",))[("b",)]
     assert found.p == found.p_holm == pytest.approx(stats.ttest_ind(b, a).pvalue, abs=1e-12)

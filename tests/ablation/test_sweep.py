@@ -15,18 +15,31 @@ def sweep(tmp_path, text, **kwargs):
 
 
 def test_rows_are_all_combinations_and_runs_go_seed_by_seed(tmp_path):
-    found = sweep(tmp_path, DIGITS + "seeds: [3, 4]\naxes:\n  MODEL.FPN.OUT_CHANNELS: [32, 64]\n  loss: {ce: {MODEL.RETINANET.CLS_LOSS: cross_entropy}, fl: {}}\n")
+    found = sweep(
+        tmp_path,
+        DIGITS
+        + "seeds: [3, 4]\naxes:\n  MODEL.FPN.OUT_CHANNELS: [32, 64]\n  loss: {ce: {MODEL.RETINANET.CLS_LOSS: cross_entropy}, fl: {}}\n",
+    )
     assert found.rows == [("32", "ce"), ("32", "fl"), ("64", "ce"), ("64", "fl")]
     assert found.compare_to == ("32", "ce")
     assert [run.seed for run in found.runs] == [3] * 4 + [4] * 4
-    assert found.runs[0].options == {"MODEL.FPN.OUT_CHANNELS": 32, "MODEL.RETINANET.CLS_LOSS": "cross_entropy", "SEED": 3}
+    assert found.runs[0].options == {
+        "MODEL.FPN.OUT_CHANNELS": 32,
+        "MODEL.RETINANET.CLS_LOSS": "cross_entropy",
+        "SEED": 3,
+    }
     assert found.runs[0].name(tuple(found.axes)) == "OUT_CHANNELS=32,loss=ce,seed=3"
     assert found.config(found.runs[7], tmp_path).SEED == 4
     assert found.name == "mine"
 
 
 def test_a_size_replaces_what_stands_above_it(tmp_path):
-    text = GAMMA + "seeds: [1]\nsizes:\n  small: {base: BASE, seeds: [1, 2]}\n  large: {base: BASE, compare_to: {gamma: '2'}}\n".replace("BASE", str(ROOT / "configs/ablations/digits.yaml"))
+    text = (
+        GAMMA
+        + "seeds: [1]\nsizes:\n  small: {base: BASE, seeds: [1, 2]}\n  large: {base: BASE, compare_to: {gamma: '2'}}\n".replace(
+            "BASE", str(ROOT / "configs/ablations/digits.yaml")
+        )
+    )
     small, large = sweep(tmp_path, text), sweep(tmp_path, text, size="large")
     assert (small.name, small.seeds, small.compare_to) == ("mine-small", (1, 2), ("0",))
     assert (large.name, large.seeds, large.compare_to) == ("mine-large", (1,), ("2",))
@@ -76,7 +89,13 @@ def test_all_runs_that_cannot_work_are_named_before_any_begins(tmp_path):
 
 def test_some_rows_are_run_beside_the_one_that_they_are_compared_to():
     sweep = load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "512, 0.7"])
-    assert [", ".join(row) for row in sweep.rows] == ["OHEM, 512, 0.7", "OHEM 1:3, 128, 0.5", "OHEM 1:3, 256, 0.5", "OHEM 1:3, 512, 0.5", "focal"]
+    assert [", ".join(row) for row in sweep.rows] == [
+        "OHEM, 512, 0.7",
+        "OHEM 1:3, 128, 0.5",
+        "OHEM 1:3, 256, 0.5",
+        "OHEM 1:3, 512, 0.5",
+        "focal",
+    ]
     assert len(sweep.runs) == 10 and load_sweep(ROOT / "configs/ablations/table_1d.yaml").only == ()
     with pytest.raises(ValueError, match="no row has '1:4' in its labels; there are"):
         load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "1:4"])
@@ -107,4 +126,6 @@ def test_a_mistake_is_named_before_the_first_run(tmp_path, text, said):
 
 
 def test_metrics_of_classes_and_of_other_tasks_are_no_mistake(tmp_path):
-    sweep(tmp_path, DIGITS + "report: [AP, AP-7, bbox/AP50, final/AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}\n").check()
+    sweep(
+        tmp_path, DIGITS + "report: [AP, AP-7, bbox/AP50, final/AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}\n"
+    ).check()

@@ -34,7 +34,13 @@ def table(tmp_path, values, **kwargs):
             (folder / "failed.txt").write_text(value)
         elif value is not None:
             box = {"AP": value, "AP50": 2 * value}
-            cost = {"images_per_second": 40.0, "peak_memory_mib": 900.0, "parameters": 3_500_000, "machine": "a CPU", "precision": "bfloat16"}
+            cost = {
+                "images_per_second": 40.0,
+                "peak_memory_mib": 900.0,
+                "parameters": 3_500_000,
+                "machine": "a CPU",
+                "precision": "bfloat16",
+            }
             (folder / "summary.json").write_text(json.dumps({"results": {"bbox": box}, **cost}))
     return collect(sweep, folders)
 
@@ -69,7 +75,18 @@ def test_no_such_metric_nan_failed_and_not_run_are_four_things(tmp_path):
     text = found.markdown()
     assert "| b | nan | nan |" in text and "| c | not run | not run |" in text and "| c | failed" not in text
     assert found.differences("AP") == {}
-    (tmp_path / "loss=c,seed=1").joinpath("summary.json").write_text(json.dumps({"results": {"bbox": {"AP50": 3.0}}, "images_per_second": None, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}))
+    (tmp_path / "loss=c,seed=1").joinpath("summary.json").write_text(
+        json.dumps(
+            {
+                "results": {"bbox": {"AP50": 3.0}},
+                "images_per_second": None,
+                "peak_memory_mib": 1.0,
+                "parameters": 1,
+                "machine": "m",
+                "precision": "p",
+            }
+        )
+    )
     found = collect(found.sweep, [tmp_path / run.name(("loss",)) for run in found.sweep.runs])
     assert "| c | no such metric | 3.0 |" in found.markdown()
 
@@ -87,13 +104,25 @@ def test_markdown_csv_and_json_say_the_same(tmp_path):
     for row, line, cell in zip(data["rows"], rows, cells, strict=True):
         assert row["labels"] == [line["loss"]] == [cell[0]]
         mean = sum(row["values"]["AP"]) / len(row["values"]["AP"])
-        assert float(line["AP"]) == mean and cell[1].startswith(f"{mean:.1f}") and int(line["seeds"]) == len(row["values"]["AP"])
+        assert (
+            float(line["AP"]) == mean
+            and cell[1].startswith(f"{mean:.1f}")
+            and int(line["seeds"]) == len(row["values"]["AP"])
+        )
         if row["difference"] is None:
             assert line["difference in AP"] == line["p"] == "" and cell[3] == "base"
         else:
-            assert float(line["difference in AP"]) == row["difference"]["value"] and float(line["p by Holm"]) == row["difference"]["p_holm"]
-            assert cell[3].startswith(f"{row['difference']['value']:+.1f}") and float(cell[4].strip("< ")) == pytest.approx(row["difference"]["p_holm"], abs=5e-3)
-        assert (float(line["parameters"]), float(line["images per second"])) == (row["parameters"], row["images_per_second"])
+            assert (
+                float(line["difference in AP"]) == row["difference"]["value"]
+                and float(line["p by Holm"]) == row["difference"]["p_holm"]
+            )
+            assert cell[3].startswith(f"{row['difference']['value']:+.1f}") and float(
+                cell[4].strip("< ")
+            ) == pytest.approx(row["difference"]["p_holm"], abs=5e-3)
+        assert (float(line["parameters"]), float(line["images per second"])) == (
+            row["parameters"],
+            row["images_per_second"],
+        )
     assert data["compared"]["spread"]["sd"] == found.spread("AP").sd
 
 
@@ -103,4 +132,6 @@ def test_csv_and_json_hold_the_same(tmp_path):
     assert [row["loss"] for row in rows] == ["a", "b", "c"]
     assert float(rows[1]["AP"]) == 46 and float(rows[1]["difference in AP"]) == 5 and rows[2]["AP"] == ""
     data = json.loads(found.as_json())
-    assert data["rows"][1]["values"]["AP"] == [44.0, 48.0] and data["rows"][1]["options"] == {"MODEL.RETINANET.CLS_LOSS": "ohem"}
+    assert data["rows"][1]["values"]["AP"] == [44.0, 48.0] and data["rows"][1]["options"] == {
+        "MODEL.RETINANET.CLS_LOSS": "ohem"
+    }

@@ -4,8 +4,14 @@ import pytest
 import torch
 
 from retina_plugin.bench import cases
+from retina_plugin.bench.cases import (
+    CASES,
+    detectron2_focal_loss,
+    plugin_focal_loss,
+    synthetic_labels,
+    synthetic_logits,
+)
 from retina_plugin.bench.dataset_start import generated_coco
-from retina_plugin.bench.cases import CASES, detectron2_focal_loss, plugin_focal_loss, synthetic_labels, synthetic_logits
 from retina_plugin.bench.sides import random_inputs
 
 CPU = torch.device("cpu")
@@ -32,7 +38,9 @@ def test_every_side_of_every_case_runs(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_every_side_of_every_slow_case_runs(name, monkeypatch):
-    monkeypatch.setattr(cases, "random_inputs", lambda size, batch, **options: random_inputs((160, 224), batch=2, **options))
+    monkeypatch.setattr(
+        cases, "random_inputs", lambda size, batch, **options: random_inputs((160, 224), batch=2, **options)
+    )
     results = {side: prepare(CPU)() for side, prepare in CASES[name].sides.items()}
     if name == "inference":
         want, got = (results[side]["instances"] for side in (cases.DETECTRON2, cases.FP32))
@@ -43,7 +51,10 @@ def test_every_side_of_every_slow_case_runs(name, monkeypatch):
 
 
 def test_the_two_losses_are_equal():
-    logits, labels = synthetic_logits(CPU), synthetic_labels(sum(8 * 12 * 9 // 4**i for i in range(2)) + 2 * 3 * 9 + 2 * 9, CPU)
+    logits, labels = (
+        synthetic_logits(CPU),
+        synthetic_labels(sum(8 * 12 * 9 // 4**i for i in range(2)) + 2 * 3 * 9 + 2 * 9, CPU),
+    )
     logits = logits[:3] + [x[:, :9] for x in logits[3:]]
     want = detectron2_focal_loss(logits, labels)
     assert want > 0
@@ -51,7 +62,10 @@ def test_the_two_losses_are_equal():
 
 
 def test_the_two_assignments_are_equal():
-    (instances, _), labels, _ = CASES["assign_100"].sides[cases.DETECTRON2](CPU)(), *CASES["assign_100"].sides[cases.DEFAULT](CPU)()
+    (instances, _), labels, _ = (
+        CASES["assign_100"].sides[cases.DETECTRON2](CPU)(),
+        *CASES["assign_100"].sides[cases.DEFAULT](CPU)(),
+    )
     assert torch.equal(torch.stack(list(instances)), labels) and ((labels >= 0) & (labels < cases.K)).any()
 
 

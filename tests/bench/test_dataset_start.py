@@ -24,7 +24,10 @@ def test_both_sides_read_the_same(folder):
             assert a["file_name"] == b["file_name"] and (a["height"], a["width"]) == (b["height"], b["width"])
             for x, y in zip(a["annotations"], b["annotations"], strict=True):
                 x1, y1, w, h = y["bbox"]
-                assert x["bbox"] == pytest.approx([x1, y1, x1 + w, y1 + h], abs=1e-6) and x["category_id"] == y["category_id"]
+                assert (
+                    x["bbox"] == pytest.approx([x1, y1, x1 + w, y1 + h], abs=1e-6)
+                    and x["category_id"] == y["category_id"]
+                )
 
 
 def test_nothing_is_wrong_with_it(folder):

@@ -38,7 +38,9 @@ def test_memory_is_that_above_what_was_held_before():
         "import torch; from retina_plugin.bench.measure import extra_memory;"
         "held = torch.zeros(50 * 2**18); print(extra_memory(lambda: torch.ones(100 * 2**18).sum(), held.device))"
     )
-    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()[-1]
+    printed = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
     if printed == "None":
         pytest.skip("this system has no /proc/self/clear_refs")
     assert 90 * 2**20 < int(printed) < 130 * 2**20

@@ -7,7 +7,11 @@ import cv2
 from retina_plugin.bench.report import Row, table, write
 from retina_plugin.machine import machine
 
-ROWS = [Row("work", "some work", "theirs", [2.0, 2.2, 2.1], 300 * 2**20), Row("work", "some work", "ours", [0.7, 0.7, 0.7]), Row("other", "more", "theirs", [0.01])]
+ROWS = [
+    Row("work", "some work", "theirs", [2.0, 2.2, 2.1], 300 * 2**20),
+    Row("work", "some work", "ours", [0.7, 0.7, 0.7]),
+    Row("other", "more", "theirs", [0.01]),
+]
 
 
 def test_ratios_are_to_the_first_side_of_the_case():

@@ -13,10 +13,19 @@ SWEEP = str(ROOT / "configs/ablations/table_1b.yaml")
 def test_the_runs_are_listed(capsys):
     assert main(["ablate", SWEEP, "--list", "--set", "SOLVER.BASE_LR", "0.5"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("gamma=")]
-    assert len(lines) == 14 and lines[0].startswith("gamma=0,seed=1 SOLVER.BASE_LR 0.5 MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0")
+    assert len(lines) == 14 and lines[0].startswith(
+        "gamma=0,seed=1 SOLVER.BASE_LR 0.5 MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0"
+    )
 
 
-@pytest.mark.parametrize("words, said", [(["nowhere.yaml"], "does not exist"), ([SWEEP, "--size", "huge"], "no size 'huge'"), ([SWEEP, "--set", "A"], "pairs KEY VALUE")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["nowhere.yaml"], "does not exist"),
+        ([SWEEP, "--size", "huge"], "no size 'huge'"),
+        ([SWEEP, "--set", "A"], "pairs KEY VALUE"),
+    ],
+)
 def test_mistakes_end_with_one_sentence(words, said, capsys):
     assert main(["ablate", *words]) == 2
     assert said in capsys.readouterr().err
@@ -28,7 +37,9 @@ def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
         for i, folder in enumerate(folders):
             folder.mkdir(parents=True)
             cost = {"images_per_second": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}
-            (folder / "summary.json").write_text(json.dumps({"results": {"bbox": {"AP": i, "AP50": i, "AP75": i}}, **cost}))
+            (folder / "summary.json").write_text(
+                json.dumps({"results": {"bbox": {"AP": i, "AP50": i, "AP75": i}}, **cost})
+            )
         return folders
 
     monkeypatch.setattr("retina_plugin.ablation.run_sweep", pretend)

@@ -28,20 +28,51 @@ def test_check_and_fix(folder, capsys):
     capsys.readouterr()
     assert main(["data", "check", "numbers", "--fix"]) == 0, "the copy is clean"
     said = capsys.readouterr().out
-    assert "ERROR: 1 annotations that cannot be used" in said and "has zero size (left out)" in said and "1 changes" in said and "python train_net.py --data numbers_clean" in said
+    assert (
+        "ERROR: 1 annotations that cannot be used" in said
+        and "has zero size (left out)" in said
+        and "1 changes" in said
+        and "python train_net.py --data numbers_clean" in said
+    )
     assert file.read_bytes() == before and "zero size" in (folder / "numbers_clean/changes.txt").read_text()
     assert main(["data", "check", "numbers_clean"]) == 0
 
 
 def test_convert_stats_anchors_and_preview(folder, capsys):
     assert main(["data", "convert", "numbers", "--output", "json"]) == 0
-    assert {"instances_train.json", "instances_val.json", "numbers_coco.yaml"} == {p.name for p in (folder / "json").iterdir()}
-    assert main(["data", "stats", "numbers"]) == 0 and "<h1>Dataset numbers</h1>" in (folder / "numbers_stats.html").read_text()
+    assert {"instances_train.json", "instances_val.json", "numbers_coco.yaml"} == {
+        p.name for p in (folder / "json").iterdir()
+    }
+    assert (
+        main(["data", "stats", "numbers"]) == 0
+        and "<h1>Dataset numbers</h1>" in (folder / "numbers_stats.html").read_text()
+    )
     capsys.readouterr()
     assert main(["data", "anchors", "numbers", "--set", "MODEL.ANCHOR_GENERATOR.SCALE", "40.0"]) == 0
     said = capsys.readouterr().out
-    assert "| all |" in said and "To cover" in said and "ANCHOR_GENERATOR:" in said and (folder / "numbers_anchors.jpg").stat().st_size > 5000
-    assert main(["data", "preview", "numbers", "--count", "3", "--set", "INPUT.COLOR_JITTER", "0.5", "DATALOADER.NUM_WORKERS", "0"]) == 0
+    assert (
+        "| all |" in said
+        and "To cover" in said
+        and "ANCHOR_GENERATOR:" in said
+        and (folder / "numbers_anchors.jpg").stat().st_size > 5000
+    )
+    assert (
+        main(
+            [
+                "data",
+                "preview",
+                "numbers",
+                "--count",
+                "3",
+                "--set",
+                "INPUT.COLOR_JITTER",
+                "0.5",
+                "DATALOADER.NUM_WORKERS",
+                "0",
+            ]
+        )
+        == 0
+    )
     assert (folder / "numbers_preview.jpg").stat().st_size > 5000
 
 

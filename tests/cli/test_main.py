@@ -17,7 +17,12 @@ def test_every_subcommand_explains_itself(capsys):
         assert stop.value.code == 0
         shown[words[0]] = capsys.readouterr().out
     assert all(name in shown["--help"] for name in SUBCOMMANDS)
-    assert "--size" in shown["ablate"] and "--rounds" in shown["bench"] and "--precision" in shown["debug"] and "--images" in shown["explain-focal"]
+    assert (
+        "--size" in shown["ablate"]
+        and "--rounds" in shown["bench"]
+        and "--precision" in shown["debug"]
+        and "--images" in shown["explain-focal"]
+    )
 
 
 def test_version_and_nothing(capsys):

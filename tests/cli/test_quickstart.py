@@ -7,7 +7,17 @@ from retina_plugin.cli.quickstart import PICTURE
 
 
 def test_it_leaves_everything_it_promises_and_says_where(small_digits, tmp_path, capsys):
-    opts = [*SMALL, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "OUTPUT_DIR", tmp_path, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001]
+    opts = [
+        *SMALL,
+        "SOLVER.MAX_ITER",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        1,
+        "OUTPUT_DIR",
+        tmp_path,
+        "MODEL.RETINANET.SCORE_THRESH_TEST",
+        0.001,
+    ]
     assert cli.main(["quickstart", *map(str, opts)]) == 0
     said = capsys.readouterr().out
     for name in (PICTURE, "coco_table.md", "model_final.pth", "config.yaml", "metrics.json"):

@@ -12,9 +12,10 @@ warnings.filterwarnings("ignore")
 
 import numpy as np
 import torch
+from PIL import Image
+
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from PIL import Image
 
 import retina_plugin
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS
@@ -61,7 +62,13 @@ WITH = {
 }
 """What a value needs beside it, by key and value, or by key for all of its values; None: it is rightly refused."""
 
-LARGE = {"MODEL.RESNETS.WIDTH_PER_GROUP", "MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.FPN.OUT_CHANNELS", "MODEL.RETINANET.HEAD_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"}
+LARGE = {
+    "MODEL.RESNETS.WIDTH_PER_GROUP",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS",
+    "MODEL.FPN.OUT_CHANNELS",
+    "MODEL.RETINANET.HEAD_CHANNELS",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS",
+}
 """Keys whose upper end would need gigabytes: it is loaded and checked, not built."""
 
 COMPILED = "MODEL.COMPILE"
@@ -70,7 +77,9 @@ COMPILED = "MODEL.COMPILE"
 
 def options(key: str, value: object) -> dict | None:
     """Everything that is set to try a value; None if the value is refused."""
-    beside = WITH.get((key, value) if isinstance(value, (str, int, float, bool)) else (key, None), WITH.get((key, None), {}))
+    beside = WITH.get(
+        (key, value) if isinstance(value, (str, int, float, bool)) else (key, None), WITH.get((key, None), {})
+    )
     return None if beside is None else {**TINY, **beside, key: value}
 
 
@@ -80,8 +89,18 @@ def try_model(cfg) -> None:
     inputs = []
     for image_number in range(2):
         instances = Instances((64, 64))
-        instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]])), torch.tensor([image_number])
-        inputs.append({"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), 64, 64)).to(torch.uint8), "instances": instances, "height": 64, "width": 64})
+        instances.gt_boxes, instances.gt_classes = (
+            Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]])),
+            torch.tensor([image_number]),
+        )
+        inputs.append(
+            {
+                "image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), 64, 64)).to(torch.uint8),
+                "instances": instances,
+                "height": 64,
+                "width": 64,
+            }
+        )
     sum(model(inputs).values()).backward()
     with torch.no_grad():
         model.eval()(inputs)
@@ -103,7 +122,10 @@ def try_data(cfg, folder: Path) -> None:
     file = folder / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(file)
     annotation = {"bbox": [10, 10, 50, 50], "bbox_mode": 0, "category_id": 0}
-    records = [{"file_name": str(file), "height": 60, "width": 80, "image_id": i, "annotations": [annotation]} for i in range(4)]
+    records = [
+        {"file_name": str(file), "height": 60, "width": 80, "image_id": i, "annotations": [annotation]}
+        for i in range(4)
+    ]
     batches = iter(build_train_loader(cfg, records, build_mapper(cfg, is_train=True)))
     assert len(next(batches)) == cfg.SOLVER.IMS_PER_BATCH
     build_mapper(cfg, is_train=False)(records[0])
@@ -126,12 +148,20 @@ def main(folder: Path, beginnings: tuple[str, ...]) -> list[str]:
                     try_model(cfg)
                 elif name.startswith("SOLVER."):
                     try_solver(cfg, linear)
-                elif name.startswith(("INPUT.", "DATALOADER.")) and not (name == "DATALOADER.NUM_WORKERS" and value > 2):
+                elif name.startswith(("INPUT.", "DATALOADER.")) and not (
+                    name == "DATALOADER.NUM_WORKERS" and value > 2
+                ):
                     try_data(cfg, folder)
             except Exception as error:
-                wrong.append(f"{name} {value!r}: {type(error).__name__}: {error} {traceback.extract_tb(error.__traceback__)[-1]}")
+                wrong.append(
+                    f"{name} {value!r}: {type(error).__name__}: {error} {traceback.extract_tb(error.__traceback__)[-1]}"
+                )
             if os.environ.get("SHOW_TIMES"):
-                print(f"{time.perf_counter() - started:.1f} s {name} {value!r} {wrong[-1:] if wrong and wrong[-1].startswith(f'{name} {value!r}') else ''}", file=sys.stderr, flush=True)
+                print(
+                    f"{time.perf_counter() - started:.1f} s {name} {value!r} {wrong[-1:] if wrong and wrong[-1].startswith(f'{name} {value!r}') else ''}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(f"{tried} values tried", file=sys.stderr)
     return wrong
 

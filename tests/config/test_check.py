@@ -26,7 +26,10 @@ def test_training_and_test_data_with_other_classes_are_refused():
 
 @pytest.mark.parametrize(
     "key, value, meant",
-    [("MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.RETINANET.NUM_CLASSES"), ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5, "MODEL.RETINANET.SCORE_THRESH_TEST")],
+    [
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.RETINANET.NUM_CLASSES"),
+        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5, "MODEL.RETINANET.SCORE_THRESH_TEST"),
+    ],
 )
 def test_keys_of_rcnn_are_refused_with_the_one_that_is_meant(key, value, meant):
     with pytest.raises(ValueError, match=f"{key} is set to {value}, which has no effect on a RetinaNet; set {meant}"):
@@ -35,18 +38,29 @@ def test_keys_of_rcnn_are_refused_with_the_one_that_is_meant(key, value, meant):
 
 def test_all_problems_are_listed_at_once():
     with pytest.raises(ValueError) as error:
-        load_config(DIGITS, [*CPU, "MODEL.ROI_HEADS.NUM_CLASSES", 3, "SOLVER.OPTIMIZER", "adam", "MODEL.RETINANET.NUM_CLASSES", 2])
-    assert all(part in str(error.value) for part in ("ROI_HEADS.NUM_CLASSES", "SOLVER.OPTIMIZER is 'adam'", "NUM_CLASSES is 2"))
+        load_config(
+            DIGITS,
+            [*CPU, "MODEL.ROI_HEADS.NUM_CLASSES", 3, "SOLVER.OPTIMIZER", "adam", "MODEL.RETINANET.NUM_CLASSES", 2],
+        )
+    assert all(
+        part in str(error.value) for part in ("ROI_HEADS.NUM_CLASSES", "SOLVER.OPTIMIZER is 'adam'", "NUM_CLASSES is 2")
+    )
 
 
 def test_a_meta_architecture_that_does_not_exist_is_refused_and_detectron2s_are_not():
     with pytest.raises(ValueError, match="META_ARCHITECTURE is 'RetinaNett'.* Did you mean 'RetinaNet'"):
         load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNett"])
-    assert load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNet"]).MODEL.RETINANET.IN_FEATURES == ["p3", "p4", "p5"]
+    assert load_config(DIGITS, [*CPU, "MODEL.META_ARCHITECTURE", "RetinaNet"]).MODEL.RETINANET.IN_FEATURES == [
+        "p3",
+        "p4",
+        "p5",
+    ]
 
 
 def test_keys_of_another_detector_are_refused_for_a_retinanet_only():
-    with pytest.raises(ValueError, match="MODEL.ROI_HEADS.SCORE_THRESH_TEST is set to 0.3, which has no effect on a RetinaNet"):
+    with pytest.raises(
+        ValueError, match="MODEL.ROI_HEADS.SCORE_THRESH_TEST is set to 0.3, which has no effect on a RetinaNet"
+    ):
         load_config(DIGITS, [*CPU, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3])
     rcnn = DIGITS.with_name("faster_rcnn.yaml")
     assert load_config(rcnn, [*CPU, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3]).MODEL.ROI_HEADS.NUM_CLASSES == 10

@@ -21,7 +21,12 @@ def test_another_file_of_torch_says_nothing(tmp_path, content):
 def test_a_file_that_is_none_says_nothing(tmp_path, data):
     (tmp_path / "x.pth").write_bytes(data)
     assert config_in_checkpoint(str(tmp_path / "x.pth")) is None
-    assert config_in_checkpoint(str(tmp_path / "nowhere.pth")) is config_in_checkpoint("") is config_in_checkpoint(str(tmp_path)) is None
+    assert (
+        config_in_checkpoint(str(tmp_path / "nowhere.pth"))
+        is config_in_checkpoint("")
+        is config_in_checkpoint(str(tmp_path))
+        is None
+    )
 
 
 def test_a_config_that_would_build_objects_is_refused(tmp_path):

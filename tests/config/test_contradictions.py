@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import BASE, TINY
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 
@@ -100,8 +101,21 @@ def test_a_subclass_of_the_detector_is_one():
 
 def test_detectron2s_resnet_works_in_the_bottom_up_slot():
     for depth, levels in ((18, [3, 4, 5, 6]), (50, [2, 3])):
-        cfg = load_config(BASE, [*TINY, "MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", depth, "MODEL.RETINANET.LEVELS", levels])
-        assert list(build_model(cfg).backbone.bottom_up.output_shape()) == [f"res{level}" for level in levels if level <= 5]
+        cfg = load_config(
+            BASE,
+            [
+                *TINY,
+                "MODEL.BOTTOM_UP.NAME",
+                "build_resnet_backbone",
+                "MODEL.RESNETS.DEPTH",
+                depth,
+                "MODEL.RETINANET.LEVELS",
+                levels,
+            ],
+        )
+        assert list(build_model(cfg).backbone.bottom_up.output_shape()) == [
+            f"res{level}" for level in levels if level <= 5
+        ]
 
 
 def test_datasets_that_disagree_are_named():
@@ -110,7 +124,10 @@ def test_datasets_that_disagree_are_named():
         MetadataCatalog.get(name).set(thing_classes=classes)
     try:
         with pytest.raises(ValueError, match=r"two_a and two_b have different classes: \['x', 'y'\] and \['y', 'x'\]"):
-            load_config(BASE, [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", ("two_a",), "DATASETS.TEST", ("two_b",)])
+            load_config(
+                BASE,
+                [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", ("two_a",), "DATASETS.TEST", ("two_b",)],
+            )
     finally:
         for name in ("two_a", "two_b"):
             DatasetCatalog.remove(name)

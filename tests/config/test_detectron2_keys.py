@@ -4,6 +4,7 @@ import re
 
 import pytest
 from conftest import BASE, ROOT, TINY
+
 from detectron2.config import get_cfg
 
 from retina_plugin import load_config
@@ -19,7 +20,11 @@ def test_the_records_are_of_keys_that_detectron2_has():
 
 
 def test_every_key_of_detectron2_that_the_plugin_reads_or_ships_has_a_record():
-    sources = "\n".join(file.read_text() for folder in ("modeling", "data", "engine") for file in (ROOT / "retina_plugin" / folder).rglob("*.py"))
+    sources = "\n".join(
+        file.read_text()
+        for folder in ("modeling", "data", "engine")
+        for file in (ROOT / "retina_plugin" / folder).rglob("*.py")
+    )
     read = set(re.findall(r"\bcfg\.((?:[A-Z0-9_]+\.)*[A-Z0-9_]+)\b", sources))
     known = set(all_keys(get_cfg()))
     elsewhere = {"MODEL.RETINANET.IN_FEATURES", "MODEL.FPN.IN_FEATURES", "TEST.EXPECTED_RESULTS"}
@@ -28,13 +33,25 @@ def test_every_key_of_detectron2_that_the_plugin_reads_or_ships_has_a_record():
 
 @pytest.mark.parametrize("key", MEANT)
 def test_a_key_of_another_detector_is_answered_with_the_one_that_is_meant(key):
-    value = {"MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.6], "MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.6], "MODEL.ROI_HEADS.NAME": "StandardROIHeads"}.get(key)
+    value = {
+        "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.6],
+        "MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.6],
+        "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    }.get(key)
     value = value or (0.123 if "THRESH" in key else 3)
     with pytest.raises(ValueError, match=re.escape(f"set {MEANT[key]}")):
         load_config(BASE, [*TINY, key, value])
 
 
-@pytest.mark.parametrize("key, value", [("MODEL.MASK_ON", True), ("MODEL.KEYPOINT_ON", True), ("TEST.AUG.ENABLED", True), ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64)])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("MODEL.MASK_ON", True),
+        ("MODEL.KEYPOINT_ON", True),
+        ("TEST.AUG.ENABLED", True),
+        ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64),
+    ],
+)
 def test_what_a_retinanet_does_not_read_is_said(key, value, caplog):
     load_config(BASE, [*TINY, key, value])
     assert f"{key}: set, but a RetinaNet does not read it" in caplog.text

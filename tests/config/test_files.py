@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BASE, ROOT
+
 from detectron2 import model_zoo
 
 from retina_plugin import load_config
@@ -20,14 +21,22 @@ def write(folder, **texts):
 
 
 def test_a_file_stands_above_its_base_and_values_know_their_line(tmp_path):
-    file = write(tmp_path, child="_BASE_: parent.yaml\nSOLVER:\n  BASE_LR: 0.1\n", parent="# a comment\nSOLVER:\n  BASE_LR: 0.2\n  MAX_ITER: 7\n")
+    file = write(
+        tmp_path,
+        child="_BASE_: parent.yaml\nSOLVER:\n  BASE_LR: 0.1\n",
+        parent="# a comment\nSOLVER:\n  BASE_LR: 0.2\n  MAX_ITER: 7\n",
+    )
     found = read_settings(file)
     assert found["SOLVER.BASE_LR"].value == 0.1 and found["SOLVER.BASE_LR"].where == f"{file}, line 3"
-    assert found["SOLVER.MAX_ITER"].value == 7 and found["SOLVER.MAX_ITER"].where == f"{tmp_path / 'parent.yaml'}, line 4"
+    assert (
+        found["SOLVER.MAX_ITER"].value == 7 and found["SOLVER.MAX_ITER"].where == f"{tmp_path / 'parent.yaml'}, line 4"
+    )
 
 
 def test_several_bases_stand_one_above_the_other(tmp_path):
-    file = write(tmp_path, child="_BASE_: [first.yaml, second.yaml]\nC: 3\n", first="A: 1\nB: 1\n", second="B: 2\nC: 2\n")
+    file = write(
+        tmp_path, child="_BASE_: [first.yaml, second.yaml]\nC: 3\n", first="A: 1\nB: 1\n", second="B: 2\nC: 2\n"
+    )
     assert {key: setting.value for key, setting in read_settings(file).items()} == {"A": 1, "B": 2, "C": 3}
 
 
@@ -94,7 +103,10 @@ def test_bytes_that_are_no_text_are_refused(tmp_path, data):
 
 def test_a_config_in_another_encoding_is_read(tmp_path):
     for encoding in ("utf-8-sig", "utf-16"):
-        (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\nOUTPUT_DIR: Käfer\nMODEL: {{DEVICE: cpu, RETINANET: {{NUM_CLASSES: 2}}}}\n", encoding=encoding)
+        (tmp_path / "x.yaml").write_text(
+            f"_BASE_: {BASE}\nOUTPUT_DIR: Käfer\nMODEL: {{DEVICE: cpu, RETINANET: {{NUM_CLASSES: 2}}}}\n",
+            encoding=encoding,
+        )
         assert load_config(tmp_path / "x.yaml", ["MODEL.WEIGHTS", "x.pth"]).OUTPUT_DIR == "Käfer"
 
 
@@ -122,7 +134,11 @@ def test_a_long_or_round_chain_of_bases_is_refused(tmp_path):
 def test_a_config_of_detectron2s_zoo_is_answered_with_the_plugins(name):
     with pytest.raises(ValueError) as error:
         load_config(ZOO / f"COCO-Detection/{name}.yaml")
-    assert "\n" not in str(error.value) and f"is a config for RetinaNet of Detectron2, not for the plugin. The plugin's is {CONFIGS / f'coco/{name}.yaml'}" in str(error.value)
+    assert (
+        "\n" not in str(error.value)
+        and f"is a config for RetinaNet of Detectron2, not for the plugin. The plugin's is {CONFIGS / f'coco/{name}.yaml'}"
+        in str(error.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +159,10 @@ def test_other_files_of_detectron2s_are_answered_in_one_line(file, meant):
 
 def test_a_zoo_config_without_its_base_and_a_child_of_one_are_answered_too(tmp_path):
     shutil.copy(ZOO / "COCO-Detection/retinanet_R_50_FPN_3x.yaml", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"Base-RetinaNet.yaml' does not exist .*the plugin's is .*configs/coco/retinanet_R_50_FPN_3x.yaml"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"Base-RetinaNet.yaml' does not exist .*the plugin's is .*configs/coco/retinanet_R_50_FPN_3x.yaml",
+    ):
         load_config(tmp_path / "retinanet_R_50_FPN_3x.yaml")
     with pytest.raises(ValueError, match="a config for RetinaNet of Detectron2"):
         load_config(write(tmp_path, mine=f"_BASE_: {ZOO}/COCO-Detection/retinanet_R_50_FPN_1x.yaml\nSEED: 1\n"))

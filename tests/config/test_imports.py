@@ -58,7 +58,9 @@ def test_a_package_and_a_further_place(here, tmp_path_factory):
     assert sys.modules["a_package.losses"].value == 3 and place_of("a_package.losses") == str(other)
 
 
-@pytest.mark.parametrize("name", ["my-losses", "losses.py", "../losses", "a..b", "", "a b", 3, None, "import os", "/tmp/x", "a.b\n"])
+@pytest.mark.parametrize(
+    "name", ["my-losses", "losses.py", "../losses", "a..b", "", "a b", 3, None, "import os", "/tmp/x", "a.b\n"]
+)
 def test_a_name_that_is_no_module_is_refused(here, name):
     with pytest.raises(ModuleError, match="is no module; give a name"):
         import_modules([name])
@@ -93,7 +95,10 @@ def test_one_that_is_nowhere_says_where_was_looked(here):
 
 
 def test_imports_of_a_config_are_followed_and_kept_and_those_of_a_checkpoint_only_with_consent(here):
-    write(here, own_module="from retina_plugin.extend import Key, Number, add_key\nadd_key(Key('OWN_MODULE.WIDTH', Number(int, 1, 9), 'A width.', 3))\n")
+    write(
+        here,
+        own_module="from retina_plugin.extend import Key, Number, add_key\nadd_key(Key('OWN_MODULE.WIDTH', Number(int, 1, 9), 'A width.', 3))\n",
+    )
     (here / "mine.yaml").write_text(f"_BASE_: {BASE}\nIMPORTS: [own_module]\nOWN_MODULE: {{WIDTH: 4}}\n")
     try:
         cfg = load_config("mine.yaml", PLAIN)

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from detectron2.config import CfgNode
 
 from retina_plugin.config.key import Key, all_keys, get_key, nearest, say_once, set_key
@@ -22,7 +23,11 @@ def test_a_problem_names_key_value_and_what_is_allowed():
     "key, value, hint",
     [
         (Key("A", Choice(("horizontal", "none")), "m", "none"), "horizontl", "Did you mean 'horizontal'?"),
-        (Key("DATASETS.TEST", Several(Text("a name", empty=False)), "m", ()), "x", '("x") is a text and ("x",) a tuple: write (\'x\',)'),
+        (
+            Key("DATASETS.TEST", Several(Text("a name", empty=False)), "m", ()),
+            "x",
+            '("x") is a text and ("x",) a tuple: write (\'x\',)',
+        ),
         (Key("A", Text("a folder"), "m", ""), 2024, "Put it in quotes: '2024'"),
     ],
 )

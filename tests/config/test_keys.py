@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
 from detectron2.config import get_cfg
 
 from retina_plugin import add_retina_config
@@ -67,7 +68,9 @@ def test_every_key_is_read_somewhere():
 def test_every_documented_value_and_both_ends_of_every_range_work_in_a_fresh_process(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RETINA_ROOT_DIGITS": str(tmp_path / "digits")}
     program = Path(__file__).with_name("every_value.py")
-    result = subprocess.run([sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, env=env, cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert json.loads(result.stdout.splitlines()[-1]) == []
     tried = int(re.search(r"(\d+) values tried", result.stderr)[1])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import BASE, ROOT, TINY
+
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
@@ -34,7 +35,7 @@ def test_without_the_plugin_a_config_is_refused_by_a_key_that_says_why():
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path):
-    (tmp_path / "bad.yaml").write_text('OUTPUT_DIR: !!python/object/apply:os.getcwd []\n')
+    (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(Exception, match="bad.yaml, line 1: the tag .* is not allowed"):
         load_config(tmp_path / "bad.yaml")
 
@@ -45,7 +46,9 @@ def test_a_missing_file_is_named():
 
 
 def test_all_unknown_keys_are_listed_with_the_nearest_known(tmp_path):
-    (tmp_path / "typo.yaml").write_text(f"_BASE_: {BASE}\nMODEL:\n  RETINANET:\n    NUM_CLASES: 3\nSOLVR:\n  BASE_LR: 0.1\n")
+    (tmp_path / "typo.yaml").write_text(
+        f"_BASE_: {BASE}\nMODEL:\n  RETINANET:\n    NUM_CLASES: 3\nSOLVR:\n  BASE_LR: 0.1\n"
+    )
     with pytest.raises(ValueError) as error:
         load_config(tmp_path / "typo.yaml", ["BASE_LR", "0.1"])
     said = str(error.value)
@@ -87,7 +90,11 @@ def test_values_that_mean_the_same_are_accepted(key, value, want):
     assert got == want and type(got) is type(want)
 
 
-INTEGERS = [key for key, record in {**KEYS, **DETECTRON2_KEYS}.items() if isinstance(record.rule, Number) and record.rule.kind is float]
+INTEGERS = [
+    key
+    for key, record in {**KEYS, **DETECTRON2_KEYS}.items()
+    if isinstance(record.rule, Number) and record.rule.kind is float
+]
 
 
 @pytest.mark.parametrize("key", INTEGERS)
@@ -191,7 +198,11 @@ def test_a_config_that_was_changed_after_loading_is_resolved_again(small_digits)
 
 
 def test_a_config_whose_values_were_set_in_python_is_checked_too(small_digits):
-    for key, value in {"DATASETS.TEST": ("digits_val"), "SOLVER.BASE_LR": float("nan"), "MODEL.FPN.BIFPN_LAYERS": 0}.items():
+    for key, value in {
+        "DATASETS.TEST": ("digits_val"),
+        "SOLVER.BASE_LR": float("nan"),
+        "MODEL.FPN.BIFPN_LAYERS": 0,
+    }.items():
         with pytest.raises(ValueError, match=f"{key} is "):
             ready_config(made_detectron2s_way(DIGITS, **{key: value}))
     with pytest.raises(ValueError, match="lacks keys of the plugin.*add_retina_config"):
@@ -199,7 +210,9 @@ def test_a_config_whose_values_were_set_in_python_is_checked_too(small_digits):
 
 
 def test_trainer_and_model_do_not_half_use_a_config(small_digits, tmp_path):
-    cfg = made_detectron2s_way(ROOT / "configs/finetune.yaml", **{"DATASETS.TRAIN": ("digits_train",), "OUTPUT_DIR": str(tmp_path)})
+    cfg = made_detectron2s_way(
+        ROOT / "configs/finetune.yaml", **{"DATASETS.TRAIN": ("digits_train",), "OUTPUT_DIR": str(tmp_path)}
+    )
     with pytest.raises(ValueError, match=r"not resolved yet: .*NUM_CLASSES 0 -> 10.*ready_config\(cfg\)"):
         build_model(cfg)
     cfg.MODEL.RETINANET.NUM_CLASSES = 10
@@ -211,7 +224,9 @@ def test_trainer_and_model_do_not_half_use_a_config(small_digits, tmp_path):
 
 
 def test_a_training_is_refused_before_it_begins_if_its_data_is_not_there():
-    cfg = load_config(BASE, [*TINY, "SOLVER.EPOCHS", 3, "DATASETS.TRAIN", ("nowhere",), "DATASETS.TEST", ("digits_vall",)])
+    cfg = load_config(
+        BASE, [*TINY, "SOLVER.EPOCHS", 3, "DATASETS.TRAIN", ("nowhere",), "DATASETS.TEST", ("digits_vall",)]
+    )
     with pytest.raises(ValueError, match="DATASETS.TRAIN names nowhere, which is not registered"):
         ready_config(cfg, training=True)
     with pytest.raises(ValueError, match="digits_vall, which is not registered; did you mean digits_val"):

@@ -14,8 +14,15 @@ from retina_plugin.config.page import allowed, keys_help, keys_page
 def test_the_page_of_keys_is_current(tmp_path):
     # In a process of its own: the page has the variants of the plugin, not those that a test registered.
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "retina_plugin", "keys", "--write", str(tmp_path / "keys.md")], check=True, capture_output=True, env=env)
-    assert (tmp_path / "keys.md").read_text() == (ROOT / "docs/keys.md").read_text(), "run: retina keys --write docs/keys.md"
+    subprocess.run(
+        [sys.executable, "-m", "retina_plugin", "keys", "--write", str(tmp_path / "keys.md")],
+        check=True,
+        capture_output=True,
+        env=env,
+    )
+    assert (tmp_path / "keys.md").read_text() == (ROOT / "docs/keys.md").read_text(), (
+        "run: retina keys --write docs/keys.md"
+    )
 
 
 def test_every_key_stands_on_the_page_once_with_default_and_range():

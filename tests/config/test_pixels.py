@@ -64,4 +64,8 @@ def test_a_checkpoint_of_the_plugin_knows_its_own(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_left_to_who_loads_it(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"nothing")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert pixels("MODEL.WEIGHTS", str(tmp_path / "broken.pth")) == pixels("MODEL.WEIGHTS", str(tmp_path / "list.pth")) == CAFFE
+    assert (
+        pixels("MODEL.WEIGHTS", str(tmp_path / "broken.pth"))
+        == pixels("MODEL.WEIGHTS", str(tmp_path / "list.pth"))
+        == CAFFE
+    )

@@ -6,6 +6,7 @@ import logging
 import pytest
 import torch
 from conftest import BASE, ROOT, TINY
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
@@ -34,7 +35,9 @@ def test_the_schedule_scales_with_the_batch_and_the_log_says_so(caplog):
 
 
 def test_without_a_reference_nothing_is_scaled():
-    cfg = load_config(DIGITS, [*CPU, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 500])
+    cfg = load_config(
+        DIGITS, [*CPU, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 500]
+    )
     assert cfg.SOLVER.MAX_ITER == 500
 
 
@@ -43,22 +46,56 @@ def test_the_device_falls_back_to_the_cpu_where_there_is_no_gpu():
 
 
 def test_epochs_become_iterations_of_the_images_there_are(small_digits, caplog):
-    opts = [*CPU, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.EPOCHS", 9, "SOLVER.WARMUP_EPOCHS", 1, "SOLVER.FREEZE_EPOCHS", 1, "TEST.EVAL_EPOCHS", 3]
+    opts = [
+        *CPU,
+        "SOLVER.IMS_PER_BATCH",
+        2,
+        "SOLVER.REFERENCE_BATCH_SIZE",
+        0,
+        "SOLVER.EPOCHS",
+        9,
+        "SOLVER.WARMUP_EPOCHS",
+        1,
+        "SOLVER.FREEZE_EPOCHS",
+        1,
+        "TEST.EVAL_EPOCHS",
+        3,
+    ]
     with caplog.at_level("INFO"):
         cfg = load_config(DIGITS, opts)
     # 8 images in batches of 2: 4 iterations an epoch.
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.FREEZE_ITERS) == (36, (24, 32), 4, 4)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.FREEZE_ITERS) == (
+        36,
+        (24, 32),
+        4,
+        4,
+    )
     assert cfg.TEST.EVAL_PERIOD == cfg.SOLVER.CHECKPOINT_PERIOD == 12 and cfg.SOLVER.EPOCHS == 0
     assert "9 epochs of 8 images are 36 iterations, evaluated every 12" in caplog.text
 
 
 def test_the_freezing_scales_with_the_batch_like_the_rest():
-    cfg = load_config(BASE, [*TINY, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.FREEZE_ITERS", 5])
+    cfg = load_config(
+        BASE, [*TINY, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.FREEZE_ITERS", 5]
+    )
     assert cfg.SOLVER.FREEZE_ITERS == 20
 
 
 def test_scaled_steps_stay_apart():
-    cfg = load_config(BASE, [*TINY, "SOLVER.REFERENCE_BATCH_SIZE", 1, "SOLVER.IMS_PER_BATCH", 64, "SOLVER.STEPS", (10, 12, 900), "SOLVER.MAX_ITER", 6400])
+    cfg = load_config(
+        BASE,
+        [
+            *TINY,
+            "SOLVER.REFERENCE_BATCH_SIZE",
+            1,
+            "SOLVER.IMS_PER_BATCH",
+            64,
+            "SOLVER.STEPS",
+            (10, 12, 900),
+            "SOLVER.MAX_ITER",
+            6400,
+        ],
+    )
     assert cfg.SOLVER.STEPS == (1, 14)  # 10 / 64 and 12 / 64 are both less than one
 
 
@@ -73,9 +110,14 @@ def test_steps_that_training_never_reaches_are_left_out_aloud(caplog):
 def coco(tmp_path):
     """A dataset of two classes, registered as Detectron2's users do; its names are known once it has been read."""
     images = [{"id": i, "file_name": f"{i}.png", "height": 8, "width": 8} for i in range(3)]
-    annotations = [{"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0} for i in range(3)]
+    annotations = [
+        {"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
+        for i in range(3)
+    ]
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     name = f"coco_{tmp_path.name}"
     register_coco_instances(name, {}, str(tmp_path / "a.json"), str(tmp_path))
     yield name
@@ -85,7 +127,12 @@ def coco(tmp_path):
 
 def test_a_dataset_of_register_coco_instances_gives_its_classes(coco):
     assert class_names(coco) is None
-    assert load_config(BASE, [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", (coco,)]).MODEL.RETINANET.NUM_CLASSES == 2
+    assert (
+        load_config(
+            BASE, [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", (coco,)]
+        ).MODEL.RETINANET.NUM_CLASSES
+        == 2
+    )
     assert class_names(coco) == ["cat", "dog"]
 
 

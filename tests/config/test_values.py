@@ -32,7 +32,19 @@ def test_what_a_rule_allows(rule, good, bad):
     assert [value for value in bad if rule.allows(value)] == []
 
 
-@pytest.mark.parametrize("rule", [ABOVE, SHARE, COUNT, Choice(("a", "")), Flag(), Several(SHARE, 2), OrNone(COUNT, "as before"), Number(float, 0, 1, open_high=True)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ABOVE,
+        SHARE,
+        COUNT,
+        Choice(("a", "")),
+        Flag(),
+        Several(SHARE, 2),
+        OrNone(COUNT, "as before"),
+        Number(float, 0, 1, open_high=True),
+    ],
+)
 def test_examples_are_allowed_and_hold_the_ends(rule):
     assert rule.examples() and all(rule.allows(value) for value in rule.examples())
     assert SHARE.examples() == [0.0, 1.0] and COUNT.examples() == [1, 32]

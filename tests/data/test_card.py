@@ -5,8 +5,9 @@ import logging
 
 import pytest
 import yaml
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import load_datasets, register_card, result_of
@@ -29,7 +30,9 @@ def make_card(tmp_path):
         Image.new("RGB", (64, 64)).save(tmp_path / "pets/images/a.jpg")
         data = {
             "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 64}] if annotations is not None else [],
-            "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(annotations or [])],
+            "annotations": [
+                {"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(annotations or [])
+            ],
             "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         }
         (tmp_path / "pets/a.json").write_text(json.dumps(data))
@@ -83,7 +86,9 @@ def test_images_without_boxes_can_be_kept(make_card, tmp_path):
     data["images"].append({"id": 2, "file_name": "b.jpg", "width": 64, "height": 64})
     (tmp_path / "pets/a.json").write_text(json.dumps(data))
     register_card(file)
-    assert [len(load_datasets([f"{name}_train"], filter_empty=empty, on_problem="drop")) for empty in (False, True)] == [2, 1]
+    assert [
+        len(load_datasets([f"{name}_train"], filter_empty=empty, on_problem="drop")) for empty in (False, True)
+    ] == [2, 1]
 
 
 def test_the_root_comes_from_the_card_or_the_environment(make_card, monkeypatch, tmp_path):
@@ -99,7 +104,9 @@ def test_the_root_comes_from_the_card_or_the_environment(make_card, monkeypatch,
 def test_missing_data_says_where_it_was_looked_for_and_what_to_set(make_card):
     name, file = make_card(root="nowhere")
     card = register_card(file)
-    with pytest.raises(FileNotFoundError, match=rf"nowhere. Get the data from https://example.org/pets.*{card.root_variable}"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"nowhere. Get the data from https://example.org/pets.*{card.root_variable}"
+    ):
         DatasetCatalog.get(f"{name}_train")
 
 
@@ -148,7 +155,9 @@ def test_all_that_is_wrong_with_a_card_is_said_at_once(tmp_path):
     (tmp_path / "c.yaml").write_text("name: x\nformat: nope\n")
     with pytest.raises(ValueError) as error:
         DatasetCard.from_file(tmp_path / "c.yaml")
-    assert all(part in str(error.value) for part in ("lacks 'classes'", "lacks 'root'", "lacks 'splits'", "format is 'nope'"))
+    assert all(
+        part in str(error.value) for part in ("lacks 'classes'", "lacks 'root'", "lacks 'splits'", "format is 'nope'")
+    )
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "name: [\n", "x: !!python/object/apply:os.getcwd []\n"])
@@ -170,7 +179,9 @@ def test_images_without_objects_are_kept_dropped_or_sampled(tmp_path):
     from retina_plugin.data.load import part_of
 
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    records = [{"file_name": str(tmp_path / "a.png"), "image_id": i, "annotations": [{}] if i % 2 else []} for i in range(100)]
+    records = [
+        {"file_name": str(tmp_path / "a.png"), "image_id": i, "annotations": [{}] if i % 2 else []} for i in range(100)
+    ]
     name = next(NAMES)
     DatasetCatalog.register(name, lambda: [dict(record) for record in records])
     MetadataCatalog.get(name).thing_classes = ["cat"]
@@ -184,6 +195,9 @@ def test_images_without_objects_are_kept_dropped_or_sampled(tmp_path):
     assert len(load(filter_empty=False)) == 100 and len(load(filter_empty=True)) == 50
     some = load(filter_empty=False, empty_share=0.2, seed=3)
     assert len(some) == 60 and some == sorted(some) and some == load(filter_empty=False, empty_share=0.2, seed=3)
-    assert some != load(filter_empty=False, empty_share=0.2, seed=4) and len(load(filter_empty=False, empty_share=0.0)) == 50
+    assert (
+        some != load(filter_empty=False, empty_share=0.2, seed=4)
+        and len(load(filter_empty=False, empty_share=0.0)) == 50
+    )
     halves = [part_of(records, *part, seed=0) for part in ((0.0, 0.5), (0.5, 1.0))]
     assert sorted(r["image_id"] for half in halves for r in half) == list(range(100))

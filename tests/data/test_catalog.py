@@ -3,9 +3,10 @@
 import logging
 
 import pytest
+from PIL import Image
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from PIL import Image
 
 from retina_plugin.data import catalog
 from retina_plugin.data.catalog import load_datasets, register_cards, result_of
@@ -24,7 +25,10 @@ def register(records):
 def test_records_of_others_get_sizes_and_ids(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     box = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
-    files = [{"file_name": str(tmp_path / "a.png"), "annotations": [box]}, {"file_name": str(tmp_path / "gone.png"), "annotations": [box]}]
+    files = [
+        {"file_name": str(tmp_path / "a.png"), "annotations": [box]},
+        {"file_name": str(tmp_path / "gone.png"), "annotations": [box]},
+    ]
     result = result_of(register(files))
     assert [(r["height"], r["width"], r["image_id"]) for r in result.records] == [(48, 64, str(tmp_path / "a.png"))]
     assert [p.kind for p in result.problems] == [Kind.IMAGE] and result.boxes == 2

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from detectron2.data import DatasetCatalog
 from PIL import Image
+
+from detectron2.data import DatasetCatalog
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import load_datasets, register_card
@@ -41,19 +42,32 @@ class Data:
         self.json = {}
         for split, names in (("train", TRAIN), ("val", ["v.png"])):
             images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, start=1)]
-            boxes = [{"id": 2 * i + k, "image_id": i, "category_id": k + 1, "bbox": [4, 4, 20 + k, 20], "iscrowd": 0} for i in range(1, len(names) + 1) for k in (0, 1)]
-            self.json[split] = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+            boxes = [
+                {"id": 2 * i + k, "image_id": i, "category_id": k + 1, "bbox": [4, 4, 20 + k, 20], "iscrowd": 0}
+                for i in range(1, len(names) + 1)
+                for k in (0, 1)
+            ]
+            self.json[split] = {
+                "images": images,
+                "annotations": boxes,
+                "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            }
         self.splits = {split: {"images": "images", "annotations": f"{split}.json"} for split in ("train", "val")}
 
     def voc(self):
         (self.root / "xml").mkdir()
-        boxes = "".join(f"<object><name>{name}</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>30</xmax><ymax>30</ymax></bndbox></object>" for name in CLASSES)
+        boxes = "".join(
+            f"<object><name>{name}</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>30</xmax><ymax>30</ymax></bndbox></object>"
+            for name in CLASSES
+        )
         for name in [*TRAIN, "v.png"]:
             text = f"<annotation><filename>{name}</filename><size><width>64</width><height>48</height></size>{boxes}</annotation>"
             (self.root / "xml" / f"{name[0]}.xml").write_text(text)
         (self.root / "train.txt").write_text("a\nb\nc\n")
         (self.root / "val.txt").write_text("v\n")
-        self.splits = {split: {"images": "images", "annotations": "xml", "image_set": f"{split}.txt"} for split in ("train", "val")}
+        self.splits = {
+            split: {"images": "images", "annotations": "xml", "image_set": f"{split}.txt"} for split in ("train", "val")
+        }
 
     def yolo(self):
         (self.root / "labels").mkdir()
@@ -73,8 +87,12 @@ class Data:
         for split, names in (("train", TRAIN), ("val", ["v.png"])):
             (self.root / split).mkdir()
             for name in names:
-                shapes = [{"label": label, "shape_type": "rectangle", "points": [[4, 4], [30, 30]]} for label in CLASSES]
-                (self.root / split / f"{name[0]}.json").write_text(json.dumps({"imagePath": f"../images/{name}", "shapes": shapes}))
+                shapes = [
+                    {"label": label, "shape_type": "rectangle", "points": [[4, 4], [30, 30]]} for label in CLASSES
+                ]
+                (self.root / split / f"{name[0]}.json").write_text(
+                    json.dumps({"imagePath": f"../images/{name}", "shapes": shapes})
+                )
         self.splits = {split: {"annotations": split} for split in ("train", "val")}
 
     def card(self):
@@ -83,7 +101,15 @@ class Data:
                 (self.root / f"{split}.json").write_text(data if isinstance(data, str) else json.dumps(data))
         name = next(NAMES)
         file = self.root / f"{name}.yaml"
-        card = {"name": name, "format": self.kind, "root": str(self.root), "classes": CLASSES, "splits": self.splits, "licence": "CC0", "source": "test"}
+        card = {
+            "name": name,
+            "format": self.kind,
+            "root": str(self.root),
+            "classes": CLASSES,
+            "splits": self.splits,
+            "licence": "CC0",
+            "source": "test",
+        }
         file.write_text(yaml.safe_dump(card))
         return DatasetCard.from_file(file)
 
@@ -174,7 +200,9 @@ def nothing_left(d):
 
 def crowded(d):
     first = d.json["train"]["annotations"][0]
-    d.json["train"]["annotations"] += [{**first, "bbox": [i % 40, i // 40, 5, 5 + i / 100], "id": 100 + i} for i in range(99)]
+    d.json["train"]["annotations"] += [
+        {**first, "bbox": [i % 40, i // 40, 5, 5 + i / 100], "id": 100 + i} for i in range(99)
+    ]
 
 
 def text(data):
@@ -271,7 +299,9 @@ def test_classes_spelled_alike_are_pointed_out(tmp_path):
     assert "'cat' and 'Cat ' differ only in upper and lower case" in check_card(card, progress=False).text()
 
 
-@pytest.mark.parametrize("kind, act, what, said", BROKEN, ids=[f"{i} {kind} {what}" for i, (kind, _, what, _) in enumerate(BROKEN)])
+@pytest.mark.parametrize(
+    "kind, act, what, said", BROKEN, ids=[f"{i} {kind} {what}" for i, (kind, _, what, _) in enumerate(BROKEN)]
+)
 def test_broken_data(kind, act, what, said, tmp_path):
     data = Data(tmp_path / "data", kind)
     act(data)
@@ -307,7 +337,10 @@ def test_broken_data(kind, act, what, said, tmp_path):
     records, changes = fixed(report)
     copy = write_dataset(card, records, tmp_path / "clean", name=next(NAMES))
     again = check_card(DatasetCard.from_file(copy), progress=False)
-    assert {finding.problem.kind for finding in again.findings if finding.problem.kind.is_error} <= {Kind.EMPTY, Kind.SPLIT}, again.text()
+    assert {finding.problem.kind for finding in again.findings if finding.problem.kind.is_error} <= {
+        Kind.EMPTY,
+        Kind.SPLIT,
+    }, again.text()
     assert changes or not group.is_error or again.failed
     assert digest(tmp_path / "data") == before, "the originals are untouched"
     for split in card.splits:
@@ -325,12 +358,21 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_an_image_of_which_nothing_is_left_at_the_size_of_the_network_is_an_error_and_left_out(tmp_path):
     for name, size in (("a.png", (64, 48)), ("b.png", (3000, 2))):
         Image.new("RGB", size, 5).save(tmp_path / name)
-    images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}, {"id": 2, "file_name": "b.png", "width": 3000, "height": 2}]
+    images = [
+        {"id": 1, "file_name": "a.png", "width": 64, "height": 48},
+        {"id": 2, "file_name": "b.png", "width": 3000, "height": 2},
+    ]
     boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 20, 2]} for i in (1, 2)]
-    (tmp_path / "train.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}))
-    card = DatasetCard("pets", "coco", ["cat"], {"train": {"images": ".", "annotations": "train.json"}}, str(tmp_path), "none", "none")
+    (tmp_path / "train.json").write_text(
+        json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    )
+    card = DatasetCard(
+        "pets", "coco", ["cat"], {"train": {"images": ".", "annotations": "train.json"}}, str(tmp_path), "none", "none"
+    )
     report = check_card(card, progress=False, shortest=320, longest=427)
     assert report.failed and "is 3000x2, of which nothing is left at 320 px" in report.text()
     records, changes = fixed(report)
-    assert [record["image_id"] for record in records["train"]] == [1] and any("image left out" in change for change in changes)
+    assert [record["image_id"] for record in records["train"]] == [1] and any(
+        "image left out" in change for change in changes
+    )
     assert not check_card(card, progress=False).failed

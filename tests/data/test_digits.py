@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from detectron2.data import DatasetCatalog
 
 from retina_plugin.data import digits
@@ -31,17 +32,28 @@ def test_boxes_lie_in_the_image_have_the_promised_size_and_do_not_overlap(digits
         boxes = np.array([a["bbox"] for a in data["annotations"] if a["image_id"] == image["id"]])
         assert len(boxes) >= 1
         assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= digits.IMAGE_SIZE).all()
-        assert boxes[:, 2:].max(axis=1).min() >= digits.DIGIT_SIZE[0] - 1 and boxes[:, 2:].max() <= digits.DIGIT_SIZE[1] + 1
+        assert (
+            boxes[:, 2:].max(axis=1).min() >= digits.DIGIT_SIZE[0] - 1
+            and boxes[:, 2:].max() <= digits.DIGIT_SIZE[1] + 1
+        )
         count = np.zeros((digits.IMAGE_SIZE, digits.IMAGE_SIZE), int)
         for x, y, w, h in boxes:
             count[y : y + h, x : x + w] += 1
         assert count.max() == 1
-        assert cv2.imread(str(digits_root / split / image["file_name"])).shape == (digits.IMAGE_SIZE, digits.IMAGE_SIZE, 3)
+        assert cv2.imread(str(digits_root / split / image["file_name"])).shape == (
+            digits.IMAGE_SIZE,
+            digits.IMAGE_SIZE,
+            3,
+        )
 
 
 def test_the_digits_of_val_never_occur_in_train(monkeypatch, tmp_path):
     pools = []
-    monkeypatch.setattr(digits, "_draw_image", lambda rng, photos, scans, pool: (pools.append(set(pool)), (np.zeros((4, 4, 3), np.uint8), [], []))[1])
+    monkeypatch.setattr(
+        digits,
+        "_draw_image",
+        lambda rng, photos, scans, pool: (pools.append(set(pool)), (np.zeros((4, 4, 3), np.uint8), [], []))[1],
+    )
     digits.generate_digits(tmp_path / "digits", splits={"train": 1, "val": 1})
     train, val = pools
     assert len(val) == digits.VAL_DIGITS and len(train) + len(val) == 1797 and not train & val

@@ -78,7 +78,9 @@ def yolo_with_yaml(root):
     for part, names in (("train", TEN[:7]), ("val", TEN[7:])):
         images(root / "images" / part, *names)
         labels(root / "labels" / part, *(name[0] for name in names))
-    (root / "data.yaml").write_text("path: /somewhere/else/pets\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n")
+    (root / "data.yaml").write_text(
+        "path: /somewhere/else/pets\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
+    )
 
 
 def roboflow_yolo(root):
@@ -96,7 +98,9 @@ def yolo_without_yaml(root):
 
 def csv_with_header(root):
     images(root / "pictures", *TEN)
-    (root / "boxes.csv").write_text("filename,cell_type,xmin,xmax,ymin,ymax\n" + "".join(f"{name},cat,1,9,1,9\n" for name in TEN))
+    (root / "boxes.csv").write_text(
+        "filename,cell_type,xmin,xmax,ymin,ymax\n" + "".join(f"{name},cat,1,9,1,9\n" for name in TEN)
+    )
 
 
 def keras_csv(root):
@@ -155,7 +159,10 @@ def test_a_card_is_written_once_and_that_of_other_data_is_kept(tmp_path):
         one_coco(tmp_path / folder)
     first, _ = write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets")
     first.write_text(first.read_text().replace("not known", "CC0"))
-    assert write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets") == (first, []) and "CC0" in first.read_text()
+    assert (
+        write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets") == (first, [])
+        and "CC0" in first.read_text()
+    )
     coco(tmp_path / "a/more.json", TEN)
     assert "splits were" in write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets")[1][0]
     second, _ = write_card(discover(tmp_path / "b", name="pets"), tmp_path / "datasets")
@@ -179,11 +186,20 @@ def test_what_cannot_be_discovered_says_what_is_there(tmp_path):
 def test_the_blood_cells_are_found_three_ways_and_coco_mini_two(caplog):
     root = SHARED_DATA / "bccd"
     assert discover(root).format == "coco" and "COCO JSON is taken" in caplog.text
-    cards = {kind: discover(root / where, format=kind) for kind, where in (("coco", ""), ("voc", ""), ("csv", "original/test.csv"))}
-    counts = {kind: sum(len(r["annotations"]) for split in card.splits for r in card.load(split)) for kind, card in cards.items()}
+    cards = {
+        kind: discover(root / where, format=kind)
+        for kind, where in (("coco", ""), ("voc", ""), ("csv", "original/test.csv"))
+    }
+    counts = {
+        kind: sum(len(r["annotations"]) for split in card.splits for r in card.load(split))
+        for kind, card in cards.items()
+    }
     assert counts == dict.fromkeys(counts, 4886)
     card = discover(SHARED_DATA / "coco_mini", format="yolo")
-    assert {split: sum(len(r["annotations"]) for r in card.load(split)) for split in card.splits} == {"train": 181, "val": 173}
+    assert {split: sum(len(r["annotations"]) for r in card.load(split)) for split in card.splits} == {
+        "train": 181,
+        "val": 173,
+    }
 
 
 def test_a_cut_training_file_is_no_validation_data(tmp_path):
@@ -215,10 +231,20 @@ def test_a_lone_validation_file_is_not_trained_on_unless_it_is_asked_for(tmp_pat
     assert {split: len(card.load(split)) for split in card.splits} == {"train": 8, "val": 2}
 
 
-@pytest.mark.parametrize("place, fine", [("C:\\\\data\\\\pets\\\\images\\\\{}", True), ("/home/me/pets/images/{}/", True), ("../images/{}", True), ("elsewhere/{}/pictures", False)])
+@pytest.mark.parametrize(
+    "place, fine",
+    [
+        ("C:\\\\data\\\\pets\\\\images\\\\{}", True),
+        ("/home/me/pets/images/{}/", True),
+        ("../images/{}", True),
+        ("elsewhere/{}/pictures", False),
+    ],
+)
 def test_paths_of_data_yaml_are_found_by_their_ends_or_refused(tmp_path, place, fine):
     yolo_with_yaml(tmp_path)
-    (tmp_path / "data.yaml").write_text(f"train: {place.format('train')}\nval: {place.format('val')}\nnames: [cat, dog]\n")
+    (tmp_path / "data.yaml").write_text(
+        f"train: {place.format('train')}\nval: {place.format('val')}\nnames: [cat, dog]\n"
+    )
     if not fine:
         with pytest.raises(ValueError, match="data.yaml: names .* for train, which is not there"):
             discover(tmp_path)
@@ -263,6 +289,8 @@ def test_what_is_known_and_not_read_is_named(file, said, tmp_path):
 
 def test_detections_are_no_annotations(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
-    (tmp_path / "results.json").write_text(json.dumps([{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]))
+    (tmp_path / "results.json").write_text(
+        json.dumps([{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}])
+    )
     with pytest.raises(ValueError, match="results.json holds detections"):
         discover(tmp_path)

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import SHARED_DATA
+
 from detectron2.data import DatasetCatalog
 
 from retina_plugin.data.card import DatasetCard
@@ -14,7 +15,18 @@ def content(records):
     """Image content by pixels' place: boxes and classes of each image file, rounded to a tenth of a pixel."""
     import os
 
-    return {os.path.realpath(r["file_name"]): (r["height"], r["width"], sorted((x["category_id"], *(round(v, 1) + 0.0 for v in x["bbox"])) for x in r["annotations"] if not x["iscrowd"])) for r in records}
+    return {
+        os.path.realpath(r["file_name"]): (
+            r["height"],
+            r["width"],
+            sorted(
+                (x["category_id"], *(round(v, 1) + 0.0 for v in x["bbox"]))
+                for x in r["annotations"]
+                if not x["iscrowd"]
+            ),
+        )
+        for r in records
+    }
 
 
 def close(ours, theirs):
@@ -52,7 +64,21 @@ def test_real_data_comes_back_equal(name, kind, tmp_path):
 
 def test_cocos_json_by_hand(tmp_path):
     annotation = {"bbox": [1, 2, 4.006, 10], "category_id": 1, "iscrowd": 1}
-    data = to_coco([{"file_name": str(tmp_path / "x/a.png"), "height": 20, "width": 30, "annotations": [annotation]}], ["cat", "dog"], relative_to=tmp_path)
+    data = to_coco(
+        [{"file_name": str(tmp_path / "x/a.png"), "height": 20, "width": 30, "annotations": [annotation]}],
+        ["cat", "dog"],
+        relative_to=tmp_path,
+    )
     assert data["images"] == [{"id": 1, "file_name": "x/a.png", "width": 30, "height": 20}]
-    assert data["annotations"] == [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1.0, 2.0, 3.01, 8.0], "area": 24.08, "iscrowd": 1, "segmentation": []}]
+    assert data["annotations"] == [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [1.0, 2.0, 3.01, 8.0],
+            "area": 24.08,
+            "iscrowd": 1,
+            "segmentation": [],
+        }
+    ]
     assert data["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]

@@ -46,7 +46,18 @@ def test_images_are_found_by_the_end_of_their_path(folder, name, split, found):
     assert ImageFinder(folder, split=split).find(name)[0] == str(folder / found)
 
 
-@pytest.mark.parametrize("name, said", [("a.png", "may be"), ("gone.png", "does not exist"), ("", "empty"), (5, "no text"), ("a\0b", "no path"), ("notes.txt", "does not exist"), ("x" * 5000, "no path")])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("a.png", "may be"),
+        ("gone.png", "does not exist"),
+        ("", "empty"),
+        (5, "no text"),
+        ("a\0b", "no path"),
+        ("notes.txt", "does not exist"),
+        ("x" * 5000, "no path"),
+    ],
+)
 def test_what_is_not_clear_is_not_guessed(folder, name, said):
     with pytest.raises(LookupError, match=said):
         ImageFinder(folder).find(name)
@@ -74,10 +85,17 @@ def test_decomposed_names_are_the_same(tmp_path):
 def test_folders_by_their_ends(tmp_path):
     (tmp_path / "images/train").mkdir(parents=True)
     listing = Listing(tmp_path)
-    assert listing.find_folder("D:\\a\\images\\train") == "images/train" and listing.find_folder("../images/train/") == "images/train"
+    assert (
+        listing.find_folder("D:\\a\\images\\train") == "images/train"
+        and listing.find_folder("../images/train/") == "images/train"
+    )
     assert listing.find_folder("/x/val/images") is None, "the images of val are not all images"
 
 
 def test_small_helpers(tmp_path):
-    assert split_of(["a", "validation_set"]) == "val" and split_of(["contest"]) is None and forms_of("file:///a/b.png")[-1] == "/a/b.png"
+    assert (
+        split_of(["a", "validation_set"]) == "val"
+        and split_of(["contest"]) is None
+        and forms_of("file:///a/b.png")[-1] == "/a/b.png"
+    )
     assert not is_regular(tmp_path) and relative(tmp_path / "a/b", tmp_path) == "a/b"

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import exif, jpeg, picture, png_of, segment, tiff
+from PIL import Image
 
 from retina_plugin.data import image_files
 from retina_plugin.data.image_files import ImageHeader, defect_of, list_images, look_at, read_header, size_of
@@ -54,9 +54,19 @@ def test_a_look_gives_headers_or_reasons_in_order_and_waits_for_nothing(odd_fold
     started, seen = time.monotonic(), []
     looks = dict(zip((file.name for file in files), look_at(files, progress=seen.append), strict=True))
     assert time.monotonic() - started < 5 and sum(seen) == len(files) == 10
-    assert looks["a.jpg"] == ImageHeader(20, 30, 1, "JPEG", 3, 8) and looks["b.png"] == ImageHeader(10, 11, 1, "PNG", 4, 8)
+    assert looks["a.jpg"] == ImageHeader(20, 30, 1, "JPEG", 3, 8) and looks["b.png"] == ImageHeader(
+        10, 11, 1, "PNG", 4, 8
+    )
     assert looks["c.tif"] == ImageHeader(30, 20, 6, "TIFF", 5, 32, True)
-    reasons = {"empty": "empty", "half": "truncated", "text": "no image", "fifo": "FIFO", "nowhere": "link to nothing", "loop": "link that leads to itself", "null": "device"}
+    reasons = {
+        "empty": "empty",
+        "half": "truncated",
+        "text": "no image",
+        "fifo": "FIFO",
+        "nowhere": "link to nothing",
+        "loop": "link that leads to itself",
+        "null": "device",
+    }
     for name, reason in reasons.items():
         (look,) = [look for file, look in looks.items() if file.startswith(f"{name}.")]
         assert isinstance(look, str) and reason in look, name

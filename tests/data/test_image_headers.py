@@ -7,8 +7,8 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import after_soi, chunk, exif, jpeg, picture, png, png_of, segment, tiff
+from PIL import Image
 
 from retina_plugin.data.image_headers import BLOCK, ImageFile, ImageHeader, orientation_of
 from retina_plugin.data.strangers_files import ImageError
@@ -55,7 +55,10 @@ def test_an_orientation_of_a_wrong_type_is_none(kind, count):
     assert orientation_of(exif(6, kind=kind, count=count)) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"II", b"II*\0", b"MM\0*\0\0\0\x08", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"nonsense" * 5])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"II", b"II*\0", b"MM\0*\0\0\0\x08", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"nonsense" * 5],
+)
 def test_exif_data_that_is_cut_off_turns_nothing(data):
     assert orientation_of(data) == 1
 
@@ -74,7 +77,15 @@ def test_what_stands_in_front_of_the_size_of_a_jpeg(header):
     assert header(jpeg(RGB[..., 0])).channels == 1 and header(jpeg(Image.new("CMYK", (5, 4)))).channels == 4
 
 
-@pytest.mark.parametrize("after", [b"", b"\0" * 10_000, b"\0\0\0\x18ftypmp42" + bytes(2_000_000) + b"\xff\xd9" + bytes(2_000_000), np.random.default_rng(0).bytes(3_000_000)])
+@pytest.mark.parametrize(
+    "after",
+    [
+        b"",
+        b"\0" * 10_000,
+        b"\0\0\0\x18ftypmp42" + bytes(2_000_000) + b"\xff\xd9" + bytes(2_000_000),
+        np.random.default_rng(0).bytes(3_000_000),
+    ],
+)
 def test_what_follows_the_end_of_a_jpeg_does_not_matter(tmp_path, after):
     data = jpeg(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8))
     (tmp_path / "x").write_bytes(data + after)
@@ -106,8 +117,21 @@ def test_other_formats_that_are_cut_off_are_named(header, form):
 
 def test_every_kind_of_png(header):
     rows = [bytes(4 * 8)] * 4
-    for bits, colour, channels, told in [(1, 0, 1, 1), (2, 0, 1, 2), (16, 0, 1, 16), (8, 2, 3, 8), (16, 2, 3, 16), (1, 3, 3, 8), (4, 3, 3, 8), (8, 4, 2, 8), (16, 4, 2, 16), (16, 6, 4, 16)]:
-        assert header(png(rows, width=4, height=4, bits=bits, colour=colour)) == ImageHeader(4, 4, 1, "PNG", channels, told)
+    for bits, colour, channels, told in [
+        (1, 0, 1, 1),
+        (2, 0, 1, 2),
+        (16, 0, 1, 16),
+        (8, 2, 3, 8),
+        (16, 2, 3, 16),
+        (1, 3, 3, 8),
+        (4, 3, 3, 8),
+        (8, 4, 2, 8),
+        (16, 4, 2, 16),
+        (16, 6, 4, 16),
+    ]:
+        assert header(png(rows, width=4, height=4, bits=bits, colour=colour)) == ImageHeader(
+            4, 4, 1, "PNG", channels, told
+        )
 
 
 def test_exif_data_behind_the_pixels_of_a_png_counts_and_pixels_that_look_like_it_do_not(header):
@@ -116,7 +140,9 @@ def test_exif_data_behind_the_pixels_of_a_png_counts_and_pixels_that_look_like_i
     assert header(png_of(RGB, before=chunk(b"iCCP", bytes(3 * BLOCK)) + chunk(b"eXIf", exif(6)))).orientation == 6
 
 
-@pytest.mark.parametrize("form, more", [("WEBP", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {}), ("PPM", {})])
+@pytest.mark.parametrize(
+    "form, more", [("WEBP", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {}), ("PPM", {})]
+)
 def test_formats_that_are_rarer(header, form, more):
     got = header(saved(form, **more))
     assert (got.height, got.width, got.format, got.channels, got.bits) == (HEIGHT, WIDTH, form, 3, 8)
@@ -129,7 +155,9 @@ def test_animations_are_their_first_picture(header):
         assert (got.height, got.width, got.format) == (HEIGHT, WIDTH, form)
 
 
-@pytest.mark.parametrize("kind, bands", [("u2", 1), ("u2", 3), ("u2", 4), ("i2", 1), ("f4", 1), ("f4", 5), ("f8", 3), ("f2", 2), ("u1", 7)])
+@pytest.mark.parametrize(
+    "kind, bands", [("u2", 1), ("u2", 3), ("u2", 4), ("i2", 1), ("f4", 1), ("f4", 5), ("f8", 3), ("f2", 2), ("u1", 7)]
+)
 def test_bands_and_depth_of_a_tiff(header, kind, bands):
     data = tiff(picture(dtype=kind, bands=bands))
     assert header(data) == ImageHeader(HEIGHT, WIDTH, 1, "TIFF", bands, 8 * np.dtype(kind).itemsize, kind[0] == "f")
@@ -204,7 +232,15 @@ def test_files_are_closed_whatever_happens(tmp_path):
 
 def test_broken_bytes_are_image_errors_and_nothing_else(header):
     rng = np.random.default_rng(0)
-    wholes = [after_soi(jpeg(RGB), segment(0xE1, b"Exif\0\0" + exif(6))), png_of(RGB, before=chunk(b"eXIf", exif(6))), saved("WEBP", exif=exif(6)), tiff(RGB), saved("GIF"), saved("BMP"), saved("PPM")]
+    wholes = [
+        after_soi(jpeg(RGB), segment(0xE1, b"Exif\0\0" + exif(6))),
+        png_of(RGB, before=chunk(b"eXIf", exif(6))),
+        saved("WEBP", exif=exif(6)),
+        tiff(RGB),
+        saved("GIF"),
+        saved("BMP"),
+        saved("PPM"),
+    ]
     for whole in wholes:
         for _ in range(150):
             data = bytearray(whole[: rng.integers(1, len(whole) + 1)])

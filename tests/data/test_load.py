@@ -21,7 +21,9 @@ def card(tmp_path):
         for name, (ids, boxes) in dict(files).items():
             images = [{"id": i, "file_name": f"{image}.png", "width": 64, "height": 48} for i, image in ids]
             annotations = [{"id": 1, "image_id": i, "category_id": 1, "bbox": box} for i, box in boxes]
-            (tmp_path / name).write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}))
+            (tmp_path / name).write_text(
+                json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]})
+            )
         sources = [{"images": ".", "annotations": name} for name, _ in files]
         return DatasetCard("pets", "coco", ["cat"], {"train": sources, **more}, str(tmp_path), "", "")
 
@@ -29,21 +31,46 @@ def card(tmp_path):
 
 
 def test_sources_are_united_with_an_id_for_each_image(card):
-    result = load_split(card(("a.json", ([(1, 0), (2, 1)], [(1, [1, 1, 9, 9])])), ("b.json", ([(1, 2)], [(1, [2, 2, 9, 9])]))), "train")
-    assert sorted(record["image_id"] for record in result.records) == ["0.png", "1.png", "2.png"] and result.boxes_used == 2 == result.boxes
+    result = load_split(
+        card(("a.json", ([(1, 0), (2, 1)], [(1, [1, 1, 9, 9])])), ("b.json", ([(1, 2)], [(1, [2, 2, 9, 9])]))), "train"
+    )
+    assert (
+        sorted(record["image_id"] for record in result.records) == ["0.png", "1.png", "2.png"]
+        and result.boxes_used == 2 == result.boxes
+    )
 
 
 def test_an_image_in_two_files_gets_the_boxes_of_both_once(card):
-    both = load_split(card(("a.json", ([(1, 0)], [(1, [1, 1, 9, 9])])), ("b.json", ([(5, 0)], [(5, [1, 1, 9, 9]), (5, [20, 20, 9, 9])]))), "train")
+    both = load_split(
+        card(
+            ("a.json", ([(1, 0)], [(1, [1, 1, 9, 9])])),
+            ("b.json", ([(5, 0)], [(5, [1, 1, 9, 9]), (5, [20, 20, 9, 9])])),
+        ),
+        "train",
+    )
     assert len(both.records) == 1 and both.boxes_used == 2 and both.boxes == 3
     assert [(p.kind, p.boxes, p.images) for p in both.problems] == [(Kind.MERGED, 1, 1)]
 
 
 def test_parts_share_nothing_and_add_up(card, tmp_path):
     whole = card(("a.json", ([(i, i) for i in range(4)], [(i, [1, 1, 9, 9]) for i in range(4)] + [(0, [0, 0, 0, 0])])))
-    parts = DatasetCard("pets", "coco", ["cat"], {s: {"images": ".", "annotations": "a.json", "part": p} for s, p in (("train", [0.0, 0.5]), ("val", [0.5, 1.0]))}, str(tmp_path), "", "")
+    parts = DatasetCard(
+        "pets",
+        "coco",
+        ["cat"],
+        {
+            s: {"images": ".", "annotations": "a.json", "part": p}
+            for s, p in (("train", [0.0, 0.5]), ("val", [0.5, 1.0]))
+        },
+        str(tmp_path),
+        "",
+        "",
+    )
     results = [load_split(parts, split) for split in ("train", "val")]
-    assert sum(r.boxes for r in results) == load_split(whole, "train").boxes == 5 and sum(len(r.records) for r in results) == 4
+    assert (
+        sum(r.boxes for r in results) == load_split(whole, "train").boxes == 5
+        and sum(len(r.records) for r in results) == 4
+    )
     assert all(r.boxes == r.boxes_used + sum(p.boxes for p in r.problems) for r in results)
 
 
@@ -73,7 +100,9 @@ def test_a_share_for_validation_is_found_in_a_folder_called_train(tmp_path):
     for i in range(10):
         (tmp_path / "train").mkdir(exist_ok=True)
         Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / f"train/{i}a.png")
-    (tmp_path / "train.csv").write_text("image_id,x1,y1,x2,y2,label\n" + "".join(f"{i}a,4,4,24,24,cat\n" for i in range(10)))
+    (tmp_path / "train.csv").write_text(
+        "image_id,x1,y1,x2,y2,label\n" + "".join(f"{i}a,4,4,24,24,cat\n" for i in range(10))
+    )
     found = discover(tmp_path)
     assert {split: len(load_split(found, split).records) for split in found.splits} == {"train": 8, "val": 2}
 
@@ -82,4 +111,8 @@ def test_a_share_for_validation_is_found_in_a_folder_called_train(tmp_path):
 def test_both_parts_have_an_image_where_there_are_two(count, train):
     records = [{"image_id": i} for i in range(count)]
     first, second = part_of(records, 0.0, 0.8, seed=1), part_of(records, 0.8, 1.0, seed=1)
-    assert len(first) == train and len(second) == count - train and not {r["image_id"] for r in first} & {r["image_id"] for r in second}
+    assert (
+        len(first) == train
+        and len(second) == count - train
+        and not {r["image_id"] for r in first} & {r["image_id"] for r in second}
+    )

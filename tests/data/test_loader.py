@@ -16,7 +16,16 @@ from detectron2.utils.env import seed_all_rng
 
 from retina_plugin import load_config
 from retina_plugin.data.image_files import ImageError
-from retina_plugin.data.loader import MOST_TRIES, POSITION, PositionSampler, SeededSamples, SimilarSizeBatches, UnbrokenSamples, build_test_loader, build_train_loader
+from retina_plugin.data.loader import (
+    MOST_TRIES,
+    POSITION,
+    PositionSampler,
+    SeededSamples,
+    SimilarSizeBatches,
+    UnbrokenSamples,
+    build_test_loader,
+    build_train_loader,
+)
 from retina_plugin.data.mapper import build_mapper
 
 
@@ -31,7 +40,9 @@ def samples(count, seed=0):
 
 
 def in_batches(stream, batch_size, pool_size):
-    return SimilarSizeBatches([[x] for x in stream], sampler=PositionSampler([]), batch_size=batch_size, pool_size=pool_size)
+    return SimilarSizeBatches(
+        [[x] for x in stream], sampler=PositionSampler([]), batch_size=batch_size, pool_size=pool_size
+    )
 
 
 def padding(batches):
@@ -64,7 +75,20 @@ def test_images_of_one_size_stay_in_order():
 
 
 def loader_of(*opts):
-    common = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 3, "SOLVER.REFERENCE_BATCH_SIZE", 0, "INPUT.COLOR_JITTER", 0.4, "INPUT.MIN_SIZE_TRAIN", [96, 128, 160]]
+    common = [
+        "MODEL.DEVICE",
+        "cpu",
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "SOLVER.IMS_PER_BATCH",
+        3,
+        "SOLVER.REFERENCE_BATCH_SIZE",
+        0,
+        "INPUT.COLOR_JITTER",
+        0.4,
+        "INPUT.MIN_SIZE_TRAIN",
+        [96, 128, 160],
+    ]
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*common, *opts])
     seed_all_rng(cfg.SEED)
     return build_train_loader(cfg, DatasetCatalog.get("digits_train"), build_mapper(cfg, is_train=True))
@@ -73,7 +97,11 @@ def loader_of(*opts):
 def assert_same(batches, others):
     for batch, other in zip(batches, others, strict=True):
         assert [x[POSITION] for x in batch] == [x[POSITION] for x in other]
-        assert all(torch.equal(x["image"], y["image"]) and torch.equal(x["instances"].gt_boxes.tensor, y["instances"].gt_boxes.tensor) for x, y in zip(batch, other, strict=True))
+        assert all(
+            torch.equal(x["image"], y["image"])
+            and torch.equal(x["instances"].gt_boxes.tensor, y["instances"].gt_boxes.tensor)
+            for x, y in zip(batch, other, strict=True)
+        )
 
 
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
@@ -108,7 +136,10 @@ def test_the_loader_of_a_config(small_digits, grouping):
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, small_digits):
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 3, "SOLVER.REFERENCE_BATCH_SIZE", 0])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml",
+        ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 3, "SOLVER.REFERENCE_BATCH_SIZE", 0],
+    )
     with pytest.raises(ValueError, match="3, which cannot be divided among 2"):
         build_train_loader(cfg, [], lambda x: x)
 
@@ -130,21 +161,35 @@ MIXED = ["INPUT.MOSAIC", 0.5, "INPUT.MIXUP", 0.3]
 
 
 @pytest.mark.parametrize("opts", [[], MIXED])
-def test_a_broken_image_is_replaced_and_all_other_samples_stay_as_they_are(small_digits, broken_digits, monkeypatch, opts):
+def test_a_broken_image_is_replaced_and_all_other_samples_stay_as_they_are(
+    small_digits, broken_digits, monkeypatch, opts
+):
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(small_digits))
     whole = {x[POSITION]: x for batch in itertools.islice(iter(loader_of(*opts)), 12) for x in batch}
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(Path(broken_digits[0]).parents[1]))
     seen = []
     original = UnbrokenSamples.__getitem__
-    monkeypatch.setattr(UnbrokenSamples, "__getitem__", lambda self, i: (lambda before, x: (seen.append(len(self.broken) > before), x)[1])(len(self.broken), original(self, i)))
+    monkeypatch.setattr(
+        UnbrokenSamples,
+        "__getitem__",
+        lambda self, i: (lambda before, x: (seen.append(len(self.broken) > before), x)[1])(
+            len(self.broken), original(self, i)
+        ),
+    )
     touched, seeded = {}, SeededSamples.__getitem__
-    monkeypatch.setattr(SeededSamples, "__getitem__", lambda self, key: (seen.clear(), seeded(self, key), touched.__setitem__(key[0], any(seen)))[1])
+    monkeypatch.setattr(
+        SeededSamples,
+        "__getitem__",
+        lambda self, key: (seen.clear(), seeded(self, key), touched.__setitem__(key[0], any(seen)))[1],
+    )
     loader = loader_of(*opts)
     samples = {x[POSITION]: x for batch in itertools.islice(iter(loader), 12) for x in batch}
     same = [q for q in samples.keys() & whole.keys() if not touched[q]]
     assert len(same) > 5 and any(touched.values())
     for q in same:
-        assert torch.equal(samples[q]["image"], whole[q]["image"]) and torch.equal(samples[q]["instances"].gt_boxes.tensor, whole[q]["instances"].gt_boxes.tensor)
+        assert torch.equal(samples[q]["image"], whole[q]["image"]) and torch.equal(
+            samples[q]["instances"].gt_boxes.tensor, whole[q]["instances"].gt_boxes.tensor
+        )
     assert set(loader.broken.reasons) == set(broken_digits) and loader.broken.skipped >= 2
     assert not any("broken_images" in x for x in samples.values())
 
@@ -174,16 +219,32 @@ def test_a_broken_image_is_named_once_in_the_log(broken_digits, caplog):
 def test_an_image_of_another_size_than_its_annotations_is_replaced_too(small_digits, monkeypatch):
     records = [dict(record) for record in DatasetCatalog.get("digits_train")]
     records[0]["width"] += 1
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml",
+        [
+            "MODEL.DEVICE",
+            "cpu",
+            "DATALOADER.NUM_WORKERS",
+            0,
+            "SOLVER.IMS_PER_BATCH",
+            2,
+            "SOLVER.REFERENCE_BATCH_SIZE",
+            0,
+        ],
+    )
     loader = build_train_loader(cfg, records, build_mapper(cfg, is_train=True))
     names = [x["file_name"] for batch in itertools.islice(iter(loader), 8) for x in batch]
-    assert records[0]["file_name"] not in names and any(records[0]["file_name"] in reason for reason in loader.broken.reasons)
+    assert records[0]["file_name"] not in names and any(
+        records[0]["file_name"] in reason for reason in loader.broken.reasons
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_by_key_a_broken_image_stops_the_training_by_its_name(broken_digits, workers):
     with pytest.raises(ImageError, match="truncated") as caught:
-        list(itertools.islice(iter(loader_of("DATASETS.ON_BROKEN_IMAGE", "stop", "DATALOADER.NUM_WORKERS", workers)), 20))
+        list(
+            itertools.islice(iter(loader_of("DATASETS.ON_BROKEN_IMAGE", "stop", "DATALOADER.NUM_WORKERS", workers)), 20)
+        )
     assert any(file in str(caught.value) for file in broken_digits)
 
 
@@ -199,13 +260,17 @@ def test_if_every_image_is_broken_the_training_stops():
     np.random.seed(3), random.seed(3)
     with pytest.raises(ImageError, match=f"is gone; neither could {MOST_TRIES - 1} other images"):
         samples[0, 2]
-    assert np.random.randint(1000) == np.random.RandomState(3).randint(1000), "the random numbers of others are given back"
+    assert np.random.randint(1000) == np.random.RandomState(3).randint(1000), (
+        "the random numbers of others are given back"
+    )
     assert random.random() == random.Random(3).random()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, workers):
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", workers])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", workers]
+    )
     loader = build_test_loader(cfg, DatasetCatalog.get("digits_train"), build_mapper(cfg, is_train=False))
     for _ in range(2):
         batches = list(loader)
@@ -216,7 +281,12 @@ def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, 
 
 @pytest.mark.parametrize("at_once, batches", [(1, 8), (3, 3), (100, 1)])
 def test_images_are_evaluated_in_batches(small_digits, at_once, batches):
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "TEST.IMS_PER_BATCH", at_once])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml",
+        ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "TEST.IMS_PER_BATCH", at_once],
+    )
     records = DatasetCatalog.get("digits_train")
     found = list(build_test_loader(cfg, records, build_mapper(cfg, is_train=False)))
-    assert len(found) == batches and [x["file_name"] for batch in found for x in batch] == [record["file_name"] for record in records]
+    assert len(found) == batches and [x["file_name"] for batch in found for x in batch] == [
+        record["file_name"] for record in records
+    ]

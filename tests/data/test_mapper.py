@@ -5,17 +5,26 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from PIL import Image
 from pictures import picture, tiff, turned
-from detectron2.data import DatasetCatalog
-from detectron2.data import DatasetMapper
+from PIL import Image
+
+from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
 from retina_plugin.data.image_files import ImageError
-from retina_plugin.data.mapper import CvResizeShortestEdge, RetinaMapper, build_augmentations, build_mapper, contiguous, read_image, reduction, to_instances
+from retina_plugin.data.mapper import (
+    CvResizeShortestEdge,
+    RetinaMapper,
+    build_augmentations,
+    build_mapper,
+    contiguous,
+    read_image,
+    reduction,
+    to_instances,
+)
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -29,7 +38,11 @@ def test_each_key_adds_its_augmentation():
         return [type(a) for a in build_augmentations(cfg_with("INPUT.COLOR_JITTER", 0.0, *opts), is_train=True)]
 
     assert kinds() == [CvResizeShortestEdge]
-    assert kinds("INPUT.RANDOM_FLIP", "horizontal", "INPUT.RANDOM_FLIP_VERTICAL", True) == [CvResizeShortestEdge, T.RandomFlip, T.RandomFlip]
+    assert kinds("INPUT.RANDOM_FLIP", "horizontal", "INPUT.RANDOM_FLIP_VERTICAL", True) == [
+        CvResizeShortestEdge,
+        T.RandomFlip,
+        T.RandomFlip,
+    ]
     assert kinds("INPUT.ROTATE_90", True) == [CvResizeShortestEdge, T.RandomRotation]
     assert kinds("INPUT.CROP.ENABLED", True) == [T.RandomCrop, CvResizeShortestEdge]
     assert kinds("INPUT.COLOR_JITTER", 0.3)[1:] == [T.RandomBrightness, T.RandomContrast, T.RandomSaturation]
@@ -39,7 +52,10 @@ def test_an_upside_down_image_has_upside_down_boxes(small_digits, monkeypatch):
     monkeypatch.setattr(T.RandomFlip, "_rand_range", lambda self, *a, **k: 0.0)  # always flip
     record = DatasetCatalog.get("digits_train")[0]
     plain = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0), is_train=True)(record)
-    flipped = build_mapper(cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP_VERTICAL", True), is_train=True)(record)
+    flipped = build_mapper(
+        cfg_with("INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP_VERTICAL", True),
+        is_train=True,
+    )(record)
     torch.testing.assert_close(flipped["image"], plain["image"].flip(1))
     a, b = plain["instances"].gt_boxes.tensor, flipped["instances"].gt_boxes.tensor
     torch.testing.assert_close(b[:, [1, 3]], 192 - a[:, [3, 1]])
@@ -58,7 +74,9 @@ def test_colour_jitter_leaves_the_boxes_alone(small_digits):
 def photograph(tmp_path):
     """A smooth 640 x 480 JPEG with three boxes, one of them a crowd, one partly outside."""
     y, x = np.mgrid[:480, :640]
-    pixels = np.stack([x / 640 * 255, y / 480 * 255, 128 + 100 * np.sin(x / 40) * np.cos(y / 30)], axis=2).astype(np.uint8)
+    pixels = np.stack([x / 640 * 255, y / 480 * 255, 128 + 100 * np.sin(x / 40) * np.cos(y / 30)], axis=2).astype(
+        np.uint8
+    )
     Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=95)
     box = {"bbox_mode": BoxMode.XYWH_ABS, "iscrowd": 0}
     annotations = [
@@ -66,15 +84,27 @@ def photograph(tmp_path):
         {**box, "bbox": [0, 0, 50, 50], "category_id": 1, "iscrowd": 1},
         {"bbox_mode": BoxMode.XYXY_ABS, "bbox": [600.0, 400.0, 660.0, 490.0], "category_id": 0, "iscrowd": 0},
     ]
-    return {"file_name": str(tmp_path / "photo.jpg"), "height": 480, "width": 640, "image_id": 7, "annotations": annotations}
+    return {
+        "file_name": str(tmp_path / "photo.jpg"),
+        "height": 480,
+        "width": 640,
+        "image_id": 7,
+        "annotations": annotations,
+    }
 
 
 @pytest.mark.parametrize("size", [200, 333, 480, 800])
 def test_boxes_equal_detectron2s_and_pixels_nearly(photograph, size):
     flip = [T.RandomFlip(prob=1.0)]
-    ours = RetinaMapper(augmentations=[CvResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR", is_train=True)(photograph)
-    theirs = DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR")(photograph)
-    torch.testing.assert_close(ours["instances"].gt_boxes.tensor, theirs["instances"].gt_boxes.tensor, rtol=0, atol=1e-4)
+    ours = RetinaMapper(
+        augmentations=[CvResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR", is_train=True
+    )(photograph)
+    theirs = DatasetMapper(
+        is_train=True, augmentations=[T.ResizeShortestEdge(size, 1333, "choice"), *flip], image_format="BGR"
+    )(photograph)
+    torch.testing.assert_close(
+        ours["instances"].gt_boxes.tensor, theirs["instances"].gt_boxes.tensor, rtol=0, atol=1e-4
+    )
     assert ours["instances"].gt_classes.tolist() == theirs["instances"].gt_classes.tolist() == [3, 0]
     assert ours["image"].shape == theirs["image"].shape and ours["image"].dtype == torch.uint8
     difference = (ours["image"].float() - theirs["image"].float()).abs()
@@ -82,14 +112,35 @@ def test_boxes_equal_detectron2s_and_pixels_nearly(photograph, size):
     assert "annotations" in photograph and "annotations" not in ours
 
 
-@pytest.mark.parametrize("size, target, want", [((480, 640), (800, 1067), 1), ((3000, 4000), (800, 1067), 2), ((3200, 4268), (800, 1067), 4), ((480, 640), (60, 80), 8)])
+@pytest.mark.parametrize(
+    "size, target, want",
+    [
+        ((480, 640), (800, 1067), 1),
+        ((3000, 4000), (800, 1067), 2),
+        ((3200, 4268), (800, 1067), 4),
+        ((480, 640), (60, 80), 8),
+    ],
+)
 def test_how_far_a_jpeg_is_reduced_while_decoding(size, target, want):
     assert reduction(size, target) == want
 
 
 def test_detectron2s_reader_gives_its_pixels(photograph):
-    cfg = cfg_with("INPUT.READER", "detectron2", "MODEL.PIXELS_FROM", "config", "INPUT.MIN_SIZE_TRAIN", "(200,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none")
-    theirs = DatasetMapper(is_train=True, augmentations=[T.ResizeShortestEdge(200, 1333, "choice")], image_format="BGR")(photograph)
+    cfg = cfg_with(
+        "INPUT.READER",
+        "detectron2",
+        "MODEL.PIXELS_FROM",
+        "config",
+        "INPUT.MIN_SIZE_TRAIN",
+        "(200,)",
+        "INPUT.COLOR_JITTER",
+        0.0,
+        "INPUT.RANDOM_FLIP",
+        "none",
+    )
+    theirs = DatasetMapper(
+        is_train=True, augmentations=[T.ResizeShortestEdge(200, 1333, "choice")], image_format="BGR"
+    )(photograph)
     assert torch.equal(build_mapper(cfg, is_train=True)(photograph)["image"], theirs["image"])
 
 
@@ -148,9 +199,12 @@ def test_only_a_jpeg_is_decoded_at_a_fraction_of_its_size(photograph, tmp_path):
     assert read_image(str(tmp_path / "photo.png"), "BGR", reduce=2).shape == (480, 640, 3)
 
 
-
 def test_one_channel_stays_one_through_resizing_and_flipping(photograph):
-    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)], image_format="L", is_train=True)
+    mapper = RetinaMapper(
+        augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)],
+        image_format="L",
+        is_train=True,
+    )
     assert mapper(photograph)["image"].shape == (1, 100, 133)
 
 
@@ -161,7 +215,11 @@ def test_crowds_become_regions_that_follow_the_image(tmp_path):
         {"bbox": [0, 0, 40, 50], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1},
     ]
     record = {"file_name": str(tmp_path / "a.png"), "height": 50, "width": 100, "annotations": annotations}
-    mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)], image_format="BGR", is_train=True)
+    mapper = RetinaMapper(
+        augmentations=[CvResizeShortestEdge(100, 1333, "choice"), T.RandomFlip(prob=1.0)],
+        image_format="BGR",
+        is_train=True,
+    )
     out = mapper(record)
     assert len(out["instances"]) == 1
     assert out["ignore_boxes"].tolist() == [[120, 0, 200, 100]]  # mirrored in 200 px
@@ -169,28 +227,57 @@ def test_crowds_become_regions_that_follow_the_image(tmp_path):
     assert "ignore_boxes" not in mapper(record)
 
 
-@pytest.mark.parametrize("angle, want", [(0, [10, 5, 40, 25]), (90, [5, 60, 25, 90]), (180, [60, 25, 90, 45]), (270, [25, 10, 45, 40])])
+@pytest.mark.parametrize(
+    "angle, want", [(0, [10, 5, 40, 25]), (90, [5, 60, 25, 90]), (180, [60, 25, 90, 45]), (270, [25, 10, 45, 40])]
+)
 def test_a_turned_box_is_where_its_pixels_are(tmp_path, angle, want):
     pixels = np.zeros((50, 100, 3), dtype=np.uint8)
     pixels[5:25, 10:40] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    record = {"file_name": str(tmp_path / "a.png"), "height": 50, "width": 100, "annotations": [{"bbox": [10, 5, 40, 25], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]}
-    out = RetinaMapper(augmentations=[T.RandomRotation([angle], sample_style="choice")], image_format="BGR", is_train=True)(record)
+    record = {
+        "file_name": str(tmp_path / "a.png"),
+        "height": 50,
+        "width": 100,
+        "annotations": [{"bbox": [10, 5, 40, 25], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}],
+    }
+    out = RetinaMapper(
+        augmentations=[T.RandomRotation([angle], sample_style="choice")], image_format="BGR", is_train=True
+    )(record)
     (box,) = out["instances"].gt_boxes.tensor
     assert box.tolist() == pytest.approx(want, abs=1)
     x1, y1, x2, y2 = (round(float(v)) for v in box)
-    assert out["image"][0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 250 and (out["image"][0] > 128).sum() == pytest.approx(600, abs=60)
+    assert out["image"][0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 250 and (
+        out["image"][0] > 128
+    ).sum() == pytest.approx(600, abs=60)
 
 
 @pytest.mark.parametrize("reader", ["opencv", "detectron2"])
 def test_either_reader_gives_boxes_crowds_and_turned_deep_images_alike(tmp_path, reader):
     (tmp_path / "a.tif").write_bytes(tiff(picture(40, 60, dtype="u2") * np.uint16(16), orientation=6))
-    annotations = [{"bbox": [5, 5, 20, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1}, {"bbox": [0, 0, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}]
+    annotations = [
+        {"bbox": [5, 5, 20, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1},
+        {"bbox": [0, 0, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1},
+    ]
     record = {"file_name": str(tmp_path / "a.tif"), "height": 60, "width": 40, "annotations": annotations}
-    cfg = cfg_with("INPUT.READER", reader, "INPUT.MIN_SIZE_TRAIN", "(80,)", "INPUT.COLOR_JITTER", 0.0, "INPUT.RANDOM_FLIP", "none", "INPUT.FORMAT", "RGB", "INPUT.VALUE_RANGE", (0, 4080))
+    cfg = cfg_with(
+        "INPUT.READER",
+        reader,
+        "INPUT.MIN_SIZE_TRAIN",
+        "(80,)",
+        "INPUT.COLOR_JITTER",
+        0.0,
+        "INPUT.RANDOM_FLIP",
+        "none",
+        "INPUT.FORMAT",
+        "RGB",
+        "INPUT.VALUE_RANGE",
+        (0, 4080),
+    )
     out = build_mapper(cfg, is_train=True)(record)
     assert out["image"].shape == (3, 120, 80) and out["image"].dtype == torch.uint8
-    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 40, 40]] and out["ignore_boxes"].tolist() == [[0, 0, 18, 18]]
+    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 40, 40]] and out["ignore_boxes"].tolist() == [
+        [0, 0, 18, 18]
+    ]
     small = out["image"].permute(1, 2, 0).numpy()[1::2, 1::2].astype(float)
     assert np.abs(small - turned(picture(40, 60), 6)).mean() < 4
 
@@ -198,7 +285,9 @@ def test_either_reader_gives_boxes_crowds_and_turned_deep_images_alike(tmp_path,
 @pytest.mark.parametrize("reader", ["opencv", "detectron2"])
 def test_an_image_over_the_limit_or_cut_off_is_an_image_error_with_file_and_reason(photograph, reader):
     with pytest.raises(ImageError) as caught:
-        build_mapper(cfg_with("INPUT.READER", reader, "INPUT.MAX_IMAGE_PIXELS", 640 * 480 - 1), is_train=False)(photograph)
+        build_mapper(cfg_with("INPUT.READER", reader, "INPUT.MAX_IMAGE_PIXELS", 640 * 480 - 1), is_train=False)(
+            photograph
+        )
     assert caught.value.file == photograph["file_name"] and "INPUT.MAX_IMAGE_PIXELS" in caught.value.reason
     whole = open(photograph["file_name"], "rb").read()
     with open(photograph["file_name"], "wb") as stream:
@@ -223,6 +312,10 @@ def test_what_pillow_gave_can_be_written_to():
 def test_an_image_of_which_no_pixel_would_be_left_is_an_image_error(tmp_path, sized):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 3000, 3), np.uint8))
     mapper = RetinaMapper(augmentations=[CvResizeShortestEdge(320, 427)], image_format="BGR", is_train=True)
-    record = {"file_name": str(tmp_path / "a.png"), "annotations": [], **({"height": 2, "width": 3000} if sized else {})}
+    record = {
+        "file_name": str(tmp_path / "a.png"),
+        "annotations": [],
+        **({"height": 2, "width": 3000} if sized else {}),
+    }
     with pytest.raises(ImageError, match="a.png is 3000x2, of which 427x0 pixels are left"):
         mapper(record)

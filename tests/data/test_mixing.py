@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.mixing import FILL, MixedSamples, cut, mixup, mosaic
@@ -10,8 +11,16 @@ from retina_plugin.data.mixing import FILL, MixedSamples, cut, mixup, mosaic
 
 def sample(value, size=(40, 60), boxes=((10, 10, 30, 30),), **more):
     instances = Instances(size)
-    instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)), torch.full((len(boxes),), value % 7)
-    return {"image": torch.full((3, *size), value, dtype=torch.uint8), "instances": instances, "file_name": str(value), **more}
+    instances.gt_boxes, instances.gt_classes = (
+        Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+        torch.full((len(boxes),), value % 7),
+    )
+    return {
+        "image": torch.full((3, *size), value, dtype=torch.uint8),
+        "instances": instances,
+        "file_name": str(value),
+        **more,
+    }
 
 
 def test_a_mosaic_by_hand():
@@ -19,7 +28,13 @@ def test_a_mosaic_by_hand():
     out = mosaic(parts, centre=np.array([0.5, 0.5]), corners=np.zeros((4, 2)))
     image = out["image"][0]
     assert image.shape == (40, 60) and out["file_name"] == "10"
-    assert image[0, 0] == 10 and image[0, 59] == 20 and image[39, 0] == 30 and image[20, 30] == 40 and image[39, 59] == FILL
+    assert (
+        image[0, 0] == 10
+        and image[0, 59] == 20
+        and image[39, 0] == 30
+        and image[20, 30] == 40
+        and image[39, 59] == FILL
+    )
     # Each quarter shows x 0..30, y 0..20 of its image, so half of the box (10, 10, 30, 30); the small image is whole.
     want = [[10, 10, 30, 20], [40, 10, 60, 20], [10, 30, 30, 40], [30, 20, 40, 30]]
     assert out["instances"].gt_boxes.tensor.tolist() == want
@@ -27,7 +42,9 @@ def test_a_mosaic_by_hand():
 
 
 def test_a_box_of_which_little_is_left_is_ignored_and_one_that_is_gone_is_gone():
-    boxes, classes, ignored = cut(sample(1, boxes=[(0, 0, 20, 20), (15, 15, 25, 25), (40, 5, 50, 9)]), (0, 0, 19, 19), shift=(100, 0))
+    boxes, classes, ignored = cut(
+        sample(1, boxes=[(0, 0, 20, 20), (15, 15, 25, 25), (40, 5, 50, 9)]), (0, 0, 19, 19), shift=(100, 0)
+    )
     assert boxes.tolist() == [[100, 0, 119, 19]] and classes.tolist() == [1]
     assert ignored.tolist() == [[115, 15, 119, 19]], "16 of 100 pixels"
 
@@ -37,7 +54,9 @@ def test_mixup_by_hand():
     out = mixup(sample(100, size=(20, 60)), sample(200, ignore_boxes=crowd), share=0.25)
     image = out["image"][0]
     assert image.shape == (40, 60) and image[0, 0] == 175 and image[39, 0] == round(0.25 * FILL + 0.75 * 200)
-    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 30, 30], [10, 10, 30, 30]] and torch.equal(out["ignore_boxes"], crowd)
+    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 30, 30], [10, 10, 30, 30]] and torch.equal(
+        out["ignore_boxes"], crowd
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -47,7 +66,9 @@ def test_boxes_stay_inside_and_are_no_lines(seed):
     for value in range(8):
         size = tuple(int(v) for v in rng.integers(20, 90, 2))
         corner = rng.uniform(0, 1, (rng.integers(0, 6), 2)) * (size[1] - 8, size[0] - 8)
-        boxes = np.concatenate([corner, np.minimum(corner + rng.uniform(3, 40, corner.shape), (size[1], size[0]))], axis=1)
+        boxes = np.concatenate(
+            [corner, np.minimum(corner + rng.uniform(3, 40, corner.shape), (size[1], size[0]))], axis=1
+        )
         data.append(sample(value, size=size, boxes=boxes))
     np.random.seed(seed)
     for out in (MixedSamples(data, mosaic=0.8, mixup=0.5)[i] for i in range(8)):

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from conftest import tiny_cfg
-from detectron2.data import detection_utils as utils
-from PIL import Image
 from pictures import after_soi, chunk, exif, jpeg, picture, png, png_of, segment, tiff, turned
+from PIL import Image
+
+from detectron2.data import detection_utils as utils
 
 from retina_plugin.data.image_files import ImageError, ImageNotFoundError, look_at, size_of
 from retina_plugin.data.pixels import PixelRange, build_reader, pixel_range_of, read_image, value_range_of
@@ -120,15 +121,26 @@ def test_cmyk_jpegs_are_read_alike_inverted_or_not(write):
 
 def test_pngs_of_every_kind(write):
     levels = np.arange(8) % 2
-    assert_shows(write(png([np.packbits(levels)] * 4, width=8, height=4, bits=1, colour=0)), grey(np.tile(levels * 255, (4, 1))))
+    assert_shows(
+        write(png([np.packbits(levels)] * 4, width=8, height=4, bits=1, colour=0)), grey(np.tile(levels * 255, (4, 1)))
+    )
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [9, 9, 9]], np.uint8)
     for clear in (b"", chunk(b"tRNS", b"\0\x80")):
-        data = png([bytes([0b00011011])] * 2, width=4, height=2, bits=2, colour=3, before=chunk(b"PLTE", palette.tobytes()) + clear)
+        data = png(
+            [bytes([0b00011011])] * 2,
+            width=4,
+            height=2,
+            bits=2,
+            colour=3,
+            before=chunk(b"PLTE", palette.tobytes()) + clear,
+        )
         assert_shows(write(data), np.tile(palette, (2, 1, 1)))
     assert_shows(write(png_of(picture(bands=2))), grey(picture(bands=1)[..., 0]))
     assert_shows(write(png_of(picture(bands=4))), RGB)
     assert_shows(write(png_of(RGB, before=chunk(b"tRNS", struct.pack(">HHH", 0, 0, 0)))), RGB)
-    assert_shows(write(saved("PNG", Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB)
+    assert_shows(
+        write(saved("PNG", Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB
+    )
 
 
 def test_rarer_formats(write):
@@ -138,8 +150,13 @@ def test_rarer_formats(write):
     assert_shows(write(saved("WEBP", Image.fromarray(picture(bands=4)), lossless=True, exact=True)), RGB)
     assert_shows(write(saved("GIF", save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB, off=8)
     assert_shows(write(b"P2 3 1 9\n0 3 9"), grey([[0, 85, 255]]))
-    assert_shows(write(saved("TIFF", Image.fromarray(RGB).convert("1"))), grey(Image.fromarray(RGB).convert("1").convert("L")))
-    assert_shows(write(saved("TIFF", Image.fromarray(RGB).convert("P"))), np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")))
+    assert_shows(
+        write(saved("TIFF", Image.fromarray(RGB).convert("1"))), grey(Image.fromarray(RGB).convert("1").convert("L"))
+    )
+    assert_shows(
+        write(saved("TIFF", Image.fromarray(RGB).convert("P"))),
+        np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")),
+    )
     assert_shows(write(saved("TIFF", compression="jpeg")), RGB, off=8)
 
 
@@ -230,8 +247,25 @@ def test_a_config_says_how_its_images_are_read(write):
 def test_broken_files_are_image_errors(write, reader, image_format):
     noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     thumbnail = segment(0xE1, b"Exif\0\0" + exif(1) + jpeg(RGB))
-    wholes = [jpeg(noise), after_soi(jpeg(noise), thumbnail), jpeg(noise, progressive=True), png_of(noise), saved("BMP"), saved("PPM"), tiff(noise), tiff(picture(dtype="u2")), saved("WEBP", lossless=True), saved("GIF")]
-    for data in [*(whole[: len(whole) // 2] for whole in wholes), b"", b"text", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a" + bytes(50)]:
+    wholes = [
+        jpeg(noise),
+        after_soi(jpeg(noise), thumbnail),
+        jpeg(noise, progressive=True),
+        png_of(noise),
+        saved("BMP"),
+        saved("PPM"),
+        tiff(noise),
+        tiff(picture(dtype="u2")),
+        saved("WEBP", lossless=True),
+        saved("GIF"),
+    ]
+    for data in [
+        *(whole[: len(whole) // 2] for whole in wholes),
+        b"",
+        b"text",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"GIF89a" + bytes(50),
+    ]:
         with pytest.raises(ImageError):
             read_image(write(data), image_format, reader=reader)
     with pytest.raises(ImageNotFoundError, match="absent"):
@@ -279,7 +313,9 @@ def test_images_over_pillows_limit_are_read_where_the_key_allows_them(write, mon
 def test_both_readers_give_detectron2s_other_formats(write):
     file = write(jpeg(picture(40, 30)))
     for image_format, reader in itertools.product(("L", "YUV-BT.601"), READERS):
-        assert np.array_equal(read_image(file, image_format, reader=reader), utils.read_image(file, format=image_format))
+        assert np.array_equal(
+            read_image(file, image_format, reader=reader), utils.read_image(file, format=image_format)
+        )
     assert read_image(write(tiff(picture(dtype="u2"))), "L", value_range=PixelRange(0, 255)).shape == (20, 30, 1)
 
 
@@ -290,7 +326,17 @@ def test_names_of_any_script(write):
 
 def test_broken_bytes_are_image_errors_or_pixels_of_the_size_said(write):
     rng = np.random.default_rng(0)
-    wholes = [jpeg(RGB), png_of(RGB), png_of(picture(dtype=np.uint16)), saved("WEBP"), tiff(RGB), tiff(picture(dtype="f4", bands=5), deflate=True), saved("GIF"), saved("BMP"), saved("PPM")]
+    wholes = [
+        jpeg(RGB),
+        png_of(RGB),
+        png_of(picture(dtype=np.uint16)),
+        saved("WEBP"),
+        tiff(RGB),
+        tiff(picture(dtype="f4", bands=5), deflate=True),
+        saved("GIF"),
+        saved("BMP"),
+        saved("PPM"),
+    ]
     for whole, _ in itertools.product(wholes, range(25)):
         data = bytearray(whole)
         for at in rng.integers(0, min(len(data), 300), rng.integers(1, 5)):

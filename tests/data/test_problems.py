@@ -9,13 +9,24 @@ def test_every_kind_has_a_title_and_a_way_out_of_its_own():
 
 
 def test_a_problem_names_file_image_and_annotation_on_one_line():
-    assert str(Problem(Kind.ANNOTATION, "a.json", "is wrong", 7, 3)) == "a.json, image 7, annotation 3: is wrong (left out)"
-    assert "\x1b" not in str(Problem(Kind.FILE, "a\x1b[31m.json", "x\ny")) and len(str(Problem(Kind.FILE, "f", "x" * 10_000))) < 1000
+    assert (
+        str(Problem(Kind.ANNOTATION, "a.json", "is wrong", 7, 3))
+        == "a.json, image 7, annotation 3: is wrong (left out)"
+    )
+    assert (
+        "\x1b" not in str(Problem(Kind.FILE, "a\x1b[31m.json", "x\ny"))
+        and len(str(Problem(Kind.FILE, "f", "x" * 10_000))) < 1000
+    )
 
 
 def test_many_problems_are_counted_and_cut():
     text = describe([Problem(Kind.FILE, "f", f"wrong {i}") for i in range(60)])
-    assert text.startswith("60 problems") and "wrong 49" in text and "wrong 50" not in text and "and 10 more (10 left out)" in text
+    assert (
+        text.startswith("60 problems")
+        and "wrong 49" in text
+        and "wrong 50" not in text
+        and "and 10 more (10 left out)" in text
+    )
 
 
 def test_the_error_carries_all_problems():

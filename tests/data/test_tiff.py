@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import exif, picture, tiff
+from PIL import Image
 
 from retina_plugin.data.tiff import ORIENTATION, TiffError, read_bands, tags_of
 
@@ -70,7 +70,9 @@ def test_what_is_cut_off_is_an_error(cut):
 )  # fmt: skip
 def test_what_makes_no_sense_is_an_error_that_says_so(extra, message):
     data = tiff(picture(dtype="u2"))
-    tags = tags_of(reader(data)) | {tag: tags_of(reader(data))[256]._replace(values=tuple(values)) for tag, (_, values) in extra.items()}
+    tags = tags_of(reader(data)) | {
+        tag: tags_of(reader(data))[256]._replace(values=tuple(values)) for tag, (_, values) in extra.items()
+    }
     with pytest.raises(TiffError, match=message):
         read_bands(reader(data), tags)
 
@@ -78,14 +80,21 @@ def test_what_makes_no_sense_is_an_error_that_says_so(extra, message):
 def test_pieces_that_claim_to_be_far_larger_than_the_pixels_are_refused():
     data = tiff(picture(dtype="u2")) + bytes(100)
     tags = tags_of(reader(data))
-    many = {tag: tags[tag]._replace(values=tags[tag].values * 10_000 if tag == 273 else (1 << 20,) * 10_000) for tag in (273, 279)}
+    many = {
+        tag: tags[tag]._replace(values=tags[tag].values * 10_000 if tag == 273 else (1 << 20,) * 10_000)
+        for tag in (273, 279)
+    }
     with pytest.raises(TiffError, match="far more room"):
         read_bands(reader(data), tags | many)
 
 
 def test_broken_bytes_are_tiff_errors_and_nothing_else():
     rng = np.random.default_rng(0)
-    for whole in (tiff(picture(dtype="u2")), tiff(picture(dtype="f4", bands=5), deflate=True, predictor=3, tile=16), tiff(picture(dtype="u2"), big=True)):
+    for whole in (
+        tiff(picture(dtype="u2")),
+        tiff(picture(dtype="f4", bands=5), deflate=True, predictor=3, tile=16),
+        tiff(picture(dtype="u2"), big=True),
+    ):
         for _ in range(300):
             data = bytearray(whole)
             for at in rng.integers(0, 300, rng.integers(1, 6)):

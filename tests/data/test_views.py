@@ -43,7 +43,20 @@ def test_names(name, want):
 ])  # fmt: skip
 def test_what_a_name_can_get_wrong(views, name, said):
     with pytest.raises(ValueError) as error:
-        load_config(DIGITS, [*SMALL[:-8], "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0])
+        load_config(
+            DIGITS,
+            [
+                *SMALL[:-8],
+                "MODEL.RETINANET.NUM_CLASSES",
+                0,
+                "DATASETS.TRAIN",
+                (name,),
+                "DATASETS.TEST",
+                (),
+                "TEST.EARLY_STOP_PATIENCE",
+                0,
+            ],
+        )
     assert said in str(error.value)
 
 
@@ -55,7 +68,9 @@ def test_labels_follow_the_names_and_no_image_is_lost(views):
     want = Counter({7: 0, 3: 1, 9: 1}.get(x["category_id"]) for record in base for x in record["annotations"])
     del want[None]
     assert Counter(x["category_id"] for record in found for x in record["annotations"]) == want
-    assert any(x["category_id"] == 3 for record in base for x in record["annotations"]), "the records of the base stay as they are"
+    assert any(x["category_id"] == 3 for record in base for x in record["annotations"]), (
+        "the records of the base stay as they are"
+    )
 
 
 def test_it_is_scored_on_its_classes(views):
@@ -67,7 +82,22 @@ def test_it_is_scored_on_its_classes(views):
 
 def test_two_sets_are_mixed_in_a_ratio(views):
     """Three times the first, the second as it is: what is drawn over many passes."""
-    cfg = load_config(DIGITS, [*SMALL[:-8], "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", ("digits_train*2.5", "digits_val"), "DATASETS.TEST", (), "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0])
+    cfg = load_config(
+        DIGITS,
+        [
+            *SMALL[:-8],
+            "MODEL.RETINANET.NUM_CLASSES",
+            0,
+            "DATASETS.TRAIN",
+            ("digits_train*2.5", "digits_val"),
+            "DATASETS.TEST",
+            (),
+            "SOLVER.IMS_PER_BATCH",
+            2,
+            "SOLVER.REFERENCE_BATCH_SIZE",
+            0,
+        ],
+    )
     records = [{**record, "set": name} for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
     sampler = iter(repeating_sampler(cfg, records, seed=1))
     counts = Counter(records[next(sampler)]["set"] for _ in range(24 * 200))
@@ -76,23 +106,77 @@ def test_two_sets_are_mixed_in_a_ratio(views):
 
 
 def test_rare_classes_are_repeated_beside_it(views):
-    cfg = load_config(DIGITS, [*SMALL, "DATASETS.TRAIN", ("digits_train*2",), "DATASETS.TEST", (), "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", 0.9])
+    cfg = load_config(
+        DIGITS,
+        [
+            *SMALL,
+            "DATASETS.TRAIN",
+            ("digits_train*2",),
+            "DATASETS.TEST",
+            (),
+            "DATALOADER.SAMPLER_TRAIN",
+            "RepeatFactorTrainingSampler",
+            "DATALOADER.REPEAT_THRESHOLD",
+            0.9,
+        ],
+    )
     records = DatasetCatalog.get("digits_train*2")
-    alone = repeating_sampler(load_config(DIGITS, [*SMALL, "DATASETS.TRAIN", ("digits_train*2",), "DATASETS.TEST", ()]), records, seed=1)
+    alone = repeating_sampler(
+        load_config(DIGITS, [*SMALL, "DATASETS.TRAIN", ("digits_train*2",), "DATASETS.TEST", ()]), records, seed=1
+    )
     assert (repeating_sampler(cfg, records, seed=1)._int_part.sum() + 0.0) >= alone._int_part.sum()
     assert torch.equal(alone._int_part, torch.full((8,), 2.0))
 
 
 def test_epochs_count_repeated_images(views):
     opts = [*SMALL, "DATASETS.TEST", (), "SOLVER.EPOCHS", 4, "TEST.EARLY_STOP_PATIENCE", 0]
-    once, twice = (load_config(DIGITS, [*opts, "DATASETS.TRAIN", (name,)]).SOLVER.MAX_ITER for name in ("digits_train", "digits_train*2"))
+    once, twice = (
+        load_config(DIGITS, [*opts, "DATASETS.TRAIN", (name,)]).SOLVER.MAX_ITER
+        for name in ("digits_train", "digits_train*2")
+    )
     assert (once, twice) == (16, 32)
 
 
 def test_a_part_is_trained_and_evaluated_and_its_config_can_be_read_again(views, tmp_path):
-    quick = [*SMALL[:-8], "MODEL.RETINANET.NUM_CLASSES", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "DATALOADER.NUM_WORKERS", 0, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1]
-    quick += ["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "TEST.REPORT", False, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path)]
-    cfg = load_config(DIGITS, [*quick, "DATASETS.TRAIN", ("digits_train[0, 1, many=8]", "digits_val[0, 1, many=9]*0.5"), "DATASETS.TEST", ("digits_val[0, 1, many=8]", "digits_val[0,1,many=7]")])
+    quick = [
+        *SMALL[:-8],
+        "MODEL.RETINANET.NUM_CLASSES",
+        0,
+        "SOLVER.IMS_PER_BATCH",
+        2,
+        "SOLVER.REFERENCE_BATCH_SIZE",
+        0,
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "SOLVER.MAX_ITER",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        1,
+    ]
+    quick += [
+        "INPUT.MIN_SIZE_TRAIN",
+        (64,),
+        "INPUT.MIN_SIZE_TEST",
+        64,
+        "TEST.REPORT",
+        False,
+        "MODEL.BOTTOM_UP.NAME",
+        "build_retina_resnet",
+        "MODEL.WEIGHTS",
+        "",
+        "OUTPUT_DIR",
+        str(tmp_path),
+    ]
+    cfg = load_config(
+        DIGITS,
+        [
+            *quick,
+            "DATASETS.TRAIN",
+            ("digits_train[0, 1, many=8]", "digits_val[0, 1, many=9]*0.5"),
+            "DATASETS.TEST",
+            ("digits_val[0, 1, many=8]", "digits_val[0,1,many=7]"),
+        ],
+    )
     assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
     trainer = RetinaTrainer(cfg)
     trainer.train()

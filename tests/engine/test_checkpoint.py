@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, SMALL, tiny_cfg
+
 from detectron2.modeling import build_model
 
 import retina_plugin
@@ -90,7 +91,10 @@ def test_what_was_loaded_is_said_in_a_few_lines(saved, cfg, tmp_path, caplog):
     with caplog.at_level("INFO"):
         RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "part.pth"))
     text = caplog.text
-    count = sum(name.startswith("backbone.bottom_up.") and not name.endswith("num_batches_tracked") for name in saved[0].state_dict())
+    count = sum(
+        name.startswith("backbone.bottom_up.") and not name.endswith("num_batches_tracked")
+        for name in saved[0].state_dict()
+    )
     assert f"{count} of {count}" in " ".join(text.split())
     assert "1 of another shape there: they stay as initialised" in text
     assert "not used from the file: classifier.0, classifier.1, classifier.2, classifier.3 and 2 more" in text
@@ -110,13 +114,26 @@ def test_a_complete_file_leaves_nothing_to_say_but_that():
 def test_a_detector_of_other_classes_gives_all_but_its_last_layer_and_one_line_says_so(tmp_path, caplog):
     theirs = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     torch.save(theirs.state_dict(), tmp_path / "retinanet.pth")
-    cfg = tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.FPN.OUT_CHANNELS", 256, "MODEL.RETINANET.NUM_CONVS", 4, "MODEL.FPN.TOP_BLOCK", "conv_p5")
+    cfg = tiny_cfg(
+        "MODEL.RESNETS.DEPTH",
+        50,
+        "MODEL.RESNETS.STRIDE_IN_1X1",
+        False,
+        "MODEL.FPN.OUT_CHANNELS",
+        256,
+        "MODEL.RETINANET.NUM_CONVS",
+        4,
+        "MODEL.FPN.TOP_BLOCK",
+        "conv_p5",
+    )
     model = build_model(cfg)
     fresh = model.head.cls_score.weight.detach().clone()
     with caplog.at_level("INFO"):
         RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "retinanet.pth"))
     assert "the file has 91 classes and this model 3: head.cls_score begins anew" in caplog.text
     assert torch.equal(model.head.cls_score.weight, fresh)
-    by_ratio = theirs.head.regression_head.bbox_reg.weight.view(3, 3, 4, 256, 3, 3)  # torchvision: ratios x sizes; here sizes x ratios
+    by_ratio = theirs.head.regression_head.bbox_reg.weight.view(
+        3, 3, 4, 256, 3, 3
+    )  # torchvision: ratios x sizes; here sizes x ratios
     assert torch.equal(model.head.bbox_pred.weight.view(3, 3, 4, 256, 3, 3), by_ratio.transpose(0, 1))
     assert torch.equal(model.backbone.bottom_up.res3[0].conv1.weight, theirs.backbone.body.layer2[0].conv1.weight)

@@ -29,9 +29,14 @@ def test_the_console_has_what_is_ours_and_the_file_everything(tmp_path, capsys):
         except KeyError:
             logging.getLogger("retina_plugin").error("failed", exc_info=True)
     shown = capsys.readouterr()
-    assert [line.split(" ", 1)[1] for line in shown.out.splitlines()] == ["ours", "ERROR failed"] and "no GPU" not in shown.err
+    assert [line.split(" ", 1)[1] for line in shown.out.splitlines()] == [
+        "ours",
+        "ERROR failed",
+    ] and "no GPU" not in shown.err
     text = (tmp_path / "log.txt").read_text()
-    assert all(word in text for word in ("ours", "detail", "table", "of a library", "no GPU", "deprecated", "Traceback"))
+    assert all(
+        word in text for word in ("ours", "detail", "table", "of a library", "no GPU", "deprecated", "Traceback")
+    )
 
 
 def test_problems_are_said_again_each_once(tmp_path, capsys):
@@ -52,6 +57,14 @@ def test_other_processes_are_silent_and_have_a_file(tmp_path, capsys):
 
 
 def test_logging_is_left_as_it_was(tmp_path):
-    before = (logging.getLogger().handlers[:], logging.getLogger("retina_plugin").level, logging.getLogger("torch").handlers[:])
+    before = (
+        logging.getLogger().handlers[:],
+        logging.getLogger("retina_plugin").level,
+        logging.getLogger("torch").handlers[:],
+    )
     Console().close()
-    assert (logging.getLogger().handlers, logging.getLogger("retina_plugin").level, logging.getLogger("torch").handlers) == before
+    assert (
+        logging.getLogger().handlers,
+        logging.getLogger("retina_plugin").level,
+        logging.getLogger("torch").handlers,
+    ) == before

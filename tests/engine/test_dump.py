@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
+
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -34,7 +35,9 @@ def loop_with(change, folder, accumulate=1):
         x["file_name"] = f"image{i}.jpg"
     loop = PrecisionTrainer(model, [inputs] * 3, torch.optim.SGD(model.parameters(), lr=0.01), accumulate=accumulate)
     loop.iter = 4
-    loop.explain = lambda batch, losses, norm: f"in {write_dump(folder, cfg=cfg, model=model, batch=batch, losses=losses, norm=norm, rate=0.01, iteration=4, normalizer=torch.tensor(100.0))}"
+    loop.explain = lambda batch, losses, norm: (
+        f"in {write_dump(folder, cfg=cfg, model=model, batch=batch, losses=losses, norm=norm, rate=0.01, iteration=4, normalizer=torch.tensor(100.0))}"
+    )
     return loop
 
 
@@ -61,13 +64,21 @@ def weights(model):
 def test_no_weight_moves_and_the_dump_says_what_was_met(change, what, accumulate, tmp_path):
     loop = loop_with(change, tmp_path / "dump", accumulate)
     before = weights(loop.model)
-    with EventStorage(), pytest.raises(TrainingDiverged, match=f"{what} became infinite or NaN in iteration 5(.|\n)*image0.jpg with 1 boxes(.|\n)*in .*dump"):
+    with (
+        EventStorage(),
+        pytest.raises(
+            TrainingDiverged,
+            match=f"{what} became infinite or NaN in iteration 5(.|\n)*image0.jpg with 1 boxes(.|\n)*in .*dump",
+        ),
+    ):
         loop.run_step()
     assert all(torch.equal(before[name], p) or torch.isnan(p).any() for name, p in loop.model.named_parameters())
     facts = read_dump(tmp_path / "dump")
     assert facts["iteration"] == 4 and facts["learning_rate"] == 0.01 and len(facts["images"]) == 2 * accumulate
     assert facts["boxes"][:2] == [[[10.0, 10.0, 60.0, 50.0]], []] and facts["classes"][:2] == [[0], []]
-    assert set(facts["again"]["levels"]) == {"p3", "p4", "p5", "p6", "p7"} and (facts["again"]["bad_gradients"] or facts["again"]["bad_modules"])
+    assert set(facts["again"]["levels"]) == {"p3", "p4", "p5", "p6", "p7"} and (
+        facts["again"]["bad_gradients"] or facts["again"]["bad_modules"]
+    )
     assert json.loads((tmp_path / "dump/dump.json").read_text())["config"].startswith("NEEDS_IMPORT")
 
 

@@ -17,7 +17,16 @@ from detectron2.utils.env import seed_all_rng
 from retina_plugin import load_config
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine import RetinaTrainer
-from retina_plugin.engine.ending import DIVERGED, ERROR, STOPPED, UNEXPECTED, ProcessEnded, StartError, Stopped, exit_code
+from retina_plugin.engine.ending import (
+    DIVERGED,
+    ERROR,
+    STOPPED,
+    UNEXPECTED,
+    ProcessEnded,
+    StartError,
+    Stopped,
+    exit_code,
+)
 from retina_plugin.engine.loop import DataLoadingError, TrainingDiverged
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
@@ -76,7 +85,21 @@ class Signal(HookBase):
 
 
 def train(folder, *opts, stop=None, resume=False, kind=RetinaTrainer):
-    cfg = load_config(DIGITS, [*SMALL, "OUTPUT_DIR", str(folder), "SOLVER.MAX_ITER", 5, "SOLVER.WARMUP_ITERS", 1, "TEST.REPORT", False, *opts])
+    cfg = load_config(
+        DIGITS,
+        [
+            *SMALL,
+            "OUTPUT_DIR",
+            str(folder),
+            "SOLVER.MAX_ITER",
+            5,
+            "SOLVER.WARMUP_ITERS",
+            1,
+            "TEST.REPORT",
+            False,
+            *opts,
+        ],
+    )
     seed_all_rng(cfg.SEED)
     trainer = kind(cfg)
     trainer.resume_or_load(resume=resume)
@@ -114,7 +137,9 @@ def test_an_evaluation_that_was_interrupted_is_done_when_the_run_goes_on(small_d
         train(tmp_path / "half", *options, kind=Interrupted)
     again = train(tmp_path / "half", *options, resume=True)
     assert again.start_iter == 2 and again._evaluation.state_dict() == whole._evaluation.state_dict()
-    best = [torch.load(tmp_path / name / "model_best.pth", weights_only=True)["iteration"] for name in ("whole", "half")]
+    best = [
+        torch.load(tmp_path / name / "model_best.pth", weights_only=True)["iteration"] for name in ("whole", "half")
+    ]
     assert best[0] == best[1]
 
 
@@ -164,8 +189,26 @@ sys.exit(exit_code(lambda: run(argument_parser().parse_args(sys.argv[1:])) and 0
 
 
 def test_a_full_disk_is_the_last_line(small_digits, tmp_path):
-    words = ["--config-file", str(DIGITS), *map(str, SMALL), "SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "1", "DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path / "o")]
-    result = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    words = [
+        "--config-file",
+        str(DIGITS),
+        *map(str, SMALL),
+        "SOLVER.MAX_ITER",
+        "2",
+        "SOLVER.WARMUP_ITERS",
+        "1",
+        "DATASETS.TEST",
+        "()",
+        "OUTPUT_DIR",
+        str(tmp_path / "o"),
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert result.returncode == ERROR, result.stderr[-2000:]
     assert result.stderr.splitlines()[-1].startswith("error: File too large: ") and "Traceback" not in result.stderr
     assert not list((tmp_path / "o").glob("*.pth"))

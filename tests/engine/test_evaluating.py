@@ -13,7 +13,9 @@ class Run:
 
     def __init__(self, values, patience=0, max_iter=100, period=1, metric="bbox/AP"):
         self.values, self.saved, self.logged = iter(values), [], []
-        self.hook = Evaluation(period=period, evaluate=self.evaluate, save=self.saved.append, metric=metric, patience=patience)
+        self.hook = Evaluation(
+            period=period, evaluate=self.evaluate, save=self.saved.append, metric=metric, patience=patience
+        )
         storage = SimpleNamespace(put_scalars=lambda **kwargs: self.logged.append(kwargs))
         self.hook.trainer = SimpleNamespace(iter=0, max_iter=max_iter, storage=storage)
 
@@ -32,7 +34,11 @@ class Run:
 
 def test_the_best_is_saved_when_it_is_better_and_nan_is_not():
     run = Run([10.0, math.nan, 9.0, 11.0, 11.0]).step(5)
-    assert run.saved == ["model_best", "model_best"] and (run.hook.best, run.hook.best_iteration, run.hook.waited) == (11.0, 3, 1)
+    assert run.saved == ["model_best", "model_best"] and (run.hook.best, run.hook.best_iteration, run.hook.waited) == (
+        11.0,
+        3,
+        1,
+    )
     assert not run.hook.finished and run.logged[0]["bbox/AP"] == 10.0
 
 

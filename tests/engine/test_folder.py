@@ -20,7 +20,10 @@ def make_run(folder):
 
 def test_a_folder_that_was_named_is_refused_and_the_ways_out_are_named(tmp_path):
     run = make_run(tmp_path / "pets")
-    with pytest.raises(ValueError, match="--resume goes on with it, --overwrite removes it, another OUTPUT_DIR"), claimed(run, named=True):
+    with (
+        pytest.raises(ValueError, match="--resume goes on with it, --overwrite removes it, another OUTPUT_DIR"),
+        claimed(run, named=True),
+    ):
         pass
     assert (run / "model_final.pth").exists()
 
@@ -87,12 +90,20 @@ def test_checkpoints_are_counted_in_the_folder(tmp_path):
         (tmp_path / f"model_{i:07d}.pth.sha256").write_text("")
     (tmp_path / "model_best.pth").write_text("")
     keep_latest(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000029.pth", "model_0000100.pth", "model_best.pth"]
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == [
+        "model_0000029.pth",
+        "model_0000100.pth",
+        "model_best.pth",
+    ]
     assert len(list(tmp_path.glob("*.sha256"))) == 2
 
 
 def test_an_evaluation_writes_over_no_earlier_one(tmp_path):
-    assert [evaluation_folder(tmp_path, "x/model best.pth").relative_to(tmp_path).as_posix() for _ in range(3)] == ["eval/model_best", "eval/model_best_2", "eval/model_best_3"]
+    assert [evaluation_folder(tmp_path, "x/model best.pth").relative_to(tmp_path).as_posix() for _ in range(3)] == [
+        "eval/model_best",
+        "eval/model_best_2",
+        "eval/model_best_3",
+    ]
 
 
 def test_without_posix_modules_it_is_imported_all_the_same():

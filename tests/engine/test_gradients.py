@@ -3,11 +3,13 @@
 import pytest
 import torch
 from conftest import ROOT, SMALL, tiny_cfg
+
 from detectron2.modeling import build_model
 
 from retina_plugin import load_config
 from retina_plugin.engine import RetinaTrainer
 from retina_plugin.engine.gradients import parameters_without_gradient
+
 
 def test_a_model_of_which_all_is_used_stays_as_it_is():
     model = build_model(tiny_cfg("MODEL.FPN.NORM", "BN")).train()
@@ -15,7 +17,9 @@ def test_a_model_of_which_all_is_used_stays_as_it_is():
     state = torch.get_rng_state()
     assert parameters_without_gradient(model) == []
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items()) and all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items()) and all(
+        p.grad is None for p in model.parameters()
+    )
 
 
 def test_what_is_not_used_is_named():
@@ -25,7 +29,9 @@ def test_what_is_not_used_is_named():
 
 
 def test_a_network_of_timm_with_parts_that_lead_nowhere():
-    cfg = tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", "")
+    cfg = tiny_cfg(
+        "MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", ""
+    )
     names = parameters_without_gradient(build_model(cfg).train())
     assert names and all(name.startswith("backbone.bottom_up.net.") for name in names)
 

@@ -57,20 +57,51 @@ def differing(a, b):
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_best_average_and_early_stopping_too(stop, small_digits, tmp_path):
-    opts = ["DATASETS.TEST", ("digits_val",), "TEST.EVAL_PERIOD", 2, "TEST.EARLY_STOP_PATIENCE", 5, "SOLVER.EMA_DECAY", 0.5, "SOLVER.ACCUMULATE", 2, "SOLVER.FREEZE_ITERS", 3]
+    opts = [
+        "DATASETS.TEST",
+        ("digits_val",),
+        "TEST.EVAL_PERIOD",
+        2,
+        "TEST.EARLY_STOP_PATIENCE",
+        5,
+        "SOLVER.EMA_DECAY",
+        0.5,
+        "SOLVER.ACCUMULATE",
+        2,
+        "SOLVER.FREEZE_ITERS",
+        3,
+    ]
     whole = train(tmp_path / "whole", *opts)
     train(tmp_path / "half", *opts, stop=stop)
     again = train(tmp_path / "half", *opts, resume=True)
     assert differing(again.model.state_dict(), whole.model.state_dict()) == []
     assert differing(again.average.average, whole.average.average) == []
-    assert again._evaluation.state_dict() == whole._evaluation.state_dict() and again.results["bbox"].keys() == whole.results["bbox"].keys()
+    assert (
+        again._evaluation.state_dict() == whole._evaluation.state_dict()
+        and again.results["bbox"].keys() == whole.results["bbox"].keys()
+    )
     best, other = (torch.load(tmp_path / name / "model_best.pth", weights_only=True) for name in ("whole", "half"))
     assert best["iteration"] == other["iteration"] and differing(best["model"], other["model"]) == []
     assert (tmp_path / "half/last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_a_run_that_ended_early_stays_ended(small_digits, tmp_path):
-    opts = ["DATASETS.TEST", ("digits_val",), "TEST.EVAL_PERIOD", 1, "TEST.EARLY_STOP_PATIENCE", 2, "SOLVER.BASE_LR", 1e-9, "SOLVER.BASE_LR_END", 1e-10, "SOLVER.FREEZE_ITERS", 6, "SOLVER.EMA_DECAY", 0.0]
+    opts = [
+        "DATASETS.TEST",
+        ("digits_val",),
+        "TEST.EVAL_PERIOD",
+        1,
+        "TEST.EARLY_STOP_PATIENCE",
+        2,
+        "SOLVER.BASE_LR",
+        1e-9,
+        "SOLVER.BASE_LR_END",
+        1e-10,
+        "SOLVER.FREEZE_ITERS",
+        6,
+        "SOLVER.EMA_DECAY",
+        0.0,
+    ]
     first = train(tmp_path, *opts)
     state = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert first._evaluation.finished and state["iteration"] == 2
@@ -96,11 +127,29 @@ def test_with_other_processes_the_data_begins_anew_and_says_so(small_digits, tmp
     assert "the order of the images begins anew" in caplog.text
 
 
-QUICK = [*SMALL, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", (64,), "TEST.REPORT", False, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 1]
+QUICK = [
+    *SMALL,
+    "MODEL.BOTTOM_UP.NAME",
+    "build_retina_resnet",
+    "MODEL.WEIGHTS",
+    "",
+    "INPUT.MIN_SIZE_TRAIN",
+    (64,),
+    "TEST.REPORT",
+    False,
+    "DATASETS.TEST",
+    (),
+    "SOLVER.MAX_ITER",
+    4,
+    "SOLVER.WARMUP_ITERS",
+    1,
+]
 
 
 def quick(folder, *opts):
-    trainer = RetinaTrainer(load_config(ROOT / "configs/digits/quickstart.yaml", [*QUICK, "OUTPUT_DIR", str(folder), *opts]))
+    trainer = RetinaTrainer(
+        load_config(ROOT / "configs/digits/quickstart.yaml", [*QUICK, "OUTPUT_DIR", str(folder), *opts])
+    )
     trainer.train()
     return trainer
 
@@ -108,9 +157,20 @@ def quick(folder, *opts):
 def test_details_are_in_the_metrics(small_digits, tmp_path):
     quick(tmp_path, "SOLVER.DETAILS_PERIOD", 2)
     last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
-    names = {"loss_cls/p3", "loss_cls/p5", "loss_box_reg/p4", "loss_cls/class 0", "loss_cls/class 9", "gradient_norm/backbone", "gradient_norm/neck", "gradient_norm/head"}
+    names = {
+        "loss_cls/p3",
+        "loss_cls/p5",
+        "loss_box_reg/p4",
+        "loss_cls/class 0",
+        "loss_cls/class 9",
+        "gradient_norm/backbone",
+        "gradient_norm/neck",
+        "gradient_norm/head",
+    }
     assert names <= set(last) and all(last[name] > 0 for name in names if name.startswith("gradient"))
-    assert sum(last[f"loss_cls/p{i}"] for i in (3, 4, 5)) == pytest.approx(sum(last[f"loss_cls/class {k}"] for k in range(10)), rel=1e-4)
+    assert sum(last[f"loss_cls/p{i}"] for i in (3, 4, 5)) == pytest.approx(
+        sum(last[f"loss_cls/class {k}"] for k in range(10)), rel=1e-4
+    )
 
 
 def test_a_step_is_profiled(small_digits, tmp_path, caplog):
@@ -118,7 +178,9 @@ def test_a_step_is_profiled(small_digits, tmp_path, caplog):
         quick(tmp_path, "SOLVER.PROFILE_ITER", 3)
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert any("convolution" in event.get("name", "") for event in trace["traceEvents"])
-    assert any("profile of iteration 3" in record.getMessage() and " ms" in record.getMessage() for record in caplog.records)
+    assert any(
+        "profile of iteration 3" in record.getMessage() and " ms" in record.getMessage() for record in caplog.records
+    )
     with pytest.raises(ValueError, match="SOLVER.PROFILE_ITER is 9, but training ends at SOLVER.MAX_ITER 4"):
         quick(tmp_path, "SOLVER.PROFILE_ITER", 9)
 
@@ -143,6 +205,8 @@ def test_the_mean_of_the_last_weights_is_saved(small_digits, tmp_path):
 
 
 def test_checkpointed_gradients_train_the_same_weights(small_digits, tmp_path):
-    plain, saving = (quick(tmp_path / str(on), "MODEL.CHECKPOINT_GRADIENTS", on).detector.state_dict() for on in (False, True))
+    plain, saving = (
+        quick(tmp_path / str(on), "MODEL.CHECKPOINT_GRADIENTS", on).detector.state_dict() for on in (False, True)
+    )
     for name in plain:
         torch.testing.assert_close(plain[name], saving[name], rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
+
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -35,7 +36,12 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_weights():
     loop = trainer()
     loop.model.head.cls_score.bias.data[0] = float("nan")
     before = loop.model.head.bbox_pred.weight.detach().clone()
-    with EventStorage(), pytest.raises(FloatingPointError, match=r"learning rate 0.01(.|\n)*image0.jpg with 1 boxes(.|\n)*image1.jpg with 0 boxes"):
+    with (
+        EventStorage(),
+        pytest.raises(
+            FloatingPointError, match=r"learning rate 0.01(.|\n)*image0.jpg with 1 boxes(.|\n)*image1.jpg with 0 boxes"
+        ),
+    ):
         loop.run_step()
     assert torch.equal(before, loop.model.head.bbox_pred.weight)
 
@@ -47,12 +53,20 @@ def test_state_round_trip():
     with EventStorage():
         loop.run_step()
     state = loop.state_dict()
-    state["grad_scaler"] = {"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 5, "_growth_tracker": 3}
+    state["grad_scaler"] = {
+        "scale": 8.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 5,
+        "_growth_tracker": 3,
+    }
     other.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     other.load_state_dict(state)
     assert other.grad_scaler.get_scale() == 8.0
     parameter, same = next(loop.model.parameters()), next(other.model.parameters())
-    assert torch.equal(other.optimizer.state[same]["momentum_buffer"], loop.optimizer.state[parameter]["momentum_buffer"])
+    assert torch.equal(
+        other.optimizer.state[same]["momentum_buffer"], loop.optimizer.state[parameter]["momentum_buffer"]
+    )
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():

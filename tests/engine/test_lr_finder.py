@@ -8,7 +8,19 @@ from conftest import ROOT, SMALL
 from retina_plugin import RetinaTrainer, load_config
 from retina_plugin.engine.lr_finder import Curve, find_lr, write_curve
 
-QUICK = [*SMALL, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", (64,), "TEST.REPORT", False, "DATASETS.TEST", ()]
+QUICK = [
+    *SMALL,
+    "MODEL.BOTTOM_UP.NAME",
+    "build_retina_resnet",
+    "MODEL.WEIGHTS",
+    "",
+    "INPUT.MIN_SIZE_TRAIN",
+    (64,),
+    "TEST.REPORT",
+    False,
+    "DATASETS.TEST",
+    (),
+]
 
 
 def cfg_for(folder, *opts):
@@ -29,19 +41,29 @@ def test_rates_rise_by_a_factor_and_factors_of_groups_are_kept(small_digits, tmp
         @classmethod
         def build_optimizer(cls, cfg, model):
             optimizer = super().build_optimizer(cfg, model)
-            optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append([group["lr"] for group in optimizer.param_groups]))
+            optimizer.register_step_pre_hook(
+                lambda optimizer, *_: seen.append([group["lr"] for group in optimizer.param_groups])
+            )
             return optimizer
 
     curve = find_lr(cfg_for(tmp_path, "SOLVER.BACKBONE_LR_FACTOR", 0.1), trainer=Watched, low=1e-6, high=1e-2, steps=12)
     assert curve.rates[0] == pytest.approx(1e-6) and curve.rates[-1] <= 1e-2 * 1.0001
     ratios = [b / a for a, b in zip(curve.rates, curve.rates[1:], strict=False)]
     assert ratios == pytest.approx([ratios[0]] * len(ratios))
-    assert all({round(rate / max(rates), 3) for rate in rates} == {0.1, 1.0} for rates in seen) and max(seen[0]) == pytest.approx(1e-6)
+    assert all({round(rate / max(rates), 3) for rate in rates} == {0.1, 1.0} for rates in seen) and max(
+        seen[0]
+    ) == pytest.approx(1e-6)
     assert not list(tmp_path.glob("*.pth")) and not (tmp_path / "metrics_earlier.json").exists()
 
 
 def test_it_ends_when_the_loss_explodes(small_digits, tmp_path):
-    curve = find_lr(cfg_for(tmp_path, "SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.0), trainer=RetinaTrainer, low=1e-4, high=1e6, steps=60)
+    curve = find_lr(
+        cfg_for(tmp_path, "SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.0),
+        trainer=RetinaTrainer,
+        low=1e-4,
+        high=1e6,
+        steps=60,
+    )
     assert len(curve.rates) < 60
 
 
@@ -53,4 +75,7 @@ def test_bounds_that_are_none_are_refused(low, high, steps, tmp_path):
 
 def test_curve_and_picture_are_written(tmp_path):
     data, picture = write_curve(Curve([1e-3, 1e-2], [2.0, 1.0]), tmp_path / "new", used=1e-3)
-    assert json.loads(data.read_text()) == {"suggestion": None, "rates": [1e-3, 1e-2], "losses": [2.0, 1.0]} and picture.stat().st_size > 1000
+    assert (
+        json.loads(data.read_text()) == {"suggestion": None, "rates": [1e-3, 1e-2], "losses": [2.0, 1.0]}
+        and picture.stat().st_size > 1000
+    )

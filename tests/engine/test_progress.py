@@ -27,9 +27,13 @@ def test_a_line_after_the_first_step_and_then_every_ten_seconds(monkeypatch, cap
     assert lines[0] == "training: 1000 iterations of 8 images" and len(lines) == 1 + 5
     assert lines[1] == "iteration 1 of 1000 (0 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01"
     # 20 steps in 10 s: 8 images in half a second; 979 are left, 489.5 s
-    assert lines[2] == "iteration 21 of 1000 (2 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 8 min 9 s"
+    assert (
+        lines[2] == "iteration 21 of 1000 (2 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 8 min 9 s"
+    )
 
 
-@pytest.mark.parametrize("seconds, text", [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90000, "1 d 1 h")])
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90000, "1 d 1 h")]
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text

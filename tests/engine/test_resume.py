@@ -9,7 +9,14 @@ from conftest import ROOT, SMALL
 from retina_plugin import load_config
 from retina_plugin.config import dump_config
 from retina_plugin.engine import RetinaTrainer
-from retina_plugin.engine.resume import checksum_problem, compare, find_checkpoint, json_lines, mend_metrics, write_checksum
+from retina_plugin.engine.resume import (
+    checksum_problem,
+    compare,
+    find_checkpoint,
+    json_lines,
+    mend_metrics,
+    write_checksum,
+)
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -72,7 +79,9 @@ def test_a_file_without_a_checksum_is_read_and_one_that_was_changed_is_not(tmp_p
     file.write_bytes(b"abc")
     assert checksum_problem(file) is None
     write_checksum(file)
-    assert (tmp_path / "x.pth.sha256").read_text() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  x.pth\n"
+    assert (
+        tmp_path / "x.pth.sha256"
+    ).read_text() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  x.pth\n"
     assert checksum_problem(file) is None
     file.write_bytes(b"abd")
     assert "sha256" in checksum_problem(file)
@@ -109,7 +118,10 @@ def test_what_cannot_change_is_one_line_with_both_values(key, value):
 def test_other_classes_cannot_change_either():
     with pytest.raises(ValueError, match="the classes were 0, 1"):
         compare({**INFO, "config": dump_config(cfg_for())}, cfg_for(), ["cat"] * 10)
-    assert compare({**INFO, "config": dump_config(cfg_for())}, cfg_for("OUTPUT_DIR", "elsewhere"), INFO["class_names"]) == []
+    assert (
+        compare({**INFO, "config": dump_config(cfg_for())}, cfg_for("OUTPUT_DIR", "elsewhere"), INFO["class_names"])
+        == []
+    )
 
 
 def test_the_new_learning_rate_schedule_and_end_take_effect(small_digits, tmp_path, caplog):
@@ -128,14 +140,18 @@ def test_the_new_learning_rate_schedule_and_end_take_effect(small_digits, tmp_pa
     fresh = go("SOLVER.MAX_ITER", 8, "SOLVER.BASE_LR", 0.01, "SOLVER.WEIGHT_DECAY", 0.2)
     fresh.scheduler.last_epoch = 2
     assert second.optimizer.param_groups[0]["lr"] == fresh.scheduler.get_lr()[0]
-    assert {group["weight_decay"] for group in second.optimizer.param_groups} == {group["weight_decay"] for group in fresh.optimizer.param_groups}
+    assert {group["weight_decay"] for group in second.optimizer.param_groups} == {
+        group["weight_decay"] for group in fresh.optimizer.param_groups
+    }
     moments = [state["exp_avg"] for state in second.optimizer.state.values()]
     assert any(m.abs().sum() > 0 for m in moments), "momentum goes on"
     with pytest.raises(ValueError, match="MODEL.FPN.OUT_CHANNELS was 16, is 32"):
         go("MODEL.FPN.OUT_CHANNELS", 32, resume=True)
 
 
-@pytest.mark.parametrize("text", ["", "{\"iteration\": 1, \"ti", "[1]\n3\nnull\n", "\0\0\n", "{\"time\": \"x\"}\n", "nonsense\n"])
+@pytest.mark.parametrize(
+    "text", ["", '{"iteration": 1, "ti', "[1]\n3\nnull\n", "\0\0\n", '{"time": "x"}\n', "nonsense\n"]
+)
 def test_half_a_line_of_metrics_hurts_nothing(text, tmp_path):
     file = tmp_path / "metrics.json"
     file.write_text('{"iteration": 0, "time": 0.5}\n' + text)

@@ -16,8 +16,34 @@ DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
 
 def cfg_for(folder, *opts):
-    words = ["MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "TEST.REPORT", False]
-    return load_config(DIGITS, [*SMALL, *words, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", (), "OUTPUT_DIR", str(folder), *opts])
+    words = [
+        "MODEL.BOTTOM_UP.NAME",
+        "build_retina_resnet",
+        "MODEL.WEIGHTS",
+        "",
+        "INPUT.MIN_SIZE_TRAIN",
+        (64,),
+        "INPUT.MIN_SIZE_TEST",
+        64,
+        "TEST.REPORT",
+        False,
+    ]
+    return load_config(
+        DIGITS,
+        [
+            *SMALL,
+            *words,
+            "SOLVER.MAX_ITER",
+            4,
+            "SOLVER.WARMUP_ITERS",
+            1,
+            "DATASETS.TEST",
+            (),
+            "OUTPUT_DIR",
+            str(folder),
+            *opts,
+        ],
+    )
 
 
 def trained(cfg):
@@ -68,7 +94,9 @@ def test_set_up_seeds_logs_and_writes(small_digits, tmp_path, capsys):
         with set_up(cfg, started_by="my_script.py"):
             drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
     assert drawn[0] == drawn[1]
-    assert load_config(tmp_path / "run/config.yaml") == cfg and "torch" in (tmp_path / "run/environment.txt").read_text()
+    assert (
+        load_config(tmp_path / "run/config.yaml") == cfg and "torch" in (tmp_path / "run/environment.txt").read_text()
+    )
     assert (tmp_path / "run/log.txt").read_text().count(f"my_script.py -> {tmp_path / 'run'}") == 2
     assert capsys.readouterr().out.count("my_script.py ->") == 2
     assert not any(isinstance(handler, Problems) for handler in logging.getLogger().handlers)
@@ -84,7 +112,9 @@ def test_a_second_set_up_ends_the_first(small_digits, tmp_path, capsys):
     finally:
         console.close()
     assert capsys.readouterr().out.count("said once") == 1
-    assert "said once" in (tmp_path / "c/log.txt").read_text() and "said once" not in (tmp_path / "a/log.txt").read_text()
+    assert (
+        "said once" in (tmp_path / "c/log.txt").read_text() and "said once" not in (tmp_path / "a/log.txt").read_text()
+    )
 
 
 def test_a_loader_that_cannot_go_on_is_said_when_the_trainer_is_made(small_digits, tmp_path, caplog):

@@ -5,13 +5,20 @@ import math
 import pytest
 import torch
 from conftest import tiny_cfg
-from detectron2.modeling import build_model
-from detectron2.solver import build_optimizer as detectron2_build_optimizer
 from torch import nn
 
-from retina_plugin.engine.solver import LR_SCHEDULER_REGISTRY, OPTIMIZER_REGISTRY, build_lr_scheduler, build_optimizer, layer_factors
-from retina_plugin.registry import Option
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer as detectron2_build_optimizer
+
 from retina_plugin.config.values import Number
+from retina_plugin.engine.solver import (
+    LR_SCHEDULER_REGISTRY,
+    OPTIMIZER_REGISTRY,
+    build_lr_scheduler,
+    build_optimizer,
+    layer_factors,
+)
+from retina_plugin.registry import Option
 
 
 def model():
@@ -21,7 +28,9 @@ def model():
 def test_sgd_and_adamw_read_their_keys():
     sgd = build_optimizer(tiny_cfg("SOLVER.MOMENTUM", 0.8), model())
     assert isinstance(sgd, torch.optim.SGD) and sgd.param_groups[0]["momentum"] == 0.8
-    adamw = build_optimizer(tiny_cfg("SOLVER.OPTIMIZER", "AdamW", "SOLVER.WEIGHT_DECAY", 0.05, "SOLVER.WEIGHT_DECAY_NORM", 0.0), model())
+    adamw = build_optimizer(
+        tiny_cfg("SOLVER.OPTIMIZER", "AdamW", "SOLVER.WEIGHT_DECAY", 0.05, "SOLVER.WEIGHT_DECAY_NORM", 0.0), model()
+    )
     assert isinstance(adamw, torch.optim.AdamW)
     assert sorted({g["weight_decay"] for g in adamw.param_groups}) == [0.0, 0.05]
 
@@ -32,7 +41,9 @@ def test_the_backbone_can_learn_more_slowly(name):
     cfg = tiny_cfg("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1, "SOLVER.BACKBONE_LR_FACTOR", 0.25)
     rate = {id(p): group["lr"] for group in build_optimizer(cfg, net).param_groups for p in group["params"]}
     for parameter_name, parameter in net.named_parameters():
-        assert rate[id(parameter)] == pytest.approx(0.025 if parameter_name.startswith("backbone.bottom_up.") else 0.1), parameter_name
+        assert rate[id(parameter)] == pytest.approx(
+            0.025 if parameter_name.startswith("backbone.bottom_up.") else 0.1
+        ), parameter_name
 
 
 def test_sgd_equals_detectron2s():
@@ -51,7 +62,9 @@ def test_sgd_equals_detectron2s():
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_gradients_are_clipped_where_asked(name):
-    cfg = tiny_cfg("SOLVER.OPTIMIZER", name, "SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5)
+    cfg = tiny_cfg(
+        "SOLVER.OPTIMIZER", name, "SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5
+    )
     net = model()
     optimizer = build_optimizer(cfg, net)
     for p in net.parameters():
@@ -61,7 +74,9 @@ def test_gradients_are_clipped_where_asked(name):
 
 
 def rates(*opts):
-    cfg = tiny_cfg("SOLVER.BASE_LR", 1.0, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "SOLVER.WARMUP_FACTOR", 0.1, *opts)
+    cfg = tiny_cfg(
+        "SOLVER.BASE_LR", 1.0, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "SOLVER.WARMUP_FACTOR", 0.1, *opts
+    )
     optimizer = build_optimizer(cfg, model())
     scheduler = build_lr_scheduler(cfg, optimizer)
     result = []
@@ -124,10 +139,26 @@ def registered(monkeypatch):
 
 
 def test_an_optimizer_of_torch_is_registered_as_it_is(registered):
-    registered(OPTIMIZER_REGISTRY, "RMSprop", torch.optim.RMSprop, [Option("alpha", Number(float, 0, 1), 0.99, "Smoothing.")])
-    cfg = tiny_cfg("SOLVER.OPTIMIZER", "RMSprop", "SOLVER.OPTIMIZERS.RMSPROP_ALPHA", 0.5, "SOLVER.BASE_LR", 0.02, "SOLVER.MOMENTUM", 0.3)
+    registered(
+        OPTIMIZER_REGISTRY, "RMSprop", torch.optim.RMSprop, [Option("alpha", Number(float, 0, 1), 0.99, "Smoothing.")]
+    )
+    cfg = tiny_cfg(
+        "SOLVER.OPTIMIZER",
+        "RMSprop",
+        "SOLVER.OPTIMIZERS.RMSPROP_ALPHA",
+        0.5,
+        "SOLVER.BASE_LR",
+        0.02,
+        "SOLVER.MOMENTUM",
+        0.3,
+    )
     optimizer = build_optimizer(cfg, build_model(cfg))
-    assert type(optimizer) is torch.optim.RMSprop and optimizer.defaults["alpha"] == 0.5 and optimizer.defaults["momentum"] == 0.3 and optimizer.param_groups[0]["lr"] == 0.02
+    assert (
+        type(optimizer) is torch.optim.RMSprop
+        and optimizer.defaults["alpha"] == 0.5
+        and optimizer.defaults["momentum"] == 0.3
+        and optimizer.param_groups[0]["lr"] == 0.02
+    )
 
 
 def test_an_optimizer_or_schedule_that_is_none_is_named(registered):
@@ -137,13 +168,29 @@ def test_an_optimizer_or_schedule_that_is_none_is_named(registered):
     with pytest.raises(TypeError, match="SOLVER.OPTIMIZER nothing must make a torch.optim.Optimizer; it made a list"):
         build_optimizer(cfg, build_model(cfg))
     cfg = tiny_cfg("SOLVER.LR_SCHEDULER_NAME", "nothing")
-    with pytest.raises(TypeError, match="SOLVER.LR_SCHEDULER_NAME nothing must make an LRScheduler of torch; it made a int"):
+    with pytest.raises(
+        TypeError, match="SOLVER.LR_SCHEDULER_NAME nothing must make an LRScheduler of torch; it made a int"
+    ):
         build_lr_scheduler(cfg, None)
 
 
 def test_a_schedule_of_ones_own_with_an_option(registered):
-    registered(LR_SCHEDULER_REGISTRY, "polynomial", lambda cfg, optimizer, power: torch.optim.lr_scheduler.PolynomialLR(optimizer, cfg.SOLVER.MAX_ITER, power), [Option("power", Number(float, 0), 1.0, "Of the fall.")])
-    cfg = tiny_cfg("SOLVER.LR_SCHEDULER_NAME", "polynomial", "SOLVER.LR_SCHEDULERS.POLYNOMIAL_POWER", 2.0, "SOLVER.MAX_ITER", 10, "SOLVER.BASE_LR", 1.0)
+    registered(
+        LR_SCHEDULER_REGISTRY,
+        "polynomial",
+        lambda cfg, optimizer, power: torch.optim.lr_scheduler.PolynomialLR(optimizer, cfg.SOLVER.MAX_ITER, power),
+        [Option("power", Number(float, 0), 1.0, "Of the fall.")],
+    )
+    cfg = tiny_cfg(
+        "SOLVER.LR_SCHEDULER_NAME",
+        "polynomial",
+        "SOLVER.LR_SCHEDULERS.POLYNOMIAL_POWER",
+        2.0,
+        "SOLVER.MAX_ITER",
+        10,
+        "SOLVER.BASE_LR",
+        1.0,
+    )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = build_lr_scheduler(cfg, optimizer)
     for _ in range(5):
@@ -163,7 +210,16 @@ def test_the_rate_falls_from_block_to_block_towards_the_image(opts, first, last,
     model = build_model(cfg)
     factors = layer_factors([name for name, _ in model.named_parameters()], 0.8)
     different = sorted(set(factors.values()))
-    assert factors[first] == different[0] and (last is None or factors[last] == pytest.approx(0.8)) and (count is None or len(different) == count)
+    assert (
+        factors[first] == different[0]
+        and (last is None or factors[last] == pytest.approx(0.8))
+        and (count is None or len(different) == count)
+    )
     assert not any(name.startswith(("head.", "backbone.fpn_", "backbone.simfp")) for name in factors)
-    rates = {name: group["lr"] for group in build_optimizer(cfg, model).param_groups for name, p in model.named_parameters() if any(p is q for q in group["params"])}
+    rates = {
+        name: group["lr"]
+        for group in build_optimizer(cfg, model).param_groups
+        for name, p in model.named_parameters()
+        if any(p is q for q in group["params"])
+    }
     assert rates[first] == pytest.approx(0.1 * factors[first]) and rates["head.cls_score.weight"] == pytest.approx(0.1)

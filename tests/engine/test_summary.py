@@ -10,7 +10,12 @@ from retina_plugin.engine.summary import median_iteration_time, peak_memory_mib,
 
 
 def test_what_it_holds(tmp_path):
-    lines = [{"iteration": 19, "time": 0.5}, {"iteration": 39, "time": 0.25}, {"iteration": 39, "bbox/AP": 3.0}, {"iteration": 59, "time": 0.125}]
+    lines = [
+        {"iteration": 19, "time": 0.5},
+        {"iteration": 39, "time": 0.25},
+        {"iteration": 39, "bbox/AP": 3.0},
+        {"iteration": 59, "time": 0.125},
+    ]
     (tmp_path / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     model = torch.nn.Linear(3, 2)
     model.bias.requires_grad_(False)

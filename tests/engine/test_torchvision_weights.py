@@ -19,7 +19,14 @@ from retina_plugin.engine.torchvision_weights import bottom_up_options, from_tor
 from retina_plugin.engine.weights import adopt_names
 
 K = 7
-PIXELS = ["INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", [123.675, 116.28, 103.53], "MODEL.PIXEL_STD", [58.395, 57.12, 57.375]]
+PIXELS = [
+    "INPUT.FORMAT",
+    "RGB",
+    "MODEL.PIXEL_MEAN",
+    [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD",
+    [58.395, 57.12, 57.375],
+]
 COMMON = [
     *PIXELS, "MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.FPN.OUT_CHANNELS", 256, "MODEL.RETINANET.NUM_CONVS", 4, "MODEL.RETINANET.NUM_CLASSES", K,
     "MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchors", "MODEL.RETINANET.CLIP_BEFORE_NMS", True, "TEST.DETECTIONS_PER_IMAGE", 300,
@@ -51,7 +58,13 @@ def calibrated(model, image):
 
 def small_resnet(depth, normed_head=False, layers=(2, 3, 4), norm_layer=torch.nn.BatchNorm2d):
     """A RetinaNet as torchvision's users build theirs."""
-    backbone = resnet_fpn_backbone(backbone_name=f"resnet{depth}", weights=None, norm_layer=norm_layer, returned_layers=list(layers), extra_blocks=LastLevelP6P7(256, 256))
+    backbone = resnet_fpn_backbone(
+        backbone_name=f"resnet{depth}",
+        weights=None,
+        norm_layer=norm_layer,
+        returned_layers=list(layers),
+        extra_blocks=LastLevelP6P7(256, 256),
+    )
     head = RetinaNetHead(256, 9, K, norm_layer=functools.partial(torch.nn.GroupNorm, 32) if normed_head else None)
     return RetinaNet(backbone, K, anchor_generator=_default_anchorgen(), head=head)
 
@@ -66,8 +79,12 @@ def assert_same_detections(theirs, cfg, size, state=None, file=""):
     image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(1)).float()
     calibrated(sized(theirs, size), image / 255)
     ours = build_model(cfg).eval()
-    result = ours.load_state_dict(adopt_names(state(theirs.state_dict()) if state else theirs.state_dict(), ours, file), strict=False)
-    assert not result.unexpected_keys and [name for name in result.missing_keys if not name.endswith("num_batches_tracked")] == ["loss_normalizer"]
+    result = ours.load_state_dict(
+        adopt_names(state(theirs.state_dict()) if state else theirs.state_dict(), ours, file), strict=False
+    )
+    assert not result.unexpected_keys and [
+        name for name in result.missing_keys if not name.endswith("num_batches_tracked")
+    ] == ["loss_normalizer"]
     with torch.no_grad():
         (want,), got = theirs([image / 255]), ours([{"image": image}])[0]["instances"]
     extent = want["boxes"][:, 2:] - want["boxes"][:, :2]
@@ -82,12 +99,16 @@ def assert_same_detections(theirs, cfg, size, state=None, file=""):
 
 @pytest.mark.parametrize("size", [(160, 224), (131, 203)])
 def test_version_1_detects_what_torchvision_detects(size):
-    assert_same_detections(retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=K), tiny_cfg(*V1), size)
+    assert_same_detections(
+        retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=K), tiny_cfg(*V1), size
+    )
 
 
 @pytest.mark.parametrize("size", [(160, 224), (203, 131)])
 def test_version_2_detects_what_torchvision_detects(size):
-    assert_same_detections(retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=K), tiny_cfg(*V2), size)
+    assert_same_detections(
+        retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=K), tiny_cfg(*V2), size
+    )
 
 
 @pytest.mark.parametrize("depth, normed, levels", [(18, False, (3, 7)), (34, True, (3, 7)), (18, True, (2, 7))])
@@ -97,9 +118,20 @@ def test_a_detector_of_a_user_on_another_resnet(depth, normed, levels):
     anchors = []
     if levels[0] == 2:
         sizes = [[x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))] for x in (32, 64, 128, 256, 512, 1024)]
-        theirs.anchor_generator = torchvision.models.detection.anchor_utils.AnchorGenerator(tuple(map(tuple, sizes)), ((0.5, 1.0, 2.0),) * 6)
+        theirs.anchor_generator = torchvision.models.detection.anchor_utils.AnchorGenerator(
+            tuple(map(tuple, sizes)), ((0.5, 1.0, 2.0),) * 6
+        )
         anchors = ["MODEL.ANCHOR_GENERATOR.SIZES", sizes]
-    options = ["MODEL.RESNETS.DEPTH", depth, "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RETINANET.NORM", "GN" if normed else "", "MODEL.RETINANET.LEVELS", list(range(levels[0], 8))]
+    options = [
+        "MODEL.RESNETS.DEPTH",
+        depth,
+        "MODEL.FPN.TOP_BLOCK",
+        "conv_p5",
+        "MODEL.RETINANET.NORM",
+        "GN" if normed else "",
+        "MODEL.RETINANET.LEVELS",
+        list(range(levels[0], 8)),
+    ]
     assert_same_detections(theirs, tiny_cfg(*COMMON, *options, *anchors), (128, 160))
 
 
@@ -109,7 +141,11 @@ def old_names(state):
     for name, tensor in state.items():
         for part in ("classification_head", "regression_head"):
             for i in range(4):
-                name = name.replace(f"head.{part}.conv.{i}.0.", f"head.{part}.conv.{2 * i}.") if f"head.{part}.conv.{i}.0." in name else name
+                name = (
+                    name.replace(f"head.{part}.conv.{i}.0.", f"head.{part}.conv.{2 * i}.")
+                    if f"head.{part}.conv.{i}.0." in name
+                    else name
+                )
         for part in ("inner_blocks", "layer_blocks"):
             for i in range(3):
                 name = name.replace(f"{part}.{i}.0.", f"{part}.{i}.")
@@ -130,7 +166,9 @@ def test_the_published_file_of_version_1_has_no_epsilon():
     for module in theirs.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.eps = 0.0
-    cfg = tiny_cfg(*COMMON, "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given below")
+    cfg = tiny_cfg(
+        *COMMON, "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given below"
+    )
 
     def small_variances(state):
         for name, value in state.items():
@@ -140,15 +178,29 @@ def test_the_published_file_of_version_1_has_no_epsilon():
                 value.mul_(1e-5**0.5)
         return state
 
-    assert_same_detections(theirs, cfg, (96, 128), state=small_variances, file="models/retinanet_resnet50_fpn_coco-eeacb38b.pth")
+    assert_same_detections(
+        theirs, cfg, (96, 128), state=small_variances, file="models/retinanet_resnet50_fpn_coco-eeacb38b.pth"
+    )
 
 
 def test_a_file_of_several_processes_is_read_too():
-    assert_same_detections(small_resnet(18), tiny_cfg(*COMMON, "MODEL.FPN.TOP_BLOCK", "conv_p5"), (96, 128), state=lambda s: {f"module.{n}": t for n, t in s.items()})
+    assert_same_detections(
+        small_resnet(18),
+        tiny_cfg(*COMMON, "MODEL.FPN.TOP_BLOCK", "conv_p5"),
+        (96, 128),
+        state=lambda s: {f"module.{n}": t for n, t in s.items()},
+    )
 
 
 def test_torchvisions_network_in_the_bottom_up_slot_takes_the_detector_too():
-    options = ["MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "MODEL.TORCHVISION.NAME", "resnet18", "MODEL.FPN.TOP_BLOCK", "conv_p5"]
+    options = [
+        "MODEL.BOTTOM_UP.NAME",
+        "build_retina_torchvision",
+        "MODEL.TORCHVISION.NAME",
+        "resnet18",
+        "MODEL.FPN.TOP_BLOCK",
+        "conv_p5",
+    ]
     assert_same_detections(small_resnet(18), tiny_cfg(*COMMON, *options), (96, 128))
 
 
@@ -186,7 +238,15 @@ def test_max_pooling_in_place_of_convolutions_is_refused(version_1):
 
 
 def test_detectron2s_pixels_are_refused_and_others_warned_of(version_1, caplog):
-    untouched = [*V1, "INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675], "MODEL.PIXEL_STD", [1.0, 1.0, 1.0]]
+    untouched = [
+        *V1,
+        "INPUT.FORMAT",
+        "BGR",
+        "MODEL.PIXEL_MEAN",
+        [103.53, 116.28, 123.675],
+        "MODEL.PIXEL_STD",
+        [1.0, 1.0, 1.0],
+    ]
     with pytest.raises(ValueError, match=r"INPUT.FORMAT RGB[^\n]*\n *MODEL.PIXEL_MEAN \[123.675, 116.28, 103.53\]"):
         adopt_names(version_1, build_model(tiny_cfg(*untouched)))
     adopt_names(version_1, build_model(tiny_cfg(*V1, "MODEL.PIXEL_STD", [60.0, 60.0, 60.0])))
@@ -196,7 +256,14 @@ def test_detectron2s_pixels_are_refused_and_others_warned_of(version_1, caplog):
 def test_all_keys_are_named_at_once(version_1):
     with pytest.raises(ValueError) as error:
         adopt_names(version_1, build_model(tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.RETINANET.NUM_CLASSES", K)))
-    for key in ("STRIDE_IN_1X1 False", "TOP_BLOCK conv_p5", "OUT_CHANNELS 256", "NUM_CONVS 4", "ANCHOR_GENERATOR.NAME TorchvisionAnchors", "INPUT.FORMAT RGB"):
+    for key in (
+        "STRIDE_IN_1X1 False",
+        "TOP_BLOCK conv_p5",
+        "OUT_CHANNELS 256",
+        "NUM_CONVS 4",
+        "ANCHOR_GENERATOR.NAME TorchvisionAnchors",
+        "INPUT.FORMAT RGB",
+    ):
         assert key in str(error.value)
 
 
@@ -225,7 +292,10 @@ def numbered(classes):
     return theirs.state_dict()
 
 
-@pytest.mark.parametrize("theirs, ours, first_and_last", [(91, 80, (1.0, 90.0)), (91, 90, (1.0, 90.0)), (5, 4, (1.0, 4.0)), (4, 4, (0.0, 3.0))])
+@pytest.mark.parametrize(
+    "theirs, ours, first_and_last",
+    [(91, 80, (1.0, 90.0)), (91, 90, (1.0, 90.0)), (5, 4, (1.0, 4.0)), (4, 4, (0.0, 3.0))],
+)
 def test_classes_are_those_of_the_model(theirs, ours, first_and_last):
     model = build_model(tiny_cfg(*V1, "MODEL.RETINANET.NUM_CLASSES", ours))
     bias = adopt_names(numbered(theirs), model)["head.cls_score.bias"].view(9, -1)
@@ -236,14 +306,33 @@ def test_classes_are_those_of_the_model(theirs, ours, first_and_last):
 
 
 def test_a_model_that_has_to_be_trained_is_only_warned_of_other_anchors_and_pixels(caplog):
-    model = build_model(tiny_cfg(*V1, "MODEL.RETINANET.NUM_CLASSES", 20, "MODEL.ANCHOR_GENERATOR.NAME", "PyramidAnchorGenerator", "INPUT.FORMAT", "BGR"))
-    assert adopt_names(numbered(91), model)["head.cls_score.bias"].shape == (9 * 91,), "left as it is, for the checkpointer to leave out"
+    model = build_model(
+        tiny_cfg(
+            *V1,
+            "MODEL.RETINANET.NUM_CLASSES",
+            20,
+            "MODEL.ANCHOR_GENERATOR.NAME",
+            "PyramidAnchorGenerator",
+            "INPUT.FORMAT",
+            "BGR",
+        )
+    )
+    assert adopt_names(numbered(91), model)["head.cls_score.bias"].shape == (9 * 91,), (
+        "left as it is, for the checkpointer to leave out"
+    )
     assert "INPUT.FORMAT RGB" in caplog.text and "MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors" in caplog.text
 
 
 def test_an_unknown_order_of_anchors_is_refused(version_1):
     sizes = [[x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)] for x in (32, 64, 128, 256, 512)]
-    options = ["MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "MODEL.ANCHOR_GENERATOR.SIZES", sizes, "MODEL.RETINANET.NUM_CLASSES", 3]
+    options = [
+        "MODEL.ANCHOR_GENERATOR.NAME",
+        "DefaultAnchorGenerator",
+        "MODEL.ANCHOR_GENERATOR.SIZES",
+        sizes,
+        "MODEL.RETINANET.NUM_CLASSES",
+        3,
+    ]
     with pytest.raises(ValueError, match="MODEL.ANCHOR_GENERATOR.NAME TorchvisionAnchors"):
         adopt_names(version_1, build_model(tiny_cfg(*V1, *options)))
 
@@ -261,7 +350,9 @@ def test_a_classifier_for_another_resnet_is_refused_with_the_key_to_set(name, op
         adopt_names(state, build_model(tiny_cfg(*opts)))
 
 
-@pytest.mark.parametrize("name, groups, width", [("resnext50_32x4d", 32, 4), ("resnext101_32x8d", 32, 8), ("wide_resnet50_2", 1, 128)])
+@pytest.mark.parametrize(
+    "name, groups, width", [("resnext50_32x4d", 32, 4), ("resnext101_32x8d", 32, 8), ("wide_resnet50_2", 1, 128)]
+)
 def test_groups_and_width_follow_from_the_shapes(name, groups, width):
     with torch.device("meta"):
         state = torchvision.models.get_model(name, weights=None).state_dict()
@@ -269,7 +360,10 @@ def test_groups_and_width_follow_from_the_shapes(name, groups, width):
     assert (options["MODEL.RESNETS.NUM_GROUPS"], options["MODEL.RESNETS.WIDTH_PER_GROUP"]) == (groups, width)
 
 
-@pytest.mark.parametrize("name, build", [("torchvision_R_50_FPN", retinanet_resnet50_fpn), ("torchvision_R_50_FPN_v2", retinanet_resnet50_fpn_v2)])
+@pytest.mark.parametrize(
+    "name, build",
+    [("torchvision_R_50_FPN", retinanet_resnet50_fpn), ("torchvision_R_50_FPN_v2", retinanet_resnet50_fpn_v2)],
+)
 def test_the_shipped_configs_take_the_files_they_name(name, build, tmp_path):
     """91 classes in the file, the 80 of COCO in the config; through the checkpointer, as a user loads them."""
     from retina_plugin.engine.checkpoint import RetinaCheckpointer

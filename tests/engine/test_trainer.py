@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import ROOT, SMALL
+
 from detectron2.engine import DefaultTrainer, hooks
 
 from retina_plugin import load_config
@@ -18,16 +19,32 @@ def cfg_for(folder, *opts):
 
 
 def test_it_trains_writes_and_evaluates(small_digits, tmp_path):
-    cfg = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001)
+    cfg = cfg_for(
+        tmp_path,
+        "SOLVER.MAX_ITER",
+        4,
+        "SOLVER.WARMUP_ITERS",
+        2,
+        "SOLVER.CHECKPOINT_PERIOD",
+        2,
+        "TEST.EVAL_PERIOD",
+        2,
+        "MODEL.RETINANET.SCORE_THRESH_TEST",
+        0.001,
+    )
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
     assert set(trainer.results["bbox"]) >= {"AP", "AP50", "AP-0", "AP-9"}
-    assert {"model_0000001.pth", "model_final.pth", "metrics.json", "last_checkpoint"} <= {p.name for p in tmp_path.iterdir()}
+    assert {"model_0000001.pth", "model_final.pth", "metrics.json", "last_checkpoint"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
 
 
 def test_resuming_restores_weights_optimizer_schedule_and_normaliser(small_digits, tmp_path):
-    half = cfg_for(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "DATASETS.TEST", ())
+    half = cfg_for(
+        tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "DATASETS.TEST", ()
+    )
     first = RetinaTrainer(half)
     first.resume_or_load(resume=False)
     first.max_iter = 2  # stopped half way
@@ -96,7 +113,21 @@ def test_so_many_checkpoints_are_kept_and_precise_bn_runs_if_asked_for(small_dig
 
 def test_detectron2s_own_trainer_trains_the_model_on_a_cpu(small_digits, tmp_path):
     """With a schedule of Detectron2's, and SOLVER.AMP as Base-RetinaNet.yaml has it, which Detectron2 can only do on CUDA."""
-    cfg = cfg_for(tmp_path, "SOLVER.AMP.ENABLED", True, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "DATASETS.TEST", (), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", ())
+    cfg = cfg_for(
+        tmp_path,
+        "SOLVER.AMP.ENABLED",
+        True,
+        "SOLVER.MAX_ITER",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        1,
+        "DATASETS.TEST",
+        (),
+        "SOLVER.LR_SCHEDULER_NAME",
+        "WarmupMultiStepLR",
+        "SOLVER.STEPS",
+        (),
+    )
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -112,10 +143,24 @@ def test_run_takes_a_trainer_and_returns_where_it_wrote(small_digits, tmp_path, 
             return super().build_hooks()
 
     monkeypatch.chdir(tmp_path)
-    words = ["--config-file", str(DIGITS), *map(str, SMALL), "SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "1", "DATASETS.TEST", "()"]
+    words = [
+        "--config-file",
+        str(DIGITS),
+        *map(str, SMALL),
+        "SOLVER.MAX_ITER",
+        "2",
+        "SOLVER.WARMUP_ITERS",
+        "1",
+        "DATASETS.TEST",
+        "()",
+    ]
     folders = [run(argument_parser().parse_args(words), trainer=Mine) for _ in range(2)]
     assert [str(folder) for folder in folders] == built == ["output/quickstart", "output/quickstart_2"]
-    assert all((folder / "model_final.pth.sha256").exists() and (folder / "model.txt").read_text().startswith("RetinaPluginNet(") for folder in folders)
+    assert all(
+        (folder / "model_final.pth.sha256").exists()
+        and (folder / "model.txt").read_text().startswith("RetinaPluginNet(")
+        for folder in folders
+    )
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:1:2", "mps:3", ""])
@@ -124,7 +169,14 @@ def test_a_device_that_is_not_there_is_named(device):
         check_device(device)
 
 
-@pytest.mark.parametrize("key, value, said", [("SOLVER.BASE_LR", float("inf"), "BASE_LR"), ("SOLVER.BASE_LR", float("nan"), "BASE_LR"), ("SOLVER.CLIP_GRADIENTS", "full_model", "CLIP_TYPE")])
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("SOLVER.BASE_LR", float("inf"), "BASE_LR"),
+        ("SOLVER.BASE_LR", float("nan"), "BASE_LR"),
+        ("SOLVER.CLIP_GRADIENTS", "full_model", "CLIP_TYPE"),
+    ],
+)
 def test_a_solver_that_cannot_work_is_named(key, value, said, tmp_path):
     cfg = cfg_for(tmp_path).clone()
     cfg.defrost()
@@ -140,6 +192,11 @@ def test_weights_that_are_not_finite_are_not_written(small_digits, tmp_path):
     trainer = RetinaTrainer(cfg_for(tmp_path, "DATASETS.TEST", ()))
     trainer.checkpointer.save("model_good")
     trainer.model.head.cls_score.weight.data[0, 0, 0, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match="model_bad.pth is not written: the weights hold infinities or NaN in head.cls_score.weight"):
+    with pytest.raises(
+        FloatingPointError,
+        match="model_bad.pth is not written: the weights hold infinities or NaN in head.cls_score.weight",
+    ):
         trainer.checkpointer.save("model_bad")
-    assert {path.name for path in tmp_path.glob("*.pth*")} == {"model_good.pth", "model_good.pth.sha256"} and (tmp_path / "last_checkpoint").read_text() == "model_good.pth"
+    assert {path.name for path in tmp_path.glob("*.pth*")} == {"model_good.pth", "model_good.pth.sha256"} and (
+        tmp_path / "last_checkpoint"
+    ).read_text() == "model_good.pth"

@@ -3,17 +3,22 @@
 import pytest
 import torch
 from conftest import make_inputs, tiny_cfg
+
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage, get_event_storage
 
 from retina_plugin.engine.validation import validation_losses
 
-INPUTS = make_inputs([(64, 96), (64, 64), (96, 64)], [[[10, 10, 60, 50]], [], [[5, 5, 40, 60], [20, 8, 60, 40]]], [[0], [], [1, 2]])
+INPUTS = make_inputs(
+    [(64, 96), (64, 64), (96, 64)], [[[10, 10, 60, 50]], [], [[5, 5, 40, 60], [20, 8, 60, 40]]], [[0], [], [1, 2]]
+)
 
 
 @pytest.mark.parametrize("loss", ["focal", "ohem", "varifocal"])
 def test_it_is_the_training_loss_and_leaves_no_trace(loss):
-    model = build_model(tiny_cfg("MODEL.RETINANET.CLS_LOSS", loss, "MODEL.RESNETS.NORM", "GN", "MODEL.RESNETS.STEM_OUT_CHANNELS", 64)).train()
+    model = build_model(
+        tiny_cfg("MODEL.RETINANET.CLS_LOSS", loss, "MODEL.RESNETS.NORM", "GN", "MODEL.RESNETS.STEM_OUT_CHANNELS", 64)
+    ).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with EventStorage() as storage:
         got = validation_losses(model, [INPUTS])
@@ -25,7 +30,10 @@ def test_it_is_the_training_loss_and_leaves_no_trace(loss):
         foreground = storage.latest()["num_pos_anchors"][0] * len(INPUTS)
     divisor = float(model.loss_normalizer)
     assert divisor == pytest.approx(90 + 0.1 * foreground)
-    want = {name: float(value) * (1.0 if loss == "ohem" and name == "loss_cls" else divisor / foreground) for name, value in want.items()}
+    want = {
+        name: float(value) * (1.0 if loss == "ohem" and name == "loss_cls" else divisor / foreground)
+        for name, value in want.items()
+    }
     assert {name: got[name] for name in want} == pytest.approx(want, rel=1e-4)
     assert got["total_loss"] == pytest.approx(sum(want.values()), rel=1e-4)
 
@@ -45,6 +53,8 @@ def test_a_dataset_without_objects_has_a_finite_loss():
 
 def test_batches_add_up():
     model = build_model(tiny_cfg()).eval()
-    inputs = make_inputs([(64, 96)] * 3, [[[10, 10, 60, 50]], [[2, 2, 90, 60]], [[5, 5, 40, 60], [20, 8, 60, 40]]], [[0], [1], [1, 2]])
+    inputs = make_inputs(
+        [(64, 96)] * 3, [[[10, 10, 60, 50]], [[2, 2, 90, 60]], [[5, 5, 40, 60], [20, 8, 60, 40]]], [[0], [1], [1, 2]]
+    )
     whole, parts = validation_losses(model, [inputs]), validation_losses(model, [[x] for x in inputs])
     assert whole == pytest.approx(parts, rel=1e-3)

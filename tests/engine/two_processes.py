@@ -41,7 +41,10 @@ def main(file: Path, steps: int, *opts: str) -> None:
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*OPTIONS, "SOLVER.MAX_ITER", steps, "OUTPUT_DIR", str(file.with_suffix("")), *opts])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml",
+        [*OPTIONS, "SOLVER.MAX_ITER", steps, "OUTPUT_DIR", str(file.with_suffix("")), *opts],
+    )
     seed_all_rng(1)
     trainer = RetinaTrainer(cfg)
     losses = Losses()
@@ -49,7 +52,11 @@ def main(file: Path, steps: int, *opts: str) -> None:
     trainer.train()
     if comm.is_main_process():
         weights = float(torch.cat([p.detach().flatten() for p in trainer.detector.parameters()]).norm())
-        file.write_text(json.dumps({"losses": losses.found, "weights": weights, "normalizer": float(trainer.detector.loss_normalizer)}))
+        file.write_text(
+            json.dumps(
+                {"losses": losses.found, "weights": weights, "normalizer": float(trainer.detector.loss_normalizer)}
+            )
+        )
 
 
 if __name__ == "__main__":

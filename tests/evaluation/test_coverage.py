@@ -5,11 +5,24 @@ import pytest
 import torch
 import yaml
 from conftest import BASE, tiny_cfg
+
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes, pairwise_iou
 
-from retina_plugin.evaluation.coverage import FEW, AnchorLayout, Coverage, GroundTruth, advice, advised, coverage, coverage_table, fragment, ground_truth, search
+from retina_plugin.evaluation.coverage import (
+    FEW,
+    AnchorLayout,
+    Coverage,
+    GroundTruth,
+    advice,
+    advised,
+    coverage,
+    coverage_table,
+    fragment,
+    ground_truth,
+    search,
+)
 
 
 def random_truth(count, size=(96, 128), seed=0, small=4, large=60):
@@ -23,7 +36,9 @@ def random_truth(count, size=(96, 128), seed=0, small=4, large=60):
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("levels", [[3, 4, 5, 6, 7], [2, 3, 4]])
 def test_best_overlaps_are_those_with_every_anchor(levels, offset):
-    cfg = tiny_cfg("MODEL.RETINANET.LEVELS", levels, "MODEL.ANCHOR_GENERATOR.OFFSET", offset, "MODEL.ANCHOR_GENERATOR.SCALE", 2.0)
+    cfg = tiny_cfg(
+        "MODEL.RETINANET.LEVELS", levels, "MODEL.ANCHOR_GENERATOR.OFFSET", offset, "MODEL.ANCHOR_GENERATOR.SCALE", 2.0
+    )
     truth = random_truth(300)
     strides = [2**level for level in levels]
     generator = build_anchor_generator(cfg, [ShapeSpec(channels=1, stride=stride) for stride in strides])
@@ -34,7 +49,14 @@ def test_best_overlaps_are_those_with_every_anchor(levels, offset):
 
 
 def test_boxes_are_resized_as_the_image_is():
-    record = {"height": 480, "width": 640, "annotations": [{"bbox": [10, 20, 30, 40], "category_id": 1}, {"bbox": [0, 0, 640, 480], "category_id": 0, "iscrowd": 1}]}
+    record = {
+        "height": 480,
+        "width": 640,
+        "annotations": [
+            {"bbox": [10, 20, 30, 40], "category_id": 1},
+            {"bbox": [0, 0, 640, 480], "category_id": 0, "iscrowd": 1},
+        ],
+    }
     truth = ground_truth([record, {"height": 100, "width": 400, "annotations": []}], shortest=240, longest=400)
     assert truth.boxes.tolist() == [[5, 10, 15, 20]] and truth.classes.tolist() == [1]
     assert truth.sizes.tolist() == [[240, 320], [100, 400]]
@@ -68,7 +90,12 @@ def truth_with_sides(width, height, count=200, size=(1024, 1024), seed=0):
     rng = np.random.default_rng(seed)
     sides = np.stack([rng.uniform(*width, count), rng.uniform(*height, count)], axis=1)
     corners = rng.uniform(0, 1, (count, 2)) * (np.array(size[::-1]) - sides)
-    return GroundTruth(np.concatenate([corners, corners + sides], axis=1), np.zeros(count, int), np.zeros(count, int), np.array([size], dtype=float))
+    return GroundTruth(
+        np.concatenate([corners, corners + sides], axis=1),
+        np.zeros(count, int),
+        np.zeros(count, int),
+        np.array([size], dtype=float),
+    )
 
 
 @pytest.mark.parametrize(("levels", "width", "height", "reached", "holds"), [
@@ -110,7 +137,12 @@ def test_what_is_advised(now, found, chosen):
 
 def test_a_class_that_few_boxes_cover_is_seen_and_named():
     large, small = truth_with_sides((60, 200), (60, 200), 2000), truth_with_sides((5, 7), (5, 7), FEW)
-    truth = GroundTruth(np.concatenate([large.boxes, small.boxes]), np.repeat([0, 1], [2000, FEW]), np.zeros(2000 + FEW, int), large.sizes)
+    truth = GroundTruth(
+        np.concatenate([large.boxes, small.boxes]),
+        np.repeat([0, 1], [2000, FEW]),
+        np.zeros(2000 + FEW, int),
+        large.sizes,
+    )
     now = coverage(truth, AnchorLayout((3, 4, 5, 6), 4.0, 3, (0.5, 1.0, 2.0)))
     assert now.matched > 0.98 and now.least == 0.0 and not now.enough
     assert "0.0 % of the class covered least" in advice(now, [], shortest=512, longest=512)
@@ -121,7 +153,9 @@ def test_a_class_that_few_boxes_cover_is_seen_and_named():
 def test_boxes_that_nothing_covers_are_called_so_and_no_boxes_stop_nothing():
     truth = truth_with_sides((1, 3), (1, 3))
     now = coverage(truth, AnchorLayout((3, 4, 5, 6), 3.0, 3, (0.5, 1.0, 2.0)))
-    assert advice(now, search(truth, now.layout), shortest=512, longest=512).startswith("Most boxes stay without an anchor")
+    assert advice(now, search(truth, now.layout), shortest=512, longest=512).startswith(
+        "Most boxes stay without an anchor"
+    )
     none = GroundTruth(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)))
     assert search(none, now.layout) == [] and coverage(none, now.layout).matched == 0
 
@@ -131,7 +165,10 @@ def test_the_table_counts_by_hand():
     truth = GroundTruth(boxes, np.array([0, 1, 1]), np.zeros(3, dtype=int), np.array([[128.0, 128.0]]))
     lines = coverage_table(truth, np.array([0.0, 0.7, 0.3]), ["cat", "dog"]).splitlines()
     assert lines[2] == "| all | 3 | 1 (33.3 %) | 1 (33.3 %) | 1 |"
-    assert "| area below 16² | 1 | 0 (0.0 %) | 0 (0.0 %) | 1 |" in lines and "| area 32²-96² | 1 | 1 (100.0 %) | 0 (0.0 %) | 0 |" in lines
+    assert (
+        "| area below 16² | 1 | 0 (0.0 %) | 0 (0.0 %) | 1 |" in lines
+        and "| area 32²-96² | 1 | 1 (100.0 %) | 0 (0.0 %) | 0 |" in lines
+    )
     assert "| taller than 1:2 | 1 | 0 (0.0 %) | 1 (100.0 %) | 0 |" in lines
     assert lines[-1] == "| dog | 2 | 1 (50.0 %) | 1 (50.0 %) | 0 |"
 

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 import yaml
+from PIL import Image
+
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
-from PIL import Image
 
 from retina_plugin.data.catalog import register_card
 from retina_plugin.evaluation import EVALUATOR_REGISTRY
@@ -77,7 +78,9 @@ def test_a_card_with_some_of_the_categories_in_an_order_of_its_own(tmp_path):
             "splits": {"val": {"images": "images", "annotations": "val.json"}}}  # fmt: skip
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     register_card(tmp_path / "card.yaml")
-    evaluator = EVALUATOR_REGISTRY.get("hotcoco")(f"{name}_val", output_dir=str(tmp_path))  # before anyone has loaded the data
+    evaluator = EVALUATOR_REGISTRY.get("hotcoco")(
+        f"{name}_val", output_dir=str(tmp_path)
+    )  # before anyone has loaded the data
     (record,) = DatasetCatalog.get(f"{name}_val")
     cow = truth(record)[[a["category_id"] == 0 for a in record["annotations"]]]
     evaluator.process([record], [{"instances": cow}])

@@ -7,7 +7,14 @@ from conftest import make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 
-from retina_plugin.evaluation.focal import collect_p_t, cumulative_share, draw_figure_1, draw_figure_4, focal_loss, imbalance_example
+from retina_plugin.evaluation.focal import (
+    collect_p_t,
+    cumulative_share,
+    draw_figure_1,
+    draw_figure_4,
+    focal_loss,
+    imbalance_example,
+)
 
 
 def test_the_example_of_one_foreground_among_a_hundred_backgrounds():

@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
+from PIL import Image
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
-from PIL import Image
 
 from retina_plugin.data.catalog import register_card, result_of
 from retina_plugin.evaluation import EVALUATOR_REGISTRY
@@ -23,11 +24,35 @@ def card(tmp_path):
     (tmp_path / "3.png").write_bytes(b"cut")
     images = [{"id": f"p{i}", "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(6)]
     images[4] |= {"width": 128, "height": 96}
-    boxes = [("p0", 20, [4, 4, 20, 20]), ("p0", 20, [4, 4, 0, 20]), ("p1", 7, [50, 4, 40, 20]), ("p3", 7, [1, 1, 5, 5]), ("p4", 7, [20, 20, 40, 40]), ("p5", 7, [1, 1, 5, 5]), ("p1", 99, [1, 1, 5, 5])]
-    data = {"images": images, "categories": [{"id": 20, "name": "cat"}, {"id": 7, "name": "dog"}], "annotations": [{"id": 1, "image_id": i, "category_id": c, "bbox": b} for i, c, b in boxes]}
+    boxes = [
+        ("p0", 20, [4, 4, 20, 20]),
+        ("p0", 20, [4, 4, 0, 20]),
+        ("p1", 7, [50, 4, 40, 20]),
+        ("p3", 7, [1, 1, 5, 5]),
+        ("p4", 7, [20, 20, 40, 40]),
+        ("p5", 7, [1, 1, 5, 5]),
+        ("p1", 99, [1, 1, 5, 5]),
+    ]
+    data = {
+        "images": images,
+        "categories": [{"id": 20, "name": "cat"}, {"id": 7, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": i, "category_id": c, "bbox": b} for i, c, b in boxes],
+    }
     (tmp_path / "a.json").write_text(json.dumps(data))
     name = next(NAMES)
-    (tmp_path / f"{name}.yaml").write_text(json.dumps({"name": name, "format": "coco", "classes": ["cat", "dog"], "root": ".", "licence": "", "source": "", "splits": {"val": {"images": ".", "annotations": "a.json"}}}))
+    (tmp_path / f"{name}.yaml").write_text(
+        json.dumps(
+            {
+                "name": name,
+                "format": "coco",
+                "classes": ["cat", "dog"],
+                "root": ".",
+                "licence": "",
+                "source": "",
+                "splits": {"val": {"images": ".", "annotations": "a.json"}},
+            }
+        )
+    )
     register_card(tmp_path / f"{name}.yaml")
     return f"{name}_val"
 
@@ -55,13 +80,29 @@ def test_more_than_a_hundred_objects_count_as_many_as_are_kept(which, tmp_path, 
     boxes = [[4 * (i % 50), 9 * (i // 50), 4 * (i % 50) + 3, 9 * (i // 50) + 8] for i in range(150)]
     annotations = [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0} for box in boxes]
     name = next(NAMES)
-    DatasetCatalog.register(name, lambda: [{"file_name": str(tmp_path / "a.png"), "image_id": 5, "height": 480, "width": 640, "annotations": annotations}])
+    DatasetCatalog.register(
+        name,
+        lambda: [
+            {
+                "file_name": str(tmp_path / "a.png"),
+                "image_id": 5,
+                "height": 480,
+                "width": 640,
+                "annotations": annotations,
+            }
+        ],
+    )
     MetadataCatalog.get(name).set(thing_classes=["x"])
     aps = {}
     for most in (100, 300):
         evaluator = EVALUATOR_REGISTRY.get(which)(name, output_dir=str(tmp_path), detections_per_image=most)
         evaluator.reset()
-        found = Instances((480, 640), pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32)), scores=torch.linspace(1, 0.5, 150), pred_classes=torch.zeros(150, dtype=torch.int64))
+        found = Instances(
+            (480, 640),
+            pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32)),
+            scores=torch.linspace(1, 0.5, 150),
+            pred_classes=torch.zeros(150, dtype=torch.int64),
+        )
         evaluator.process([{"image_id": 5}], [{"instances": found}])
         aps[most] = evaluator.evaluate()["bbox"]["AP"]
     assert aps[300] == pytest.approx(100) and aps[100] < 70 and "more than 100 objects" in caplog.text
@@ -75,7 +116,12 @@ def test_without_annotations_detections_are_written_and_nothing_is_scored(which,
     MetadataCatalog.get(name).set(thing_classes=["x"])
     evaluator = EVALUATOR_REGISTRY.get(which)(name, output_dir=str(tmp_path))
     evaluator.reset()
-    found = Instances((48, 64), pred_boxes=Boxes(torch.tensor([[1.0, 1, 9, 9]])), scores=torch.ones(1), pred_classes=torch.zeros(1, dtype=torch.int64))
+    found = Instances(
+        (48, 64),
+        pred_boxes=Boxes(torch.tensor([[1.0, 1, 9, 9]])),
+        scores=torch.ones(1),
+        pred_classes=torch.zeros(1, dtype=torch.int64),
+    )
     evaluator.process(result_of(name).records, [{"instances": found}])
     assert evaluator.evaluate() == {} and "has no annotations" in caplog.text
     assert json.loads((tmp_path / "coco_instances_results.json").read_text())[0]["image_id"] == str(tmp_path / "a.png")

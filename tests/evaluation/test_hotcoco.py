@@ -8,10 +8,11 @@ import hotcoco
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
-from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.catalog import register_card
 from retina_plugin.data.discover import discover, write_card
@@ -44,7 +45,10 @@ def random_detections(rng, truth, per_image=15):
                 near = boxes[rng.integers(len(boxes))]
                 box, category = np.array(near["bbox"]) * rng.uniform(0.8, 1.2, 4), near["category_id"]
             else:
-                box, category = np.r_[rng.uniform(0, 400, 2), np.exp(rng.uniform(2, 5, 2))], truth["categories"][rng.integers(4)]["id"]
+                box, category = (
+                    np.r_[rng.uniform(0, 400, 2), np.exp(rng.uniform(2, 5, 2))],
+                    truth["categories"][rng.integers(4)]["id"],
+                )
             rows.append([image["id"], *box, round(rng.random(), 2), category])
     return np.array(rows)
 
@@ -55,7 +59,9 @@ def figures(coco, coco_eval_class, truth, rows):
     coco_eval.accumulate()
     coco_eval.summarize()
     figures = coco_figures(coco_eval, [c["name"] for c in truth["categories"]])
-    assert [figures[name] for name in METRICS] == pytest.approx([100 * v if v >= 0 else np.nan for v in coco_eval.stats], abs=1e-9, nan_ok=True)
+    assert [figures[name] for name in METRICS] == pytest.approx(
+        [100 * v if v >= 0 else np.nan for v in coco_eval.stats], abs=1e-9, nan_ok=True
+    )
     return figures
 
 
@@ -92,10 +98,25 @@ def test_a_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
 
 def test_predictions_are_written_in_parts_with_any_ids(tmp_path, monkeypatch):
     monkeypatch.setattr("retina_plugin.evaluation.hotcoco.WRITTEN_AT_ONCE", 3)
-    truth = GroundTruth(coco={}, numbers={}, original_ids={1: "a/ü.jpg", 2: 10**40}, original_categories=[7, 5], labelled=True, class_names=["x", "y"])
+    truth = GroundTruth(
+        coco={},
+        numbers={},
+        original_ids={1: "a/ü.jpg", 2: 10**40},
+        original_categories=[7, 5],
+        labelled=True,
+        class_names=["x", "y"],
+    )
     rows = np.array([[1 + i % 2, 1.5, 2.25, i, 4, 0.125 * i, i // 4] for i in range(8)], dtype=np.float32)
     write_predictions(rows, truth, tmp_path / "x.json")
-    want = [{"image_id": truth.original_ids[1 + i % 2], "category_id": [7, 5][i // 4], "bbox": [1.5, 2.25, float(i), 4.0], "score": 0.125 * i} for i in range(8)]
+    want = [
+        {
+            "image_id": truth.original_ids[1 + i % 2],
+            "category_id": [7, 5][i // 4],
+            "bbox": [1.5, 2.25, float(i), 4.0],
+            "score": 0.125 * i,
+        }
+        for i in range(8)
+    ]
     assert json.loads((tmp_path / "x.json").read_text()) == want
     write_predictions(rows[:0], truth, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == []

@@ -18,8 +18,20 @@ def dataset(tmp_path):
     for i, (boxes, absent) in enumerate([([(0, 0), (1, 20), (2, 40)], []), ([(1, 0), (2, 20)], [])]):
         file = tmp_path / f"{i}.png"
         cv2.imwrite(str(file), np.zeros((64, 64, 3), np.uint8))
-        annotations = [{"bbox": [x, 0, 10, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": label} for label, x in boxes]
-        records.append({"file_name": str(file), "image_id": i + 1, "height": 64, "width": 64, "annotations": annotations, "not_exhaustive_category_ids": [], "neg_category_ids": absent})
+        annotations = [
+            {"bbox": [x, 0, 10, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": label} for label, x in boxes
+        ]
+        records.append(
+            {
+                "file_name": str(file),
+                "image_id": i + 1,
+                "height": 64,
+                "width": 64,
+                "annotations": annotations,
+                "not_exhaustive_category_ids": [],
+                "neg_category_ids": absent,
+            }
+        )
     DatasetCatalog.register("lvis_like", lambda: records)
     counts = [{"id": 1, "image_count": 3}, {"id": 2, "image_count": 50}, {"id": 3, "image_count": 1000}]
     MetadataCatalog.get("lvis_like").set(thing_classes=["rare", "common", "frequent"], class_image_count=counts)
@@ -30,11 +42,18 @@ def dataset(tmp_path):
 
 def evaluate(records, found, folder, name="lvis"):
     """found: (image, label, x, score)."""
-    evaluator = EVALUATOR_REGISTRY.build(name, dataset_name="lvis_like", output_dir=str(folder), detections_per_image=300)
+    evaluator = EVALUATOR_REGISTRY.build(
+        name, dataset_name="lvis_like", output_dir=str(folder), detections_per_image=300
+    )
     for record in records:
         mine = [one for one in found if one[0] == record["image_id"]]
-        instances = Instances((64, 64), pred_boxes=Boxes(torch.tensor([[x, 0.0, x + 10, 10] for _, _, x, _ in mine]).reshape(-1, 4)))
-        instances.scores, instances.pred_classes = torch.tensor([s for *_, s in mine]), torch.tensor([label for _, label, *_ in mine], dtype=torch.int64)
+        instances = Instances(
+            (64, 64), pred_boxes=Boxes(torch.tensor([[x, 0.0, x + 10, 10] for _, _, x, _ in mine]).reshape(-1, 4))
+        )
+        instances.scores, instances.pred_classes = (
+            torch.tensor([s for *_, s in mine]),
+            torch.tensor([label for _, label, *_ in mine], dtype=torch.int64),
+        )
         evaluator.process([record], [{"instances": instances}])
     return evaluator.evaluate()["bbox"]
 
@@ -61,5 +80,9 @@ def test_another_dataset_is_refused(dataset, tmp_path):
 
 def test_voc_by_key(dataset, tmp_path):
     found = evaluate(dataset, PERFECT[:-1], tmp_path, name="voc")
-    assert found["AP50-rare"] == found["AP50-common"] == 100 and found["AP50-frequent"] == 50 and found["AP50"] == pytest.approx(250 / 3)
+    assert (
+        found["AP50-rare"] == found["AP50-common"] == 100
+        and found["AP50-frequent"] == 50
+        and found["AP50"] == pytest.approx(250 / 3)
+    )
     assert found["AP50-11-frequent"] == pytest.approx(100 * 6 / 11)

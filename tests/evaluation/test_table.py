@@ -5,7 +5,9 @@ import math
 
 from retina_plugin.evaluation.table import format_results, write_results
 
-RESULTS = {"bbox": {"AP": 12.345, "AP50": 20.0, "AP75": 10.0, "APs": math.nan, "APm": 1.0, "APl": 2.0, "AP-cat": 12.345}}
+RESULTS = {
+    "bbox": {"AP": 12.345, "AP50": 20.0, "AP75": 10.0, "APs": math.nan, "APm": 1.0, "APl": 2.0, "AP-cat": 12.345}
+}
 
 
 def test_a_size_without_boxes_is_said():

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from conftest import ROOT
 
 from detectron2.evaluation.pascal_voc_evaluation import voc_ap
@@ -19,12 +18,22 @@ def rows(*found):
 
 
 def truth(*boxes, crowd=()):
-    return [{"id": i, "image_id": image, "bbox": list(box), "iscrowd": int(i in crowd)} for i, (image, *box) in enumerate(boxes)]
+    return [
+        {"id": i, "image_id": image, "bbox": list(box), "iscrowd": int(i in crowd)}
+        for i, (image, *box) in enumerate(boxes)
+    ]
 
 
 def test_the_second_detection_of_a_box_is_false_and_one_on_a_difficult_object_is_neither():
     boxes = truth((1, 0, 0, 10, 10), (1, 50, 0, 10, 10), (2, 0, 0, 10, 10), crowd={1})
-    found = rows((1, 0, 0, 10, 10, 0.9), (1, 1, 0, 10, 10, 0.8), (1, 50, 0, 10, 10, 0.7), (2, 0, 0, 10, 20, 0.6), (2, 0, 0, 10, 21, 0.5), (3, 0, 0, 5, 5, 0.4))
+    found = rows(
+        (1, 0, 0, 10, 10, 0.9),
+        (1, 1, 0, 10, 10, 0.8),
+        (1, 50, 0, 10, 10, 0.7),
+        (2, 0, 0, 10, 20, 0.6),
+        (2, 0, 0, 10, 21, 0.5),
+        (3, 0, 0, 5, 5, 0.4),
+    )
     hits, count = matched(found, boxes)
     # Right; a second one of the same box; (left out); IoU 100 / 200 = 0.5 is enough; IoU 100 / 210 is not, and the box is taken; no box at all.
     assert hits.tolist() == [True, False, True, False, False] and count == 2
@@ -53,7 +62,7 @@ def test_limits():
     assert all(math.isnan(x) for x in average_precisions(np.zeros(3, bool), 0))
     assert average_precisions(np.zeros(0, bool), 4) == (0.0, 0.0)
     assert average_precisions(np.ones(4, bool), 4) == (1.0, 1.0)
-    assert matched(rows(), []) [0].size == 0
+    assert matched(rows(), [])[0].size == 0
 
 
 @pytest.mark.parametrize("evaluator, metric, said", [
@@ -62,11 +71,26 @@ def test_limits():
 ])  # fmt: skip
 def test_a_best_metric_that_no_evaluation_gives_is_refused_before_the_training(evaluator, metric, said, small_digits):
     with pytest.raises(ValueError) as error:
-        load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric])
+        load_config(
+            ROOT / "configs/digits/quickstart.yaml",
+            ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric],
+        )
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("evaluator, metric, want", [("voc", "bbox/AP", "bbox/AP50"), ("voc", "bbox/AP50-7", "bbox/AP50-7"), ("hotcoco", "bbox/AP-7", "bbox/AP-7"), ("hotcoco", "validation/total_loss", None), ("lvis", "bbox/APr", "bbox/APr")])
+@pytest.mark.parametrize(
+    "evaluator, metric, want",
+    [
+        ("voc", "bbox/AP", "bbox/AP50"),
+        ("voc", "bbox/AP50-7", "bbox/AP50-7"),
+        ("hotcoco", "bbox/AP-7", "bbox/AP-7"),
+        ("hotcoco", "validation/total_loss", None),
+        ("lvis", "bbox/APr", "bbox/APr"),
+    ],
+)
 def test_one_that_it_gives_is_not(evaluator, metric, want, small_digits):
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml",
+        ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", evaluator, "TEST.BEST_METRIC", metric],
+    )
     assert cfg.TEST.BEST_METRIC == (want or metric)

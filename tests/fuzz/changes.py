@@ -17,10 +17,48 @@ ODD = [
 ]  # fmt: skip
 """Values that are put in the place of others."""
 
-NAMES = ["a.JPG", "a .jpg", "A.jpg", "a[1].jpg", "é.png", "e\u0301.png", "a.jpeg", "x.txt", "a.xml", "train.json", "val.json", "val/a.jpg", "train/labels/a.txt", "Thumbs.db", ".hidden.json", "a.json", "data.yaml", "classes.txt", "deep/er/b c.png", "$x|y.png"]
+NAMES = [
+    "a.JPG",
+    "a .jpg",
+    "A.jpg",
+    "a[1].jpg",
+    "é.png",
+    "e\u0301.png",
+    "a.jpeg",
+    "x.txt",
+    "a.xml",
+    "train.json",
+    "val.json",
+    "val/a.jpg",
+    "train/labels/a.txt",
+    "Thumbs.db",
+    ".hidden.json",
+    "a.json",
+    "data.yaml",
+    "classes.txt",
+    "deep/er/b c.png",
+    "$x|y.png",
+]
 """Names that files get."""
 
-KINDS = ["token", "tokens", "drop", "repeat", "swap", "insert", "flip", "cut", "number", "encoding", "rename", "copy", "empty", "gone", "special", "other"]
+KINDS = [
+    "token",
+    "tokens",
+    "drop",
+    "repeat",
+    "swap",
+    "insert",
+    "flip",
+    "cut",
+    "number",
+    "encoding",
+    "rename",
+    "copy",
+    "empty",
+    "gone",
+    "special",
+    "other",
+]
 SPECIAL = ["fifo", "folder", "loop", "dangling", "unreadable"]
 
 
@@ -74,7 +112,9 @@ def changes(*, names: bool = True, most: int = 4) -> st.SearchStrategy[list[Chan
     """One to ``most`` changes; ``names``: also of the files' names and kinds."""
     kinds = KINDS if names else KINDS[: KINDS.index("rename")]
     return st.lists(
-        st.builds(Change, st.sampled_from(kinds), st.integers(0, 15), st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=most
+        st.builds(Change, st.sampled_from(kinds), st.integers(0, 15), st.floats(0, 1), st.integers(0, 255)),
+        min_size=1,
+        max_size=most,
     )
 
 
@@ -123,7 +163,11 @@ def changed_bytes(data: bytes, change: Change) -> bytes:
             other = found[(i + 1 + change.what) % len(found)]
             (b1, e1), (b2, e2) = sorted([(begin, end), other])
             return data[:b1] + data[b2:e2] + data[e1:b2] + data[b1:e1] + data[e2:] if e1 <= b2 else data
-        return {"token": data[:begin] + odd + data[end:], "drop": data[:begin] + data[last:], "repeat": data[:last] + data[begin:last] + data[last:]}[change.kind]
+        return {
+            "token": data[:begin] + odd + data[end:],
+            "drop": data[:begin] + data[last:],
+            "repeat": data[:last] + data[begin:last] + data[last:],
+        }[change.kind]
     if change.kind == "insert":
         return data[:at] + odd + data[at:]
     if change.kind == "flip":
@@ -136,5 +180,14 @@ def changed_bytes(data: bytes, change: Change) -> bytes:
         return data[:at] + value.to_bytes(size, "big" if change.what & 64 else "little") + data[at + size :]
     if change.kind == "encoding":
         text = data.decode("utf-8", "replace")
-        return [text.encode("utf-16"), text.encode("utf-16-le", "replace"), b"\xef\xbb\xbf" + data, text.encode("latin-1", "replace"), data.replace(b"\n", b"\r\n"), data.replace(b"\n", b"\r"), text.encode("utf-32"), data + b"\0"][change.what % 8]
+        return [
+            text.encode("utf-16"),
+            text.encode("utf-16-le", "replace"),
+            b"\xef\xbb\xbf" + data,
+            text.encode("latin-1", "replace"),
+            data.replace(b"\n", b"\r\n"),
+            data.replace(b"\n", b"\r"),
+            text.encode("utf-32"),
+            data + b"\0",
+        ][change.what % 8]
     return data

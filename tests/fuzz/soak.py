@@ -30,7 +30,13 @@ def explore(target: str, number: int, count: int, stop: bool) -> tuple[int, floa
     run, slowest, done = TARGETS[target][0], 0.0, 0
     failures: dict[str, list] = {}
 
-    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
     @seed(number)
     @given(inputs(run))
     def one(arguments):
@@ -41,7 +47,11 @@ def explore(target: str, number: int, count: int, stop: bool) -> tuple[int, floa
         except Exception as error:
             if stop:
                 raise
-            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "retina_plugin" in frame.filename or "/fuzz/" in frame.filename]
+            frames = [
+                frame
+                for frame in traceback.extract_tb(error.__traceback__)
+                if "retina_plugin" in frame.filename or "/fuzz/" in frame.filename
+            ]
             place = f"{type(error).__name__} at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"
             failures.setdefault(place, [0, str(error)[:200], arguments])[0] += 1
         slowest, done = max(slowest, time.perf_counter() - begin), done + 1
@@ -65,7 +75,9 @@ def main() -> int:
         print(explore(args.target, args.seed, ROUND, True))
         return 0
     chosen = {args.target: (TARGETS[args.target][0], 1.0)} if args.target else TARGETS
-    rounds = [(name, number) for name, (_, share) in chosen.items() for number in range(-(-int(args.inputs * share) // ROUND))]
+    rounds = [
+        (name, number) for name, (_, share) in chosen.items() for number in range(-(-int(args.inputs * share) // ROUND))
+    ]
     begin, total, most_memory = time.perf_counter(), collections.Counter(), 0
     slowest, failures = (0.0, ""), {}
     with ProcessPoolExecutor(args.processes) as pool:
@@ -79,7 +91,10 @@ def main() -> int:
                     print(f"{name} seed {number}: {place}: {message}\n    {arguments}", flush=True)
                 failures[place] = failures.get(place, 0) + count
             if i % 20 == 0 or i == len(rounds):
-                print(f"{sum(total.values()):,} inputs, {sum(failures.values())} failures, slowest {slowest[0]:.2f} s ({slowest[1]}), {most_memory} MiB, {time.perf_counter() - begin:.0f} s", flush=True)
+                print(
+                    f"{sum(total.values()):,} inputs, {sum(failures.values())} failures, slowest {slowest[0]:.2f} s ({slowest[1]}), {most_memory} MiB, {time.perf_counter() - begin:.0f} s",
+                    flush=True,
+                )
     print(", ".join(f"{name} {count:,}" for name, count in total.items()))
     for place, count in sorted(failures.items(), key=lambda item: -item[1]):
         print(f"{count:6d} {place}")

@@ -103,10 +103,20 @@ def check_records(card: DatasetCard) -> None:
             assert isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
             for x in record["annotations"]:
                 x1, y1, x2, y2 = x["bbox"]
-                assert all(math.isfinite(v) for v in x["bbox"]) and 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height, x["bbox"]
-                assert type(x["category_id"]) is int and 0 <= x["category_id"] < len(card.classes) and x["iscrowd"] in (0, 1)
-        assert result.boxes == result.boxes_used + sum(problem.boxes for problem in result.problems), "every box is used or was said to be left out"
-        assert result.images == len(result.records) + sum(problem.images for problem in result.problems), "and every image"
+                assert all(math.isfinite(v) for v in x["bbox"]) and 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height, x[
+                    "bbox"
+                ]
+                assert (
+                    type(x["category_id"]) is int
+                    and 0 <= x["category_id"] < len(card.classes)
+                    and x["iscrowd"] in (0, 1)
+                )
+        assert result.boxes == result.boxes_used + sum(problem.boxes for problem in result.problems), (
+            "every box is used or was said to be left out"
+        )
+        assert result.images == len(result.records) + sum(problem.images for problem in result.problems), (
+            "and every image"
+        )
         assert all(str(problem).isprintable() for problem in result.problems)
     with limited():
         text = account_of(card, results).text()
@@ -149,7 +159,10 @@ def ap_of_truth(card: DatasetCard, split: str, evaluator: str = "hotcoco") -> fl
                 mine = [x for x in record["annotations"] if not x["iscrowd"]]
                 found = Instances((record["height"], record["width"]))
                 found.pred_boxes = Boxes(torch.tensor([x["bbox"] for x in mine], dtype=torch.float64).reshape(-1, 4))
-                found.scores, found.pred_classes = torch.ones(len(mine)), torch.tensor([x["category_id"] for x in mine], dtype=torch.int64)
+                found.scores, found.pred_classes = (
+                    torch.ones(len(mine)),
+                    torch.tensor([x["category_id"] for x in mine], dtype=torch.int64),
+                )
                 judge.process([record], [{"instances": found}])
             return judge.evaluate()["bbox"]["AP"]
     finally:
@@ -197,7 +210,9 @@ def run_image(base: str, made: list[Change]) -> None:
         defect = refused(lambda: (defect_of(file, max_pixels=MOST_PIXELS),))
         header = refused(lambda: read_header(file, max_pixels=MOST_PIXELS), ImageError)
         assert defect is not None and (header is not None or defect[0])
-        image = refused(lambda: read_image(file, "BGR", value_range=PixelRange(0, 65535), max_pixels=MOST_PIXELS), ImageError)
+        image = refused(
+            lambda: read_image(file, "BGR", value_range=PixelRange(0, 65535), max_pixels=MOST_PIXELS), ImageError
+        )
         if image is not None:
             assert header is not None and image.shape == (header.height, header.width, 3) and image.dtype == "uint8"
 
@@ -207,17 +222,42 @@ def run_text(kind: str, data: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        refused(lambda: {"json": read_json, "xml": read_xml, "yaml": lambda name: parse_yaml(decode(Path(name).read_bytes())[0])}[kind](file.name))
+        refused(
+            lambda: {
+                "json": read_json,
+                "xml": read_xml,
+                "yaml": lambda name: parse_yaml(decode(Path(name).read_bytes())[0]),
+            }[kind](file.name)
+        )
 
 
 def inputs(run: Callable) -> st.SearchStrategy[tuple]:
     """The arguments of a target."""
     if run is run_text:
-        texts = st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")), st.text("{}[]<>:,-&*!|>'\" \n\tae01.", max_size=60).map(str.encode))
+        texts = st.one_of(
+            st.binary(max_size=60),
+            st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")),
+            st.text("{}[]<>:,-&*!|>'\" \n\tae01.", max_size=60).map(str.encode),
+        )
         return st.tuples(st.sampled_from(["json", "xml", "yaml"]), texts)
-    bases = {run_folder: valid.folders, run_check: valid.folders, run_score: valid.folders, run_card: valid.cards, run_yaml: valid.yamls, run_image: valid.images}[run]()
+    bases = {
+        run_folder: valid.folders,
+        run_check: valid.folders,
+        run_score: valid.folders,
+        run_card: valid.cards,
+        run_yaml: valid.yamls,
+        run_image: valid.images,
+    }[run]()
     return st.tuples(st.sampled_from(sorted(bases)), changes(names=run is not run_yaml and run is not run_card))
 
 
-TARGETS = {"folder": (run_folder, 0.40), "check": (run_check, 0.05), "score": (run_score, 0.05), "card": (run_card, 0.1), "yaml": (run_yaml, 0.1), "image": (run_image, 0.2), "text": (run_text, 0.1)}
+TARGETS = {
+    "folder": (run_folder, 0.40),
+    "check": (run_check, 0.05),
+    "score": (run_score, 0.05),
+    "card": (run_card, 0.1),
+    "yaml": (run_yaml, 0.1),
+    "image": (run_image, 0.2),
+    "text": (run_text, 0.1),
+}
 """By name: what is run, and its share of the inputs."""

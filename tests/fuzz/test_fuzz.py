@@ -5,7 +5,20 @@ import os
 import pytest
 from fuzz import valid
 from fuzz.changes import KINDS, ODD, SPECIAL, Change, changed_bytes
-from fuzz.targets import TARGETS, Hang, ap_of_truth, check_records, folder_of, inputs, limited, refused, run_card, run_folder, run_image, run_yaml
+from fuzz.targets import (
+    TARGETS,
+    Hang,
+    ap_of_truth,
+    check_records,
+    folder_of,
+    inputs,
+    limited,
+    refused,
+    run_card,
+    run_folder,
+    run_image,
+    run_yaml,
+)
 from hypothesis import HealthCheck, given, seed, settings
 
 from retina_plugin.data.discover import find_card
@@ -46,7 +59,11 @@ def test_the_fuzzer_starts_from_folders_that_are_read_completely(base):
         card = find_card(folder / valid.WRITTEN if base.startswith(valid.WRITTEN) else folder)
         check_records(card)
         records = [record for split in card.splits for record in card.load(split)]
-    assert len({os.path.basename(record["file_name"]) for record in records}) == len(valid.SIZES) or "csv" in base or base == "darknet"
+    assert (
+        len({os.path.basename(record["file_name"]) for record in records}) == len(valid.SIZES)
+        or "csv" in base
+        or base == "darknet"
+    )
     assert sum(len(record["annotations"]) for record in records) >= 3
 
 
@@ -67,7 +84,11 @@ def test_and_from_images_that_are_read(name):
 def test_a_change_changes_something():
     data = valid.folders()["coco"]["train.json"]
     for kind in KINDS[: KINDS.index("rename")]:
-        assert any(changed_bytes(data, Change(kind, 0, where / 7, what)) != data for where in range(7) for what in range(len(ODD))), kind
+        assert any(
+            changed_bytes(data, Change(kind, 0, where / 7, what)) != data
+            for where in range(7)
+            for what in range(len(ODD))
+        ), kind
 
 
 def test_a_fault_would_be_found():

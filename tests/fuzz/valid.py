@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from retina_plugin.data.card import DatasetCard
-from retina_plugin.data.export import write_dataset, writable
+from retina_plugin.data.export import writable, write_dataset
 from retina_plugin.data.load import load_split
 
 SIZES = {"a.jpg": (20, 30), "b c.png": (16, 24), "d.bmp": (12, 12)}
@@ -46,32 +46,75 @@ def coco() -> dict:
                 "id": len(annotations) + 1, "image_id": names.index(image) + 1, "category_id": CLASSES.index(label) + 1, "iscrowd": 0,
                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": [[x1, y1, x2, y1, x2, y2]],
             })  # fmt: skip
-    annotations.append({"id": 9, "image_id": 1, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 9, 9], "segmentation": {"size": [20, 30], "counts": [10, 5, 585]}})
-    images = [{"id": i, "file_name": name, "height": size[0], "width": size[1]} for i, (name, size) in enumerate(SIZES.items(), start=1)]
-    return {"images": images, "annotations": annotations, "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]}
+    annotations.append(
+        {
+            "id": 9,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 1,
+            "bbox": [0, 0, 9, 9],
+            "segmentation": {"size": [20, 30], "counts": [10, 5, 585]},
+        }
+    )
+    images = [
+        {"id": i, "file_name": name, "height": size[0], "width": size[1]}
+        for i, (name, size) in enumerate(SIZES.items(), start=1)
+    ]
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+    }
 
 
 def _labelme(image: str) -> dict:
-    shapes = [{"label": label, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]], "flags": {}} for label, x1, y1, x2, y2 in BOXES[image]]
+    shapes = [
+        {"label": label, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]], "flags": {}}
+        for label, x1, y1, x2, y2 in BOXES[image]
+    ]
     shapes.append({"label": "cat", "shape_type": "polygon", "points": [[1, 1], [9, 2], [5, 8]], "group_id": None})
-    return {"version": "5.0", "imagePath": image, "imageHeight": SIZES[image][0], "imageWidth": SIZES[image][1], "imageData": None, "shapes": shapes}
+    return {
+        "version": "5.0",
+        "imagePath": image,
+        "imageHeight": SIZES[image][0],
+        "imageWidth": SIZES[image][1],
+        "imageData": None,
+        "shapes": shapes,
+    }
 
 
 def _via() -> dict:
     def regions(image: str) -> list[dict]:
         found = [
-            {"shape_attributes": {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}, "region_attributes": {"class": label}}
+            {
+                "shape_attributes": {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1},
+                "region_attributes": {"class": label},
+            }
             for label, x1, y1, x2, y2 in BOXES[image]
         ]
-        return [*found, {"shape_attributes": {"name": "circle", "cx": 6, "cy": 6, "r": 4}, "region_attributes": {"class": "dog"}}]
+        return [
+            *found,
+            {"shape_attributes": {"name": "circle", "cx": 6, "cy": 6, "r": 4}, "region_attributes": {"class": "dog"}},
+        ]
 
-    return {f"{name}{len(pictures()[name])}": {"filename": name, "size": len(pictures()[name]), "regions": regions(name), "file_attributes": {}} for name in SIZES}
+    return {
+        f"{name}{len(pictures()[name])}": {
+            "filename": name,
+            "size": len(pictures()[name]),
+            "regions": regions(name),
+            "file_attributes": {},
+        }
+        for name in SIZES
+    }
 
 
 def _cvat() -> str:
     images = []
     for i, (name, (height, width)) in enumerate(SIZES.items()):
-        boxes = "".join(f'<box label="{label}" occluded="0" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}" z_order="0"></box>' for label, x1, y1, x2, y2 in BOXES[name])
+        boxes = "".join(
+            f'<box label="{label}" occluded="0" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}" z_order="0"></box>'
+            for label, x1, y1, x2, y2 in BOXES[name]
+        )
         boxes += '<polygon label="cat" points="1.0,1.0;9.0,2.0;5.0,8.0"></polygon>'
         images.append(f'<image id="{i}" name="{name}" width="{width}" height="{height}">{boxes}</image>')
     labels = "".join(f"<label><name>{name}</name><attributes></attributes></label>" for name in CLASSES)
@@ -94,12 +137,17 @@ def _stem(image: str) -> str:
 def _yolo(image: str) -> str:
     height, width = SIZES[image]
     return "".join(
-        f"{CLASSES.index(label)} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n" for label, x1, y1, x2, y2 in BOXES[image]
+        f"{CLASSES.index(label)} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n"
+        for label, x1, y1, x2, y2 in BOXES[image]
     )
 
 
 def _csv(header: str, row: str, separator: str = ",") -> str:
-    rows = [row.format(image=image, label=label, x1=x1, y1=y1, x2=x2, y2=y2, w=x2 - x1, h=y2 - y1) for image, boxes in BOXES.items() for label, x1, y1, x2, y2 in boxes]
+    rows = [
+        row.format(image=image, label=label, x1=x1, y1=y1, x2=x2, y2=y2, w=x2 - x1, h=y2 - y1)
+        for image, boxes in BOXES.items()
+        for label, x1, y1, x2, y2 in boxes
+    ]
     return "\n".join([header, *rows, ""]).replace(",", separator)
 
 
@@ -127,9 +175,17 @@ def folders() -> dict[str, dict[str, bytes]]:
     }  # fmt: skip
     found = {name: {**images, **{path: text.encode() for path, text in files.items()}} for name, files in texts.items()}
     found["darknet"] |= {f"obj_train_data/{name}": data for name, data in images.items()}
-    found["yolo"] = {**below, **{f"labels/{_stem(name)}.txt": _yolo(name).encode() for name in SIZES}, "data.yaml": b"path: .\ntrain: images\nval: images\nnc: 2\nnames:\n  0: cat\n  1: dog\n"}
+    found["yolo"] = {
+        **below,
+        **{f"labels/{_stem(name)}.txt": _yolo(name).encode() for name in SIZES},
+        "data.yaml": b"path: .\ntrain: images\nval: images\nnc: 2\nnames:\n  0: cat\n  1: dog\n",
+    }
     sets = {"ImageSets/Main/train.txt": b"a\nb c\n", "ImageSets/Main/val.txt": b"d\n"}
-    found["voc_devkit"] = {**{f"JPEGImages/{name}": data for name, data in images.items()}, **{f"Annotations/{_stem(name)}.xml": _voc(name).encode() for name in SIZES}, **sets}
+    found["voc_devkit"] = {
+        **{f"JPEGImages/{name}": data for name, data in images.items()},
+        **{f"Annotations/{_stem(name)}.xml": _voc(name).encode() for name in SIZES},
+        **sets,
+    }
     return found | _written()
 
 
@@ -145,9 +201,24 @@ def _written() -> dict[str, dict[str, bytes]]:
             root, folder = Path(place), Path(place, WRITTEN)
             for name, data in {**pictures(), "train.json": json.dumps(coco()).encode()}.items():
                 (root / name).write_bytes(data)
-            card = DatasetCard("pets", "coco", CLASSES, {"train": {"images": ".", "annotations": "train.json"}}, str(root), "none", "generated", file=root / "pets.yaml")
+            card = DatasetCard(
+                "pets",
+                "coco",
+                CLASSES,
+                {"train": {"images": ".", "annotations": "train.json"}},
+                str(root),
+                "none",
+                "generated",
+                file=root / "pets.yaml",
+            )
             write_dataset(card, {"train": load_split(card, "train").records}, folder, name=f"pets_{kind}", format=kind)
-            files = {file.relative_to(root).as_posix(): file.read_bytes().replace(f"root: {folder.resolve()}".encode(), b"root: .") for file in sorted(folder.rglob("*")) if file.is_file()}
+            files = {
+                file.relative_to(root).as_posix(): file.read_bytes().replace(
+                    f"root: {folder.resolve()}".encode(), b"root: ."
+                )
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            }
         found[f"written_{kind}"] = {**pictures(), **files}
     return found
 
@@ -159,8 +230,16 @@ def cards() -> dict[str, bytes]:
         "name": "pets", "format": "coco", "root": "data", "classes": CLASSES, "licence": "none", "source": "generated", "seed": 3,
         "splits": {"train": {"images": ".", "annotations": "train.json", "part": [0.0, 0.5]}, "val": {"images": ".", "annotations": "train.json", "part": [0.5, 1.0]}},
     }  # fmt: skip
-    several = {**plain, "splits": {"train": [{"images": ".", "annotations": "train.json"}, {"images": ".", "annotations": "val.json"}]}, "value_range": [0.0, 255.0], "left_out": {"x.json": "is none"}}
-    return {name: yaml.safe_dump(card, sort_keys=False).encode() for name, card in {"parts": plain, "sources": several}.items()}
+    several = {
+        **plain,
+        "splits": {"train": [{"images": ".", "annotations": "train.json"}, {"images": ".", "annotations": "val.json"}]},
+        "value_range": [0.0, 255.0],
+        "left_out": {"x.json": "is none"},
+    }
+    return {
+        name: yaml.safe_dump(card, sort_keys=False).encode()
+        for name, card in {"parts": plain, "sources": several}.items()
+    }
 
 
 ROOT = Path(__file__).parents[2]
@@ -170,9 +249,18 @@ ROOT = Path(__file__).parents[2]
 def yamls() -> dict[str, bytes]:
     """Configs and sweeps as they are shipped, on their bases wherever they are put."""
     found = {}
-    for path in ("configs/digits/quickstart.yaml", "configs/ablations/table_1b.yaml", "configs/ablations/levels.yaml", "configs/finetune.yaml"):
+    for path in (
+        "configs/digits/quickstart.yaml",
+        "configs/ablations/table_1b.yaml",
+        "configs/ablations/levels.yaml",
+        "configs/finetune.yaml",
+    ):
         text = (ROOT / path).read_text(encoding="utf-8")
-        found[path] = re.sub(r"(base: |_BASE_: )([\w./-]+\.yaml)", lambda match: match[1] + str((ROOT / path).parent.joinpath(match[2]).resolve()), text).encode()
+        found[path] = re.sub(
+            r"(base: |_BASE_: )([\w./-]+\.yaml)",
+            lambda match: match[1] + str((ROOT / path).parent.joinpath(match[2]).resolve()),
+            text,
+        ).encode()
     return found
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_cfg
+
 from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.image_files import ImageError
@@ -31,7 +32,12 @@ class Predictor:
 
     def __call__(self, image):
         size = image.shape[:2]
-        found = Instances(size, pred_boxes=Boxes(torch.tensor([[5.0, 5, 20, 20], [1, 1, 3, 3]])), scores=torch.tensor([0.9, 0.2]), pred_classes=torch.tensor([1, 0]))
+        found = Instances(
+            size,
+            pred_boxes=Boxes(torch.tensor([[5.0, 5, 20, 20], [1, 1, 3, 3]])),
+            scores=torch.tensor([0.9, 0.2]),
+            pred_classes=torch.tensor([1, 0]),
+        )
         return {"instances": found}
 
 
@@ -39,7 +45,12 @@ def test_a_sheet_of_pairs(tmp_path):
     records = []
     for i, size in enumerate([(40, 60), (80, 60), (40, 60)]):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((*size, 3), np.uint8))
-        records.append({"file_name": str(tmp_path / f"{i}.png"), "annotations": [{"bbox": [2, 2, 20, 20], "category_id": 0}] * (i > 0)})
+        records.append(
+            {
+                "file_name": str(tmp_path / f"{i}.png"),
+                "annotations": [{"bbox": [2, 2, 20, 20], "category_id": 0}] * (i > 0),
+            }
+        )
     sheet = draw_comparison(Predictor(), records, columns=2, width=120)
     # Three pairs in two columns: a row of the tallest height, 160, one of 80; the title above, a line of legend below.
     assert sheet.shape[:2] == (TITLE_HEIGHT + (160 + GAP) + (80 + GAP) + 22, 2 * (2 * 120 + 2 * GAP))
@@ -48,13 +59,19 @@ def test_a_sheet_of_pairs(tmp_path):
 
 def test_a_record_alone_has_no_empty_column(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((40, 60, 3), np.uint8))
-    sheet = draw_comparison(Predictor(), [{"file_name": str(tmp_path / "0.png"), "annotations": []}], columns=2, width=120)
+    sheet = draw_comparison(
+        Predictor(), [{"file_name": str(tmp_path / "0.png"), "annotations": []}], columns=2, width=120
+    )
     assert sheet.shape[1] == 2 * 120 + 2 * GAP
 
 
 def test_ground_truth_and_predictions_have_the_same_scale_where_boxes_are_small(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((100, 100, 3), np.uint8))
-    sheet = draw_comparison(Predictor(), [{"file_name": str(tmp_path / "0.png"), "annotations": [{"bbox": [2, 2, 7, 7], "category_id": 0}]}], width=120)
+    sheet = draw_comparison(
+        Predictor(),
+        [{"file_name": str(tmp_path / "0.png"), "annotations": [{"bbox": [2, 2, 7, 7], "category_id": 0}]}],
+        width=120,
+    )
     assert sheet.shape[1] == 2 * 400 + 2 * GAP, "5 px become 20: four times the image"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SMALL
+
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
@@ -98,7 +99,12 @@ def test_a_key_of_a_newer_detectron2_is_left_out_with_a_warning(checkpoint, capl
     torch.save(content, checkpoint.with_name("newer.pth"))
     with caplog.at_level("WARNING"):
         predictor = load_predictor(checkpoint.with_name("newer.pth"), device="cpu")
-    assert predictor.metadata.thing_classes and "SOLVER.NEWER" in caplog.text and "NEW_NODE.DEEP.KEY" in caplog.text and "NEW_KEY" in caplog.text
+    assert (
+        predictor.metadata.thing_classes
+        and "SOLVER.NEWER" in caplog.text
+        and "NEW_NODE.DEEP.KEY" in caplog.text
+        and "NEW_KEY" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:x", "mps:7"])

@@ -45,7 +45,13 @@ def test_explicit_sizes_are_used():
 
 
 @pytest.mark.parametrize(
-    "sizes, said", [([[32.0, 64.0]], "one row"), ([[32.0], [64.0]], "5 levels"), ([32.0, 64.0], "5 levels"), ([[1.0, 2.0], [1.0], [1.0], [1.0], [1.0]], "as many anchors")]
+    "sizes, said",
+    [
+        ([[32.0, 64.0]], "one row"),
+        ([[32.0], [64.0]], "5 levels"),
+        ([32.0, 64.0], "5 levels"),
+        ([[1.0, 2.0], [1.0], [1.0], [1.0], [1.0]], "as many anchors"),
+    ],
 )
 def test_sizes_that_contradict_the_levels_are_refused(sizes, said):
     with pytest.raises(ValueError, match=said):
@@ -75,7 +81,9 @@ def test_torchvisions_anchors_are_torchvisions_in_the_order_of_detectron2(height
     features = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in strides]
     got = torch.cat([boxes.tensor for boxes in generator(features)])
     (want,) = _default_anchorgen()(ImageList(torch.zeros(1, 3, height, width), [(height, width)]), features)
-    assert torch.equal(got, want.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4))  # ratios x sizes there, sizes x ratios here
+    assert torch.equal(
+        got, want.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4)
+    )  # ratios x sizes there, sizes x ratios here
     assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(generator(features), generator(features), strict=True))
 
 

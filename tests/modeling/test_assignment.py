@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, pairwise_iou
 
 from retina_plugin.modeling import assignment
 from retina_plugin.modeling.anchors import PyramidAnchorGenerator, anchor_sizes
-from retina_plugin.modeling.assignment import ChunkedOverlaps, ignore_inside, MaxIoUAssigner, overlaps
+from retina_plugin.modeling.assignment import ChunkedOverlaps, MaxIoUAssigner, ignore_inside, overlaps
 
 K = 5
 
@@ -26,7 +26,9 @@ def assigner(low_quality=False):
 def pyramid_anchors(height, width):
     """Anchors of P3-P7 as the detector orders them."""
     sizes = anchor_sizes([8, 16, 32, 64, 128], scale=4, scales_per_octave=3)
-    generator = PyramidAnchorGenerator(sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0)
+    generator = PyramidAnchorGenerator(
+        sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0
+    )
     maps = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
     return Boxes.cat(generator(maps)).tensor
 
@@ -38,7 +40,9 @@ def random_boxes(n, extent):
 
 def test_thresholds_worked_by_hand():
     # Ground truth 10x10 = 100. An anchor 10 wide and h <= 10 high inside it has IoU h / 10.
-    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.5], [0, 0, 10, 4], [0, 0, 10, 3.9], [50, 50, 60, 60]])
+    anchors = torch.tensor(
+        [[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.5], [0, 0, 10, 4], [0, 0, 10, 3.9], [50, 50, 60, 60]]
+    )
     labels, matched = assigner()(anchors, torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([2]), K)
     # 1.0 and 0.5 foreground, 0.45 and 0.4 between the thresholds, 0.39 and 0 background
     assert labels.tolist() == [2, 2, -1, -1, K, K]
@@ -122,7 +126,9 @@ def test_the_way_of_the_gpu_gives_the_same(monkeypatch):
 def test_a_batch_gives_what_its_images_give_and_counts_boxes_through():
     anchors, gt = pyramid_anchors(240, 320), [random_boxes(3, 200), torch.zeros(0, 4), random_boxes(5, 200)]
     classes = [torch.randint(0, K, (len(boxes),)) for boxes in gt]
-    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)([anchors], gt, classes, K)
+    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)(
+        [anchors], gt, classes, K
+    )
     for i, offset in enumerate((0, 3, 3)):
         alone = assigner(True)(anchors, gt[i], classes[i], K)
         assert torch.equal(labels[i], alone[0])

@@ -14,7 +14,9 @@ K = 3
 
 def levels():
     """Two levels with two anchors a location."""
-    generator = PyramidAnchorGenerator(sizes=[[24.0, 32.0], [48.0, 64.0]], aspect_ratios=[[1.0]], strides=[8, 16], offset=0.5)
+    generator = PyramidAnchorGenerator(
+        sizes=[[24.0, 32.0], [48.0, 64.0]], aspect_ratios=[[1.0]], strides=[8, 16], offset=0.5
+    )
     return [boxes.tensor for boxes in generator([torch.zeros(1, 1, 12, 16), torch.zeros(1, 1, 6, 8)])]
 
 

@@ -34,7 +34,9 @@ def test_losses_gradients_and_statistics_are_equal(name, monkeypatch):
     blocks = checkpoint_gradients(saving.backbone.bottom_up)
     assert blocks == count if count else blocks > 1
     calls = []
-    monkeypatch.setattr(checkpointing, "checkpoint", lambda *args, **kwargs: calls.append(1) or checkpoint(*args, **kwargs))
+    monkeypatch.setattr(
+        checkpointing, "checkpoint", lambda *args, **kwargs: calls.append(1) or checkpoint(*args, **kwargs)
+    )
     inputs, losses = make_inputs([(64, 96), (64, 64)], [[[4.0, 4.0, 40.0, 40.0]], []], [[1], []]), []
     for model in (plain, saving):
         with EventStorage():
@@ -54,7 +56,11 @@ def test_losses_gradients_and_statistics_are_equal(name, monkeypatch):
 def test_less_is_kept_for_the_backward_pass():
     kept = []
     for save in (False, True):
-        model = build_model(tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet")).train().backbone.bottom_up
+        model = (
+            build_model(tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet"))
+            .train()
+            .backbone.bottom_up
+        )
         if save:
             checkpoint_gradients(model)
         sizes = []

@@ -134,4 +134,7 @@ def test_words_for_values():
     assert contracts.described([]) == "a list of 0: []"
     assert contracts.described({}) == "a dict with nothing"
     assert contracts.described(None) == "a NoneType"
-    assert contracts.described([torch.zeros(1)] * 5) == "a list of 5: [a float32 tensor (1,), a float32 tensor (1,), a float32 tensor (1,), ...]"
+    assert (
+        contracts.described([torch.zeros(1)] * 5)
+        == "a list of 5: [a float32 tensor (1,), a float32 tensor (1,), a float32 tensor (1,), ...]"
+    )

@@ -12,23 +12,49 @@ from retina_plugin.modeling.describe import describe
 
 
 def table(text):
-    return {cells[0]: cells[1:] for line in text.splitlines() if line.startswith("| ") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) > 3}
+    return {
+        cells[0]: cells[1:]
+        for line in text.splitlines()
+        if line.startswith("| ") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) > 3
+    }
 
 
-@pytest.mark.parametrize("opts", [[], ["MODEL.BOTTOM_UP.NAME", "build_retina_timm"], ["MODEL.FPN.NAME", "bifpn"], ["MODEL.RETINANET.HEAD_NAME", "shared_tower"]])
+@pytest.mark.parametrize(
+    "opts",
+    [
+        [],
+        ["MODEL.BOTTOM_UP.NAME", "build_retina_timm"],
+        ["MODEL.FPN.NAME", "bifpn"],
+        ["MODEL.RETINANET.HEAD_NAME", "shared_tower"],
+    ],
+)
 def test_the_parts_make_the_whole(opts):
     model = build_model(tiny_cfg(*opts))
     rows = table(describe(model, size=(64, 96)))
     for column in range(3):
-        assert sum(float(rows[part][column]) for part in ("backbone", "neck", "head")) == pytest.approx(float(rows["whole"][column]), abs=0.03)
+        assert sum(float(rows[part][column]) for part in ("backbone", "neck", "head")) == pytest.approx(
+            float(rows["whole"][column]), abs=0.03
+        )
     assert float(rows["whole"][0]) == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6, abs=0.005)
 
 
 def test_multiply_adds_are_those_of_fvcore():
     model = build_model(tiny_cfg("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.RETINANET.NUM_CONVS", 4)).eval()
-    features = {name: torch.zeros(1, 64, 64 // 2 ** int(name[1]) or 1, 64 // 2 ** int(name[1]) or 1) for name in model.head_in_features}
-    head = FlopCountAnalysis(model.head, (list(features.values()),)).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
-    body = FlopCountAnalysis(model.backbone.bottom_up, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    features = {
+        name: torch.zeros(1, 64, 64 // 2 ** int(name[1]) or 1, 64 // 2 ** int(name[1]) or 1)
+        for name in model.head_in_features
+    }
+    head = (
+        FlopCountAnalysis(model.head, (list(features.values()),))
+        .unsupported_ops_warnings(False)
+        .uncalled_modules_warnings(False)
+        .total()
+    )
+    body = (
+        FlopCountAnalysis(model.backbone.bottom_up, torch.zeros(1, 3, 64, 64))
+        .unsupported_ops_warnings(False)
+        .uncalled_modules_warnings(False)
+    )
     rows = table(describe(model, size=(64, 64)))
     assert float(rows["head"][2]) == pytest.approx(head / 1e9, abs=0.006)
     assert float(rows["backbone"][2]) == pytest.approx(body.by_operator()["conv"] / 1e9, abs=0.006)
@@ -37,7 +63,13 @@ def test_multiply_adds_are_those_of_fvcore():
 def test_levels_have_their_anchors():
     text = describe(build_model(tiny_cfg()), size=(100, 128))
     rows = table(text)  # padded to 128 x 128
-    assert rows["p3"] == ["8", "16 x 16", "9", "32, 40, 51", "2,304"] and rows["p7"] == ["128", "1 x 1", "9", "512, 645, 813", "9"]
+    assert rows["p3"] == ["8", "16 x 16", "9", "32, 40, 51", "2,304"] and rows["p7"] == [
+        "128",
+        "1 x 1",
+        "9",
+        "512, 645, 813",
+        "9",
+    ]
     assert rows["all"][-1] == f"{9 * (256 + 64 + 16 + 4 + 1):,}"
 
 

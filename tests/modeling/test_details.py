@@ -7,14 +7,22 @@ from conftest import make_inputs, tiny_cfg
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-BATCH = [(64, 96), (96, 64)], [[[4.0, 4.0, 40.0, 40.0], [20.0, 10.0, 60.0, 60.0]], [[2.0, 2.0, 30.0, 60.0]]], [[1, 0], [2]]
+BATCH = (
+    [(64, 96), (96, 64)],
+    [[[4.0, 4.0, 40.0, 40.0], [20.0, 10.0, 60.0, 60.0]], [[2.0, 2.0, 30.0, 60.0]]],
+    [[1, 0], [2]],
+)
 
 
 def logged(*opts):
     model = build_model(tiny_cfg("SOLVER.DETAILS_PERIOD", 2, *opts)).train()
     with EventStorage(start_iter=1) as storage:  # the second iteration
         losses = model(make_inputs(*BATCH))
-        return model, {name: float(value) for name, value in losses.items()}, {name: value for name, (value, _) in storage.latest().items()}
+        return (
+            model,
+            {name: float(value) for name, value in losses.items()},
+            {name: value for name, (value, _) in storage.latest().items()},
+        )
 
 
 @pytest.mark.parametrize("loss", ["focal", "cross_entropy", "balanced_cross_entropy", "focal_star"])
@@ -23,7 +31,9 @@ def test_the_parts_of_a_loss_of_p_t_alone_add_up(loss):
     levels = [found[f"loss_cls/{name}"] for name in model.head_in_features]
     classes = [found[f"loss_cls/class {k}"] for k in range(3)]
     assert sum(levels) == pytest.approx(losses["loss_cls"], rel=1e-5) == pytest.approx(sum(classes), rel=1e-5)
-    assert sum(found[f"loss_box_reg/{name}"] for name in model.head_in_features) == pytest.approx(losses["loss_box_reg"], rel=1e-5)
+    assert sum(found[f"loss_box_reg/{name}"] for name in model.head_in_features) == pytest.approx(
+        losses["loss_box_reg"], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("loss", ["ohem", "ohem_1to3", "ssd_1to3", "ghm", "quality_focal", "varifocal"])

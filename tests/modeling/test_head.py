@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from detectron2.layers import ShapeSpec
 from torch import nn
+
+from detectron2.layers import ShapeSpec
 
 from retina_plugin.modeling.head import RetinaNetHead, SharedTowerHead
 
@@ -11,7 +12,15 @@ FEATURES = [torch.randn(2, 16, 8, 12), torch.randn(2, 16, 4, 6), torch.randn(2, 
 
 
 def head(**changes):
-    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "channels": 0, "norm": "", "prior_prob": 0.01, **changes}
+    options = {
+        "num_classes": 5,
+        "num_anchors": 9,
+        "num_convs": 2,
+        "channels": 0,
+        "norm": "",
+        "prior_prob": 0.01,
+        **changes,
+    }
     return RetinaNetHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
 
 
@@ -42,8 +51,18 @@ def test_weights_are_shared_over_levels_and_separate_for_the_subnets():
 
 @pytest.mark.parametrize("norm", ["", "GN", "BN", "SyncBN"])
 def test_norms(norm):
-    model = head(norm=norm) if norm != "GN" else RetinaNetHead(
-        input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)], num_classes=5, num_anchors=9, num_convs=2, channels=0, norm=norm, prior_prob=0.01
+    model = (
+        head(norm=norm)
+        if norm != "GN"
+        else RetinaNetHead(
+            input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)],
+            num_classes=5,
+            num_anchors=9,
+            num_convs=2,
+            channels=0,
+            norm=norm,
+            prior_prob=0.01,
+        )
     )
     if norm == "SyncBN":  # needs a process group to run; its place is what can be seen here
         assert sum(isinstance(m, nn.SyncBatchNorm) for m in model.modules()) == 2 * 2 * 3
@@ -59,7 +78,9 @@ def test_norms(norm):
 def test_levels_of_different_width_are_refused():
     shapes = [ShapeSpec(channels=16, stride=8), ShapeSpec(channels=32, stride=16)]
     with pytest.raises(ValueError, match="same channels"):
-        RetinaNetHead(input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, channels=0, norm="", prior_prob=0.01)
+        RetinaNetHead(
+            input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, channels=0, norm="", prior_prob=0.01
+        )
 
 
 def test_the_width_of_the_head_is_its_own():

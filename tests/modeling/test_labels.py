@@ -22,7 +22,10 @@ def test_training_names_image_label_and_number_of_classes(wrong, assigner):
     model = build_model(tiny_cfg("MODEL.RETINANET.ASSIGNER", assigner)).train()
     inputs = make_inputs([(96, 128)] * 2, [[BOXES[0]], BOXES], [[0], [2, wrong]])
     inputs[1]["file_name"] = "photos/7.jpg"
-    with pytest.raises(ValueError, match=rf"image 1 of the batch \(photos/7.jpg\) has gt_classes {wrong}, but MODEL.RETINANET.NUM_CLASSES is 3") as error:
+    with pytest.raises(
+        ValueError,
+        match=rf"image 1 of the batch \(photos/7.jpg\) has gt_classes {wrong}, but MODEL.RETINANET.NUM_CLASSES is 3",
+    ) as error:
         model(inputs)
     assert "0..2" in str(error.value)
     assert model.loss_normalizer == 100, "nothing moved"
@@ -34,7 +37,15 @@ def test_all_wrong_labels_of_an_image_are_listed():
     assert (error.value.image, error.value.wrong, error.value.num_classes) == (0, [-3, 5, 9], 3)
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([0, 2]), torch.tensor([], dtype=torch.int64), torch.tensor([1], dtype=torch.int32), torch.tensor([2], dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([0, 2]),
+        torch.tensor([], dtype=torch.int64),
+        torch.tensor([1], dtype=torch.int32),
+        torch.tensor([2], dtype=torch.uint8),
+    ],
+)
 def test_classes_of_the_model_pass(labels):
     LabelCheck([instances(labels), instances(labels)], 3).finish()
 

@@ -33,7 +33,12 @@ def pair(depth, num_classes, inputs):
     return theirs, ours
 
 
-CASES = [(50, 80, [(160, 224), (128, 160)]), (50, 1, [(97, 130), (128, 128)]), (18, 20, [(200, 120), (161, 255)]), (18, 80, [(128, 128), (96, 64)])]
+CASES = [
+    (50, 80, [(160, 224), (128, 160)]),
+    (50, 1, [(97, 130), (128, 128)]),
+    (18, 20, [(200, 120), (161, 255)]),
+    (18, 80, [(128, 128), (96, 64)]),
+]
 
 
 @pytest.mark.parametrize("depth, num_classes, sizes", CASES)
@@ -184,7 +189,9 @@ def test_padding_is_zero_and_pixels_are_normalised():
 
 
 def test_an_unknown_part_to_compile_is_refused():
-    with pytest.raises(ValueError, match=r"MODEL.COMPILE is \['neck'\]; it must be a list of .* backbone, head, cls_loss"):
+    with pytest.raises(
+        ValueError, match=r"MODEL.COMPILE is \['neck'\]; it must be a list of .* backbone, head, cls_loss"
+    ):
         tiny_cfg("MODEL.COMPILE", ["neck"])
 
 
@@ -241,7 +248,9 @@ def test_the_steps_are_those_of_training_and_of_inference():
     assert [len(level) for level in anchors] == [x.shape[1] for x in logits] == [x.shape[1] for x in deltas]
     assert all(x.shape[::2] == (2, 3) and d.shape[::2] == (2, 4) for x, d in zip(logits, deltas, strict=True))
     labels = model.label_anchors(anchors, [x["instances"] for x in inputs])
-    assert labels.gt_labels.shape == (2, sum(map(len, anchors))) and labels.num_foreground == len(labels.foreground[0]) > 0
+    assert (
+        labels.gt_labels.shape == (2, sum(map(len, anchors))) and labels.num_foreground == len(labels.foreground[0]) > 0
+    )
     assert torch.equal(labels.gt_labels[labels.foreground] < 3, torch.ones(labels.num_foreground, dtype=torch.bool))
     assert model.losses(predictions, labels) == want and model.loss_normalizer < 100
     with torch.no_grad():
@@ -315,17 +324,37 @@ def test_a_traced_model_gives_equal_detections_for_other_numbers_of_them_and_oth
     model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.012)).eval()
 
     def image(seed, height, width):
-        return [{"image": torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed)).float() * (seed % 5 + 1) / 5}]
+        return [
+            {
+                "image": torch.randint(
+                    0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed)
+                ).float()
+                * (seed % 5 + 1)
+                / 5
+            }
+        ]
 
     adapter = TracingAdapter(model, image(1, 96, 128))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the tracer thinks of Python's numbers
         traced = torch.jit.trace(adapter, adapter.flattened_inputs)
         numbers = set()
-        for seed, height, width in [(1, 96, 128), (2, 96, 128), (3, 64, 64), (6, 160, 224), (7, 100, 133), (8, 61, 200), (5, 33, 33)]:
+        for seed, height, width in [
+            (1, 96, 128),
+            (2, 96, 128),
+            (3, 64, 64),
+            (6, 160, 224),
+            (7, 100, 133),
+            (8, 61, 200),
+            (5, 33, 33),
+        ]:
             inputs = image(seed, height, width)
             (want,), (got,) = model(inputs), adapter.outputs_schema(traced(inputs[0]["image"]))
             want, got = want["instances"], got["instances"]
             numbers.add(len(want))
-            assert torch.equal(want.pred_boxes.tensor, got.pred_boxes.tensor) and torch.equal(want.scores, got.scores) and torch.equal(want.pred_classes, got.pred_classes)
+            assert (
+                torch.equal(want.pred_boxes.tensor, got.pred_boxes.tensor)
+                and torch.equal(want.scores, got.scores)
+                and torch.equal(want.pred_classes, got.pred_classes)
+            )
     assert len(numbers) > 4

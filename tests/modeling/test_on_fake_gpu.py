@@ -50,7 +50,11 @@ def on_fake_gpu(model, mode):
             for name, value in store.items():
                 if value is not None:
                     fake = mode.from_tensor(value).to("cuda")
-                    store[name] = torch.nn.Parameter(fake.detach(), requires_grad=value.requires_grad) if isinstance(value, torch.nn.Parameter) else fake
+                    store[name] = (
+                        torch.nn.Parameter(fake.detach(), requires_grad=value.requires_grad)
+                        if isinstance(value, torch.nn.Parameter)
+                        else fake
+                    )
     return model
 
 
@@ -64,7 +68,12 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and out.device.type == "cuda" and not kwargs.get("non_blocking"):
+        if (
+            func is torch.ops.aten._to_copy.default
+            and args[0].device.type == "cpu"
+            and out.device.type == "cuda"
+            and not kwargs.get("non_blocking")
+        ):
             self.waited_for.append(tuple(args[0].shape))
         return out
 
@@ -92,7 +101,9 @@ def backward(loss):
             continue
         run = node if callable(node) else node.apply  # a Function written in Python has the latter only
         outputs = run(*(given.get(i) for i in range(len(node._input_metadata))))
-        for (following, i), grad in zip(node.next_functions, outputs if isinstance(outputs, tuple) else (outputs,), strict=False):
+        for (following, i), grad in zip(
+            node.next_functions, outputs if isinstance(outputs, tuple) else (outputs,), strict=False
+        ):
             if following is not None and grad is not None:
                 into = grads.setdefault(following, {})
                 into[i] = into[i] + grad if i in into else grad
@@ -100,9 +111,29 @@ def backward(loss):
 
 
 CONFIGS = {
-    "bf16, frozen norms": ["bf16", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", 2, "MODEL.WEIGHTS", "none"],
+    "bf16, frozen norms": [
+        "bf16",
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        "MODEL.BACKBONE.FREEZE_AT",
+        2,
+        "MODEL.WEIGHTS",
+        "none",
+    ],
     "fp16, AdamW, GIoU": ["fp16", "SOLVER.OPTIMIZER", "AdamW", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
-    "fp32, norms in the head": ["fp32", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NORM", "GN", "MODEL.FPN.NORM", "GN", "MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.CHANNELS_LAST", False],
+    "fp32, norms in the head": [
+        "fp32",
+        "MODEL.FPN.OUT_CHANNELS",
+        32,
+        "MODEL.RETINANET.NORM",
+        "GN",
+        "MODEL.FPN.NORM",
+        "GN",
+        "MODEL.FPN.TOP_BLOCK",
+        "conv_p5",
+        "MODEL.CHANNELS_LAST",
+        False,
+    ],
 }
 
 
@@ -120,7 +151,9 @@ def test_no_tensor_is_left_on_the_host(fake_gpu, opts):
             with Copies() as copies:
                 losses = model.train()(inputs)
             reached = backward(sum(losses.values()))
-        assert copies.waited_for == [], "in the second step nothing is copied to the GPU but images and boxes, and these without waiting"
+        assert copies.waited_for == [], (
+            "in the second step nothing is copied to the GPU but images and boxes, and these without waiting"
+        )
         assert all(loss.device.type == "cuda" and loss.dtype == torch.float32 for loss in losses.values())
         assert {id(p) for p, _ in reached} == {id(p) for p in model.parameters() if p.requires_grad}
         assert all(grad.device == p.device and grad.shape == p.shape for p, grad in reached)
@@ -131,7 +164,9 @@ def test_no_tensor_is_left_on_the_host(fake_gpu, opts):
                 results = model.eval()(inputs)
         for result in results:
             instances = result["instances"]
-            assert {x.device.type for x in (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)} == {"cuda"}
+            assert {x.device.type for x in (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)} == {
+                "cuda"
+            }
 
 
 def test_the_test_fails_on_a_tensor_left_behind(fake_gpu):

@@ -16,7 +16,12 @@ from retina_plugin.modeling.options import DETECTRON2_SLOTS
 from retina_plugin.registry import SLOTS as ALL_SLOTS
 
 SLOTS = {**{key: registry for key, registry in ALL_SLOTS.items() if key.startswith("MODEL.")}, **DETECTRON2_SLOTS}
-NAMES = [*(key for key in ALL_SLOTS if " " not in key and key != "SOLVER.HOOKS"), *DETECTRON2_SLOTS, "MODEL.BACKBONE.NAME", "MODEL.META_ARCHITECTURE"]
+NAMES = [
+    *(key for key in ALL_SLOTS if " " not in key and key != "SOLVER.HOOKS"),
+    *DETECTRON2_SLOTS,
+    "MODEL.BACKBONE.NAME",
+    "MODEL.META_ARCHITECTURE",
+]
 
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
 CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text())]
@@ -50,11 +55,19 @@ UNUSED = [
     ("MODEL.TIMM.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "build_retina_timm"),
     ("MODEL.TORCHVISION.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_timm", "build_retina_torchvision"),
     ("MODEL.RESNETS.DEPTH", 101, "MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "build_retina_resnet"),
-    ("MODEL.ANCHOR_GENERATOR.OFFSET", 0.5, "MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchors", "PyramidAnchorGenerator"),
+    (
+        "MODEL.ANCHOR_GENERATOR.OFFSET",
+        0.5,
+        "MODEL.ANCHOR_GENERATOR.NAME",
+        "TorchvisionAnchors",
+        "PyramidAnchorGenerator",
+    ),
 ]
 
 
-@pytest.mark.parametrize("option, value, slot, without, with_it", UNUSED, ids=[f"{case[0]} {case[3]}" for case in UNUSED])
+@pytest.mark.parametrize(
+    "option, value, slot, without, with_it", UNUSED, ids=[f"{case[0]} {case[3]}" for case in UNUSED]
+)
 def test_an_option_that_the_chosen_variant_does_not_read_is_named(option, value, slot, without, with_it):
     trainable = ["MODEL.BACKBONE.FREEZE_AT", 0] if slot == "MODEL.BOTTOM_UP.NAME" else []
     (said,) = unused_options(cfg(option, value, slot, without, *trainable))
@@ -67,12 +80,27 @@ CONDITIONAL = [
     (["MODEL.FPN.TOP_BLOCK", "max_pool", "MODEL.RETINANET.LEVELS", [4, 5]], "MODEL.FPN.TOP_BLOCK"),
     (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.HEAD_CHANNELS", 128], "MODEL.RETINANET.HEAD_CHANNELS"),
     (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.NORM", "GN"], "MODEL.RETINANET.NORM"),
-    (["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALE", 2.0], "MODEL.ANCHOR_GENERATOR.SCALE"),
-    (["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", 1], "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"),
+    (
+        ["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALE", 2.0],
+        "MODEL.ANCHOR_GENERATOR.SCALE",
+    ),
+    (
+        [
+            "MODEL.ANCHOR_GENERATOR.SIZES",
+            [[32], [64], [128], [256], [512]],
+            "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
+            1,
+        ],
+        "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
+    ),
 ]
 
 
-@pytest.mark.parametrize("opts, option", CONDITIONAL, ids=[" ".join(map(str, opts[:2])) + " " + str(i) for i, (opts, _) in enumerate(CONDITIONAL)])
+@pytest.mark.parametrize(
+    "opts, option",
+    CONDITIONAL,
+    ids=[" ".join(map(str, opts[:2])) + " " + str(i) for i, (opts, _) in enumerate(CONDITIONAL)],
+)
 def test_an_option_that_another_one_puts_out_of_use_is_named(opts, option):
     (said,) = unused_options(cfg(*opts))
     assert said.startswith(f"{option} is ")
@@ -120,7 +148,11 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do(key):
     config.MODEL.RETINANET.LEVELS = [3, 4, 5]  # no top block is needed
     with pytest.raises(ValueError) as error:
         check_values(config)
-    assert f"{key} is 'nope'" in str(error.value) and known in str(error.value) and "IMPORTS in the config, or --import MODULE" in str(error.value)
+    assert (
+        f"{key} is 'nope'" in str(error.value)
+        and known in str(error.value)
+        and "IMPORTS in the config, or --import MODULE" in str(error.value)
+    )
     with pytest.raises(ValueError, match=key):
         load_config(BASE, [key, "nope"])
 
@@ -144,11 +176,21 @@ class Recording(CfgNode):
         return getattr(self, name)
 
 
-DECLARED = [(slot, name, variant) for slot, registry in SLOTS.items() for name, variant in registry if hasattr(variant, "config_keys")]
+DECLARED = [
+    (slot, name, variant)
+    for slot, registry in SLOTS.items()
+    for name, variant in registry
+    if hasattr(variant, "config_keys")
+]
 
 
 def test_every_variant_of_the_plugin_declares_what_it_reads():
-    ours = {name for registry in SLOTS.values() for name, variant in registry if variant.__module__.startswith("retina_plugin.") and name != "build_retina_pyramid_backbone"}
+    ours = {
+        name
+        for registry in SLOTS.values()
+        for name, variant in registry
+        if variant.__module__.startswith("retina_plugin.") and name != "build_retina_pyramid_backbone"
+    }
     assert ours == {name for _, name, _ in DECLARED} and len(ours) > 25
 
 
@@ -162,7 +204,9 @@ def test_a_declaration_names_keys_that_exist(slot, name, variant):
             node = node[part]
 
 
-BY_CFG = [case for case in DECLARED if "cfg" in inspect.signature(case[2]).parameters or hasattr(case[2], "from_config")]
+BY_CFG = [
+    case for case in DECLARED if "cfg" in inspect.signature(case[2]).parameters or hasattr(case[2], "from_config")
+]
 
 
 @pytest.mark.parametrize("slot, name, variant", BY_CFG, ids=[f"{slot} {name}" for slot, name, _ in BY_CFG])
@@ -170,7 +214,11 @@ def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
     """What building a variant reads, and others of its slot need not, is what it declares."""
     from detectron2.layers import ShapeSpec
 
-    vit = ["MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"] if name == "build_retina_vit_backbone" else []
+    vit = (
+        ["MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"]
+        if name == "build_retina_vit_backbone"
+        else []
+    )
     config = tiny_cfg(*(["MODEL.FPN.EXTRA_CONVS", 1] if slot == "MODEL.FPN.NAME" else []), *vit)
     read: set[str] = set()
     recording, shapes = Recording(config, read), [ShapeSpec(channels=16, stride=2**level) for level in range(3, 8)]
@@ -185,14 +233,29 @@ def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
     else:
         variant(recording, ShapeSpec(channels=3))
     owned = {key for _, _, other in DECLARED for key in other.config_keys}
-    assert (read & owned) - {"MODEL.ANCHOR_GENERATOR.OFFSET"} == set(variant.config_keys) - {"MODEL.ANCHOR_GENERATOR.OFFSET"}
+    assert (read & owned) - {"MODEL.ANCHOR_GENERATOR.OFFSET"} == set(variant.config_keys) - {
+        "MODEL.ANCHOR_GENERATOR.OFFSET"
+    }
 
 
-BY_OPTIONS = [case for case in DECLARED if case[0] in ("MODEL.RETINANET.CLS_LOSS", "MODEL.RETINANET.ASSIGNER", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")]
-ARGUMENTS = {"alpha": "FOCAL_LOSS_ALPHA", "gamma": "FOCAL_LOSS_GAMMA", "beta": "SMOOTH_L1_LOSS_BETA", "thresholds": "IOU_THRESHOLDS", "labels": "IOU_LABELS"}
+BY_OPTIONS = [
+    case
+    for case in DECLARED
+    if case[0] in ("MODEL.RETINANET.CLS_LOSS", "MODEL.RETINANET.ASSIGNER", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
+]
+ARGUMENTS = {
+    "alpha": "FOCAL_LOSS_ALPHA",
+    "gamma": "FOCAL_LOSS_GAMMA",
+    "beta": "SMOOTH_L1_LOSS_BETA",
+    "thresholds": "IOU_THRESHOLDS",
+    "labels": "IOU_LABELS",
+}
 
 
 @pytest.mark.parametrize("slot, name, variant", BY_OPTIONS, ids=[f"{slot} {name}" for slot, name, _ in BY_OPTIONS])
 def test_a_declaration_is_what_the_constructor_names(slot, name, variant):
-    named = {ARGUMENTS.get(option, option.upper()) for option in inspect.signature(variant).parameters} - {"TRANSFORM", "NUM_ANCHORS"}
+    named = {ARGUMENTS.get(option, option.upper()) for option in inspect.signature(variant).parameters} - {
+        "TRANSFORM",
+        "NUM_ANCHORS",
+    }
     assert {key.rsplit(".")[-1] for key in variant.config_keys} == named

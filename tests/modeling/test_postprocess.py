@@ -20,7 +20,14 @@ def logit(p):
 
 
 def run(logits, deltas=None, **changes):
-    options = {"transform": TRANSFORM, "score_thresh": 0.05, "topk": 1000, "nms_thresh": 0.5, "max_detections": 100, **changes}
+    options = {
+        "transform": TRANSFORM,
+        "score_thresh": 0.05,
+        "topk": 1000,
+        "nms_thresh": 0.5,
+        "max_detections": 100,
+        **changes,
+    }
     logits = torch.tensor(logits)
     return detect([ANCHORS], [logits], [torch.zeros(3, 4) if deltas is None else deltas], (64, 64), **options)
 
@@ -50,12 +57,18 @@ def random_predictions(num_anchors=3000, num_classes=20):
 
 def plainly(anchors, logits, deltas, max_detections):
     """The rule written out: sigmoid of all, threshold, top 1000, decode all, NMS a class at a time."""
-    scores, order = logits.flatten().sort(descending=True)  # by logit: two scores may be one number where their logits are not
+    scores, order = logits.flatten().sort(
+        descending=True
+    )  # by logit: two scores may be one number where their logits are not
     scores = scores.sigmoid()
     order = order[scores > 0.05][:1000]
     boxes = TRANSFORM.apply_deltas(deltas, anchors)[order // logits.shape[1]]
     scores, classes = scores[: len(order)], order % logits.shape[1]
-    kept = [i for k in classes.unique() for i in (classes == k).nonzero().squeeze(1)[nms(boxes[classes == k], scores[classes == k], 0.5)].tolist()]
+    kept = [
+        i
+        for k in classes.unique()
+        for i in (classes == k).nonzero().squeeze(1)[nms(boxes[classes == k], scores[classes == k], 0.5)].tolist()
+    ]
     kept = sorted(kept)[:max_detections]
     return boxes[kept], scores[kept], classes[kept]
 
@@ -63,7 +76,17 @@ def plainly(anchors, logits, deltas, max_detections):
 @pytest.mark.parametrize("max_detections", [5, 100, 700])
 def test_short_cuts_change_no_detection(max_detections):
     anchors, logits, deltas = random_predictions()
-    found = detect([anchors], [logits], [deltas], (500, 500), transform=TRANSFORM, score_thresh=0.05, topk=1000, nms_thresh=0.5, max_detections=max_detections)
+    found = detect(
+        [anchors],
+        [logits],
+        [deltas],
+        (500, 500),
+        transform=TRANSFORM,
+        score_thresh=0.05,
+        topk=1000,
+        nms_thresh=0.5,
+        max_detections=max_detections,
+    )
     boxes, scores, classes = plainly(anchors, logits, deltas, max_detections)
     assert found.pred_classes.tolist() == classes.tolist()
     torch.testing.assert_close(found.scores, scores)
@@ -94,9 +117,23 @@ def test_more_candidates_are_taken_if_too_few_survive(monkeypatch):
     anchors = torch.tensor([[0.0, 0, 10, 10]] * 60 + [[20.0, 20, 30, 30]])
     logits = torch.cat([torch.linspace(4, 3, 60), torch.tensor([1.0])]).unsqueeze(1)
     calls = []
-    monkeypatch.setattr(postprocess, "classwise_nms", lambda boxes, *rest: calls.append(len(boxes)) or classwise_nms(boxes, *rest))
-    found = detect([anchors], [logits], [torch.zeros(61, 4)], (64, 64), transform=TRANSFORM, score_thresh=0.05, topk=1000, nms_thresh=0.5, max_detections=2)
-    assert found.scores.tolist() == pytest.approx([torch.tensor(4.0).sigmoid().item(), torch.tensor(1.0).sigmoid().item()])
+    monkeypatch.setattr(
+        postprocess, "classwise_nms", lambda boxes, *rest: calls.append(len(boxes)) or classwise_nms(boxes, *rest)
+    )
+    found = detect(
+        [anchors],
+        [logits],
+        [torch.zeros(61, 4)],
+        (64, 64),
+        transform=TRANSFORM,
+        score_thresh=0.05,
+        topk=1000,
+        nms_thresh=0.5,
+        max_detections=2,
+    )
+    assert found.scores.tolist() == pytest.approx(
+        [torch.tensor(4.0).sigmoid().item(), torch.tensor(1.0).sigmoid().item()]
+    )
     assert calls == [8, 32, 61]
 
 
@@ -112,7 +149,9 @@ def test_nms_drops_the_lower_score_within_a_class_only():
 def test_limits_on_candidates_and_detections():
     logits = [[2.0, 1.0], [1.5, 0.5], [0.0, 3.0]]
     assert len(run(logits)) == 6
-    assert run(logits, topk=2).scores.tolist() == pytest.approx([torch.tensor(3.0).sigmoid().item(), torch.tensor(2.0).sigmoid().item()])
+    assert run(logits, topk=2).scores.tolist() == pytest.approx(
+        [torch.tensor(3.0).sigmoid().item(), torch.tensor(2.0).sigmoid().item()]
+    )
     assert len(run(logits, max_detections=4)) == 4
     assert run(logits, score_thresh=0.9).pred_classes.tolist() == [1]
 

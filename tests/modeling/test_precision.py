@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from conftest import BASE, make_inputs, tiny_cfg
+
 from detectron2.modeling import build_model
 
 from retina_plugin.config import config_from_text, dump_config, load_config, ready_config
@@ -51,7 +51,15 @@ def test_autocast_leaves_the_callers_alone_without_a_type():
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("opts, want", [((), None), (("SOLVER.AMP.ENABLED", False), "fp32"), (("SOLVER.AMP.PRECISION", "bf16"), "bf16"), (("SOLVER.AMP.PRECISION", "fp32"), "fp32")])
+@pytest.mark.parametrize(
+    "opts, want",
+    [
+        ((), None),
+        (("SOLVER.AMP.ENABLED", False), "fp32"),
+        (("SOLVER.AMP.PRECISION", "bf16"), "bf16"),
+        (("SOLVER.AMP.PRECISION", "fp32"), "fp32"),
+    ],
+)
 def test_on_a_cpu_the_config_holds_the_precision_and_amp_is_off(opts, want, fast, monkeypatch):
     """So that DefaultTrainer takes no AMPTrainer; a config that was resolved once stays as it is, also from its file."""
     monkeypatch.setattr("retina_plugin.config.resolve.fast_bf16_on_cpu", lambda: fast)

@@ -15,7 +15,14 @@ from detectron2.modeling import build_model
 from retina_plugin import load_config
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.engine import RetinaTrainer
-from retina_plugin.modeling import ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY
+from retina_plugin.modeling import (
+    ASSIGNER_REGISTRY,
+    BOX_LOSS_REGISTRY,
+    CLS_LOSS_REGISTRY,
+    HEAD_REGISTRY,
+    NECK_REGISTRY,
+    TOP_BLOCK_REGISTRY,
+)
 
 REGISTRIES = (ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY)
 VARIANTS = [(registry, name) for registry in REGISTRIES for name, _ in registry]
@@ -49,7 +56,11 @@ class TestContract:
             losses = model(inputs(objects))
             assert all(loss.isfinite() and loss.dtype == torch.float32 and loss.shape == () for loss in losses.values())
             sum(losses.values()).backward()
-            without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())]
+            without = [
+                n
+                for n, p in model.named_parameters()
+                if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+            ]
             assert without == []
 
     def test_it_predicts_and_is_saved_and_loaded(self, registry, name):
@@ -67,27 +78,44 @@ class TestContract:
 
 def named_values():
     """(key, name) of every value of a slot that the configs, the README and the docs name."""
-    texts = [p.read_text() for pattern in ("README.md", "docs/*.md", "configs/**/*.yaml") for p in sorted(ROOT.glob(pattern)) if p.name != "extending.md"]  # whose variants it has its reader write
+    texts = [
+        p.read_text()
+        for pattern in ("README.md", "docs/*.md", "configs/**/*.yaml")
+        for p in sorted(ROOT.glob(pattern))
+        if p.name != "extending.md"
+    ]  # whose variants it has its reader write
     page = (ROOT / "docs/keys.md").read_text()
     found = set()
     for registry in REGISTRIES:
         names = {name for name, _ in registry}
         # "KEY name", "KEY: name", "KEY one | two", where the last part of the key may stand for it (NAME alone says too little).
         leaf = "FPN.NAME" if registry is NECK_REGISTRY else registry.key.rsplit(".")[-1]
-        lists = [m for text in texts for m in re.findall(rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)", text)]
+        lists = [
+            m
+            for text in texts
+            for m in re.findall(rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)", text)
+        ]
         found |= {(registry.key, name) for m in lists for name in re.split(r"\s*\|\s*", m)}
         choices = re.search(rf"^\| `{re.escape(registry.key)}` \| [^|]* \| one of ([^|]*) \|", page, re.M)
         found |= {(registry.key, name) for name in choices[1].split(", ")}
-        assert names <= {name for key, name in found if key == registry.key} | {"smooth_l1", "giou", "diou", "ciou"}, f"{registry.key}: a variant that is named nowhere"
+        assert names <= {name for key, name in found if key == registry.key} | {"smooth_l1", "giou", "diou", "ciou"}, (
+            f"{registry.key}: a variant that is named nowhere"
+        )
     slots = dict(re.findall(r"\b(assigner|neck|top block) +\(([^)]*)\)", (ROOT / "docs/architecture.md").read_text()))
     keys = {"assigner": ASSIGNER_REGISTRY.key, "neck": NECK_REGISTRY.key, "top block": TOP_BLOCK_REGISTRY.key}
     found |= {(keys[slot], name) for slot, names in slots.items() for name in names.split(" · ")}
-    return sorted(found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")})  # the example of a variant of one's own
+    return sorted(
+        found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")}
+    )  # the example of a variant of one's own
 
 
 def test_every_value_that_is_named_anywhere_trains_in_a_process_that_imported_the_plugin_alone():
     values = named_values()
-    assert {("MODEL.RETINANET.ASSIGNER", "atss"), ("MODEL.RETINANET.CLS_LOSS", "ssd_1to3"), ("MODEL.FPN.TOP_BLOCK", "none")} <= set(values) and len(values) >= 20
+    assert {
+        ("MODEL.RETINANET.ASSIGNER", "atss"),
+        ("MODEL.RETINANET.CLS_LOSS", "ssd_1to3"),
+        ("MODEL.FPN.TOP_BLOCK", "none"),
+    } <= set(values) and len(values) >= 20
     program = """
 import json, sys, torch, retina_plugin
 from detectron2.modeling import build_model
@@ -103,7 +131,9 @@ for key, name in values:
         print(key, name, repr(error))
 """
     given = json.dumps([str(BASE), TINY, values, OPTIONS])
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], input=given, capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], input=given, capture_output=True, text=True, cwd=ROOT
+    )
     assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
@@ -119,14 +149,19 @@ def two_images(tmp_path_factory):
 def test_two_images_are_learnt_by_heart(registry, name, two_images, monkeypatch, tmp_path):
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(two_images))
     levels = ["MODEL.RETINANET.LEVELS", [3, 4, 5, 6]] if registry is TOP_BLOCK_REGISTRY and name != "none" else []
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*LEARN, *levels, registry.key, name, "OUTPUT_DIR", str(tmp_path)])
+    cfg = load_config(
+        ROOT / "configs/digits/quickstart.yaml", [*LEARN, *levels, registry.key, name, "OUTPUT_DIR", str(tmp_path)]
+    )
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
     assert trainer.results["bbox"]["AP50"] >= 90
 
 
-@pytest.mark.parametrize("neck, top_block, levels", itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS))
+@pytest.mark.parametrize(
+    "neck, top_block, levels",
+    itertools.product([n for n, _ in NECK_REGISTRY], [n for n, _ in TOP_BLOCK_REGISTRY], LEVELS),
+)
 def test_every_pyramid_builds_or_is_refused_with_a_reason(neck, top_block, levels):
     opts = ["MODEL.FPN.NAME", neck, "MODEL.FPN.TOP_BLOCK", top_block, "MODEL.RETINANET.LEVELS", levels]
     if top_block == "none" and levels[-1] > 5:

@@ -12,10 +12,21 @@ def test_the_worst_image_comes_first_and_in_its_colours(tmp_path):
     for i, count in enumerate((1, 2)):
         Image.new("RGB", (80, 60)).save(tmp_path / f"{i}.png")
         annotations = [{"bbox": [5 + 35 * k, 25, 35 + 35 * k, 55], "category_id": 0} for k in range(count)]
-        records.append({"file_name": str(tmp_path / f"{i}.png"), "height": 60, "width": 80, "image_id": i, "annotations": annotations})
+        records.append(
+            {
+                "file_name": str(tmp_path / f"{i}.png"),
+                "height": 60,
+                "width": 80,
+                "image_id": i,
+                "annotations": annotations,
+            }
+        )
     truth = ground_truth(records, shortest=120, longest=400)
     picture = worst_sheet(records, truth, np.array([0.9, 0.1, 0.6]), width=160)
-    found = {name: (abs(picture.astype(int) - colour) < 8).all(-1) for name, colour in zip(("green", "red"), COLOURS.astype(int), strict=True)}
+    found = {
+        name: (abs(picture.astype(int) - colour) < 8).all(-1)
+        for name, colour in zip(("green", "red"), COLOURS.astype(int), strict=True)
+    }
     assert found["red"][:-22].any() and picture.shape[1] == 166, "image 1 has the missed box; image 0 is not shown"
     assert found["green"][:, :170].any()
 
@@ -24,7 +35,16 @@ def records_with(tmp_path, counts):
     for i in range(len(counts)):
         Image.new("RGB", (80, 60)).save(tmp_path / f"{i}.png")
     box = {"bbox": [5, 5, 65, 55], "category_id": 0}
-    return [{"file_name": str(tmp_path / f"{i}.png"), "height": 60, "width": 80, "image_id": i, "annotations": [box] * count} for i, count in enumerate(counts)]
+    return [
+        {
+            "file_name": str(tmp_path / f"{i}.png"),
+            "height": 60,
+            "width": 80,
+            "image_id": i,
+            "annotations": [box] * count,
+        }
+        for i, count in enumerate(counts)
+    ]
 
 
 def test_images_where_every_box_has_an_anchor_are_not_shown_unless_all_do(tmp_path):

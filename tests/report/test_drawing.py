@@ -4,7 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from retina_plugin.report.drawing import CROWD, LEAST_SIDE, MOST_WIDTH, PALETTE, captioned, draw_boxes, fitting_scale, flow, legend, sheet
+from retina_plugin.report.drawing import (
+    CROWD,
+    LEAST_SIDE,
+    MOST_WIDTH,
+    PALETTE,
+    captioned,
+    draw_boxes,
+    fitting_scale,
+    flow,
+    legend,
+    sheet,
+)
 
 
 def coloured(canvas, k):
@@ -12,12 +23,16 @@ def coloured(canvas, k):
 
 
 def test_boxes_are_drawn_where_they_are_at_the_scale():
-    canvas = draw_boxes(np.zeros((60, 80, 3), np.uint8), np.array([[10, 20, 30, 35]]), ["a"], [len(PALETTE) + 2], scale=2.0)
+    canvas = draw_boxes(
+        np.zeros((60, 80, 3), np.uint8), np.array([[10, 20, 30, 35]]), ["a"], [len(PALETTE) + 2], scale=2.0
+    )
     assert canvas.shape == (120, 160, 3)
     assert coloured(canvas, 2)[69, 40], "lower edge, and colours are counted round"
 
 
-@pytest.mark.parametrize("box", [[20, 20, 21, 21], [0, 0, 1, 1], [59, 39, 60, 40], [0, 0, 0.2, 0.2], [30, 10, 30.4, 30], [-9, -9, -3, -3]])
+@pytest.mark.parametrize(
+    "box", [[20, 20, 21, 21], [0, 0, 1, 1], [59, 39, 60, 40], [0, 0, 0.2, 0.2], [30, 10, 30.4, 30], [-9, -9, -3, -3]]
+)
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_a_box_of_a_pixel_is_seen_and_inside(box, scale):
     found = coloured(draw_boxes(np.zeros((40, 60, 3), np.uint8), np.array([box]), [""], [0], scale=scale), 0)
@@ -29,7 +44,9 @@ def test_small_boxes_are_whole_under_the_labels_of_the_others():
     rng = np.random.default_rng(0)
     corners = np.stack([rng.permutation(36) % 6 * 60 + 10, rng.permutation(36) // 6 * 50 + 10], axis=1)
     boxes = np.concatenate([corners, corners + 12], axis=1).astype(float)
-    with_labels = draw_boxes(np.zeros((320, 400, 3), np.uint8), boxes, ["a long name 0.93"] * len(boxes), [1] * len(boxes))
+    with_labels = draw_boxes(
+        np.zeros((320, 400, 3), np.uint8), boxes, ["a long name 0.93"] * len(boxes), [1] * len(boxes)
+    )
     without = draw_boxes(np.zeros((320, 400, 3), np.uint8), boxes, [""] * len(boxes), [1] * len(boxes))
     assert (with_labels != without).any(), "there are labels"
     for x1, y1, x2, y2 in boxes.astype(int):
@@ -51,10 +68,15 @@ def test_a_small_box_is_drawn_over_a_large_one():
 
 
 def test_in_a_crowd_only_rare_classes_have_labels():
-    boxes = np.array([[x * 45 + 5, y * 45 + 20, x * 45 + 35, y * 45 + 50] for y in range(7) for x in range(8)], dtype=float)
+    boxes = np.array(
+        [[x * 45 + 5, y * 45 + 20, x * 45 + 35, y * 45 + 50] for y in range(7) for x in range(8)], dtype=float
+    )
     classes = [0] * (len(boxes) - 1) + [1]
     assert len(boxes) > CROWD
-    drawn = [draw_boxes(np.zeros((340, 380, 3), np.uint8), boxes, names, classes) for names in (["common"] * 55 + [""], ["common"] * 55 + ["rare"], [""] * 56)]
+    drawn = [
+        draw_boxes(np.zeros((340, 380, 3), np.uint8), boxes, names, classes)
+        for names in (["common"] * 55 + [""], ["common"] * 55 + ["rare"], [""] * 56)
+    ]
     assert (drawn[0] == drawn[2]).all() and (drawn[1] != drawn[2]).any()
 
 
@@ -68,11 +90,16 @@ def test_images_of_any_shape_have_a_picture_of_a_page_at_most(size):
 
 def test_dashes_leave_gaps():
     boxes = np.array([[10.0, 10, 60, 60]])
-    solid, dashed = (coloured(draw_boxes(np.zeros((80, 80, 3), np.uint8), boxes, [""], [0], dashed=classes), 0) for classes in ([], [0]))
+    solid, dashed = (
+        coloured(draw_boxes(np.zeros((80, 80, 3), np.uint8), boxes, [""], [0], dashed=classes), 0)
+        for classes in ([], [0])
+    )
     assert solid[10, 10:60].all() and 0.4 < dashed[10, 12:58].mean() < 0.8 and 0.4 < dashed[12:58, 10].mean() < 0.8
 
 
-@pytest.mark.parametrize("name", ["$x_1$", "<b>", "a|b", "new\nline", "long " * 99, "\U0001f600", "\u4e2d\u6587", "\x00", "\udcff"])
+@pytest.mark.parametrize(
+    "name", ["$x_1$", "<b>", "a|b", "new\nline", "long " * 99, "\U0001f600", "\u4e2d\u6587", "\x00", "\udcff"]
+)
 def test_any_name_can_be_a_label_and_a_legend(name):
     canvas = draw_boxes(np.zeros((90, 200, 3), np.uint8), np.array([[30.0, 40, 60, 80]]), [name], [0])
     assert canvas.shape == (90, 200, 3)
@@ -96,9 +123,18 @@ def test_a_legend_takes_as_many_lines_as_it_needs():
 
 
 def test_a_sheet_has_a_cell_for_every_image_and_rows_as_high_as_their_highest():
-    out = sheet([np.zeros((10, 20, 3), np.uint8), np.zeros((30, 10, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)], columns=2, gap=2)
+    out = sheet(
+        [np.zeros((10, 20, 3), np.uint8), np.zeros((30, 10, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)],
+        columns=2,
+        gap=2,
+    )
     assert out.shape == (32 + 7, 2 * 22, 3)
-    assert (out[2:12, 2:22] == 0).all() and (out[12:32, 2:22] == 255).all() and (out[34:39, 2:7] == 0).all() and (out[32:, 22:] == 255).all()
+    assert (
+        (out[2:12, 2:22] == 0).all()
+        and (out[12:32, 2:22] == 255).all()
+        and (out[34:39, 2:7] == 0).all()
+        and (out[32:, 22:] == 255).all()
+    )
 
 
 def test_a_flow_fills_its_rows():

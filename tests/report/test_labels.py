@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from retina_plugin.report.labels import MOST_CHARACTERS, MOST_COVERED, MOST_OF_ITS_OWN, SMALL_SIDE, one_line, place_labels
+from retina_plugin.report.labels import (
+    MOST_CHARACTERS,
+    MOST_COVERED,
+    MOST_OF_ITS_OWN,
+    SMALL_SIDE,
+    one_line,
+    place_labels,
+)
 
 WIDTH, HEIGHT, LABEL = 400, 300, (40, 14)
 
@@ -20,7 +27,9 @@ def placed(boxes, size=LABEL, **options):
     sizes = np.array([size] * len(boxes)).reshape(-1, 2)
     places = place_labels(boxes, sizes, width=WIDTH, height=HEIGHT, **options)
     own = [i for i, place in enumerate(places) if place]
-    return np.array([(*places[i], places[i][0] + size[0], places[i][1] + size[1]) for i in own], dtype=float).reshape(-1, 4), own
+    return np.array([(*places[i], places[i][0] + size[0], places[i][1] + size[1]) for i in own], dtype=float).reshape(
+        -1, 4
+    ), own
 
 
 def shared(a, b):

@@ -5,6 +5,7 @@ import json
 import cv2
 import pytest
 from conftest import CHROMIUM, ROOT, SMALL, screenshot
+
 from detectron2.utils.env import seed_all_rng
 
 from retina_plugin import load_config
@@ -16,7 +17,21 @@ from retina_plugin.report.run import _curves, _precision_recall, differences, wr
 
 @pytest.fixture()
 def run_folder(small_digits, tmp_path):
-    options = [*SMALL, "SOLVER.MAX_ITER", 6, "SOLVER.WARMUP_ITERS", 2, "TEST.EVAL_PERIOD", 3, "TEST.VALIDATION_LOSS", True, "OUTPUT_DIR", str(tmp_path), "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001]
+    options = [
+        *SMALL,
+        "SOLVER.MAX_ITER",
+        6,
+        "SOLVER.WARMUP_ITERS",
+        2,
+        "TEST.EVAL_PERIOD",
+        3,
+        "TEST.VALIDATION_LOSS",
+        True,
+        "OUTPUT_DIR",
+        str(tmp_path),
+        "MODEL.RETINANET.SCORE_THRESH_TEST",
+        0.001,
+    ]
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", options)
     seed_all_rng(1)
     (tmp_path / "config.yaml").write_text(dump_config(cfg))
@@ -28,7 +43,15 @@ def run_folder(small_digits, tmp_path):
 
 def test_training_writes_it_and_it_has_every_part(run_folder):
     text = (run_folder / "report.html").read_text()
-    for part in ("iteration 6 of 6", "<h2>Result</h2>", "<h2>Training curves</h2>", "<h2>Precision and recall", "the worst first", "<h2>Speed and memory</h2>", "MODEL.BOTTOM_UP.NAME"):
+    for part in (
+        "iteration 6 of 6",
+        "<h2>Result</h2>",
+        "<h2>Training curves</h2>",
+        "<h2>Precision and recall",
+        "the worst first",
+        "<h2>Speed and memory</h2>",
+        "MODEL.BOTTOM_UP.NAME",
+    ):
         assert part in text, part
     lines = [json.loads(line) for line in (run_folder / "metrics.json").read_text().splitlines()]
     assert sum("validation/total_loss" in line for line in lines) >= 1 and any("bbox/AP" in line for line in lines)
@@ -55,19 +78,30 @@ class Figures(Page):
         self.figures.append(figure)
 
 
-@pytest.mark.parametrize("lines", [
-    [{"iteration": 19, "total_loss": 0.5, "lr": 0.1}],
-    [{"iteration": i, "total_loss": 1 / (i + 1), "loss_cls": 0.0, "loss_box_reg": float("nan"), "lr": 0.0} for i in range(40)],
-    [{"iteration": i, "total_loss": 0.0, "lr": 0.1, "bbox/AP": float("nan")} for i in range(3)],
-    [{"iteration": 1, "total_loss": float("inf")}, {"iteration": 2, "total_loss": 2.0, "$a$/bbox/AP": 3.0, "_b/bbox/AP": 4.0}],
-])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"iteration": 19, "total_loss": 0.5, "lr": 0.1}],
+        [
+            {"iteration": i, "total_loss": 1 / (i + 1), "loss_cls": 0.0, "loss_box_reg": float("nan"), "lr": 0.0}
+            for i in range(40)
+        ],
+        [{"iteration": i, "total_loss": 0.0, "lr": 0.1, "bbox/AP": float("nan")} for i in range(3)],
+        [
+            {"iteration": 1, "total_loss": float("inf")},
+            {"iteration": 2, "total_loss": 2.0, "$a$/bbox/AP": 3.0, "_b/bbox/AP": 4.0},
+        ],
+    ],
+)
 def test_every_curve_has_axes_with_names_and_numbers_and_is_seen(lines):
     page = Figures()
     _curves(page, lines)
     for axes in page.figures[0].axes:
         assert axes.get_title() and axes.get_xlabel() and axes.get_ylabel()
         assert len([text for text in axes.get_yticklabels() if text.get_text()]) >= 2
-        assert all(line.get_marker() != "None" or len(line.get_xdata()) > 1 for line in axes.lines), "a point alone has a marker"
+        assert all(line.get_marker() != "None" or len(line.get_xdata()) > 1 for line in axes.lines), (
+            "a point alone has a marker"
+        )
         box = axes.get_legend()
         assert box is None or not box.get_window_extent().overlaps(axes.get_window_extent())
 

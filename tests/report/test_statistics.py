@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CHROMIUM, screenshot
+
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 
@@ -18,7 +19,10 @@ def records_of(split):
 
 
 def test_it_counts_what_there_is(small_digits, tmp_path):
-    records = {"train": records_of("train"), "val": [*records_of("val"), {**records_of("val")[0], "annotations": [], "image_id": 99}]}
+    records = {
+        "train": records_of("train"),
+        "val": [*records_of("val"), {**records_of("val")[0], "annotations": [], "image_id": 99}],
+    }
     classes = [str(digit) for digit in range(10)]
     statistics_page("digits", classes, records, shortest=192, longest=400).write(tmp_path / "stats.html")
     text = (tmp_path / "stats.html").read_text()
@@ -32,13 +36,17 @@ def test_it_counts_what_there_is(small_digits, tmp_path):
 
 def test_splits_without_boxes_or_images_do_not_stop_it(small_digits, tmp_path):
     empty = [{**record, "annotations": []} for record in records_of("val")]
-    statistics_page("digits", ["0"], {"train": empty, "val": []}, shortest=192, longest=400).write(tmp_path / "stats.html")
+    statistics_page("digits", ["0"], {"train": empty, "val": []}, shortest=192, longest=400).write(
+        tmp_path / "stats.html"
+    )
     assert "<td>val</td><td>0</td><td>0</td><td>0</td><td>none</td>" in (tmp_path / "stats.html").read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package")
 def test_a_browser_shows_it(small_digits, tmp_path):
-    statistics_page("digits", [str(digit) for digit in range(10)], {"train": records_of("train")}, shortest=192, longest=400).write(tmp_path / "stats.html")
+    statistics_page(
+        "digits", [str(digit) for digit in range(10)], {"train": records_of("train")}, shortest=192, longest=400
+    ).write(tmp_path / "stats.html")
     screenshot(tmp_path / "stats.html", tmp_path / "stats.png", height=2400)
     image = cv2.imread(str(tmp_path / "stats.png"))
     bands = [image[top : top + 300] for top in range(0, 1800, 300)]
@@ -48,7 +56,11 @@ def test_a_browser_shows_it(small_digits, tmp_path):
 def test_the_sheet_shows_ignored_regions_in_a_colour_of_their_own():
     instances = Instances((60, 80))
     instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor([[5.0, 20, 30, 50]])), torch.tensor([0])
-    sample = {"image": torch.zeros(3, 60, 80, dtype=torch.uint8), "instances": instances, "ignore_boxes": torch.tensor([[40.0, 20, 70, 50]])}
+    sample = {
+        "image": torch.zeros(3, 60, 80, dtype=torch.uint8),
+        "instances": instances,
+        "ignore_boxes": torch.tensor([[40.0, 20, 70, 50]]),
+    }
     out = augmented_sheet([sample, sample, sample], ["cat"], image_format="RGB", columns=2)
     assert out.shape == (2 * 66 + 22, 2 * 86, 3), "and a line of legend"
     colours = [tuple(int(v) for v in out[6 + 48, 6 + x]) for x in (5, 40)]
@@ -61,7 +73,10 @@ def truth_of(boxes, size=(100, 100)):
 
 
 def test_every_box_is_in_the_distributions_however_small_or_large_or_long():
-    truths = {"$a$": truth_of([[0, 0, 0.2, 0.2], [0, 0, 9000, 9000], [0, 0, 5000, 1], [0, 0, 1, 5000], [5, 5, 9, 9]]), "_b": truth_of([[0, 0, 4, 512]])}
+    truths = {
+        "$a$": truth_of([[0, 0, 0.2, 0.2], [0, 0, 9000, 9000], [0, 0, 5000, 1], [0, 0, 1, 5000], [5, 5, 9, 9]]),
+        "_b": truth_of([[0, 0, 4, 512]]),
+    }
     figure = _distributions(truths)
     for axes in figure.axes:
         curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
@@ -82,7 +97,26 @@ def test_every_axis_has_a_name_and_numbers():
 
 
 def test_names_that_are_markup_or_mathematics_do_not_break_the_page(small_digits, tmp_path):
-    classes = ["<script>", "$x$", "a|b", "new\nline", "long " * 99, "\U0001f600", "\u4e2d\u6587", "_x", "\x00", "\udcff"]
-    statistics_page("<b>$name$", classes, {"$train$": records_of("train")}, shortest=192, longest=400).write(tmp_path / "stats.html")
+    classes = [
+        "<script>",
+        "$x$",
+        "a|b",
+        "new\nline",
+        "long " * 99,
+        "\U0001f600",
+        "\u4e2d\u6587",
+        "_x",
+        "\x00",
+        "\udcff",
+    ]
+    statistics_page("<b>$name$", classes, {"$train$": records_of("train")}, shortest=192, longest=400).write(
+        tmp_path / "stats.html"
+    )
     text = (tmp_path / "stats.html").read_text()
-    assert "<script>" not in text and "&lt;script&gt;" in text and "<b>$" not in text and "\U0001f600" in text and "\u4e2d\u6587" in text
+    assert (
+        "<script>" not in text
+        and "&lt;script&gt;" in text
+        and "<b>$" not in text
+        and "\U0001f600" in text
+        and "\u4e2d\u6587" in text
+    )

@@ -6,12 +6,23 @@ import torch
 from torch.nn import functional as F
 
 from detectron2.modeling.backbone import FPN
+
 from retina_plugin.extend import (
-    ASSIGNER_REGISTRY, CLS_LOSS_REGISTRY, FORMAT_REGISTRY, NECK_REGISTRY, AnnotationFormat, Found, Number, Option, reads,
-)  # fmt: skip
+    ASSIGNER_REGISTRY,
+    CLS_LOSS_REGISTRY,
+    FORMAT_REGISTRY,
+    NECK_REGISTRY,
+    AnnotationFormat,
+    Found,
+    Number,
+    Option,
+    reads,
+)
 
 
-@CLS_LOSS_REGISTRY.register("tempered", options=[Option("temperature", Number(float, 0, open_low=True), 1.0, "Logits are divided by it.")])
+@CLS_LOSS_REGISTRY.register(
+    "tempered", options=[Option("temperature", Number(float, 0, open_low=True), 1.0, "Logits are divided by it.")]
+)
 @reads("MODEL.RETINANET.FOCAL_LOSS_GAMMA")
 class TemperedFocalLoss:
     """Focal loss of logits / temperature, a sum over all anchors that are not ignored."""
@@ -21,7 +32,9 @@ class TemperedFocalLoss:
 
     def __call__(self, pred_logits, targets):
         x = torch.cat(pred_logits, dim=1).float() / self.temperature  # (N, R, K)
-        is_class = F.one_hot(targets.labels.clamp(min=0), x.shape[-1] + 1)[..., :-1].to(x)  # background, K, has no column
+        is_class = F.one_hot(targets.labels.clamp(min=0), x.shape[-1] + 1)[..., :-1].to(
+            x
+        )  # background, K, has no column
         loss = F.binary_cross_entropy_with_logits(x, is_class, reduction="none")
         p_t = torch.exp(-loss)
         return ((1 - p_t) ** self.gamma * loss)[targets.labels >= 0].sum()
@@ -33,7 +46,10 @@ def build_average_fpn(cfg, bottom_up, in_features, top_block):
     return FPN(bottom_up, in_features, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM, top_block, fuse_type="avg")
 
 
-@ASSIGNER_REGISTRY.register("centre", options=[Option("radius", Number(float, 0, 1, open_low=True), 0.5, "Half side of the part of a box.", "box sides")])
+@ASSIGNER_REGISTRY.register(
+    "centre",
+    options=[Option("radius", Number(float, 0, 1, open_low=True), 0.5, "Half side of the part of a box.", "box sides")],
+)
 class CentreAssigner:
     """An anchor is foreground if its centre lies in the middle part of a box and their sizes differ by less than a factor of 2."""
 
@@ -64,7 +80,9 @@ class BoxesText(AnnotationFormat):
         found = Found()
         for file in listing.with_suffix(".boxes"):
             lines = listing.path(file).read_text(encoding="utf-8").splitlines()
-            found.add(os.path.splitext(file)[0], {"annotations": file}, [file], sorted({line.split()[1] for line in lines}))
+            found.add(
+                os.path.splitext(file)[0], {"annotations": file}, [file], sorted({line.split()[1] for line in lines})
+            )
         return found
 
     def read(self, source, reading):

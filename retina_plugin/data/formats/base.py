@@ -114,7 +114,9 @@ class Reading:
         metadata: attributes for the dataset's entry in detectron2's ``MetadataCatalog``.
     """
 
-    def __init__(self, root: Path, classes: list[str], source: Source, *, split: str | None = None, outside: bool = False) -> None:
+    def __init__(
+        self, root: Path, classes: list[str], source: Source, *, split: str | None = None, outside: bool = False
+    ) -> None:
         self.root, self.classes, self.source, self.split = Path(root), classes, source, split
         self.records: list[dict] = []
         self.problems: list[Problem] = []
@@ -123,9 +125,17 @@ class Reading:
         self.metadata: dict = {}
         self._labels = {name: label for label, name in enumerate(classes)}
         places = [self.path("images")] if isinstance(source.get("images"), str) else []
-        self.finder = ImageFinder(self.root, [p if p.is_dir() else p.parent for p in places], split=split, outside=outside)
+        self.finder = ImageFinder(
+            self.root, [p if p.is_dir() else p.parent for p in places], split=split, outside=outside
+        )
         self.fractions = source.get("units") == "fractions"
-        self._boxes, self._area, self._owner, self._label, self._crowd = array("d"), array("d"), array("q"), array("i"), bytearray()
+        self._boxes, self._area, self._owner, self._label, self._crowd = (
+            array("d"),
+            array("d"),
+            array("q"),
+            array("i"),
+            bytearray(),
+        )
         self._items: list = []
         self._file: list[str] = []
         self._moved: list[tuple[str, str]] = []
@@ -153,12 +163,31 @@ class Reading:
             raise FileNotFoundError(f"{path} does not exist")
         return path
 
-    def problem(self, kind: Kind, file: str | os.PathLike, what: str, image=None, annotation=None, done: str = "left out", *, boxes: int = 0, images: int = 0) -> None:
+    def problem(
+        self,
+        kind: Kind,
+        file: str | os.PathLike,
+        what: str,
+        image=None,
+        annotation=None,
+        done: str = "left out",
+        *,
+        boxes: int = 0,
+        images: int = 0,
+    ) -> None:
         """Note what is wrong; ``boxes`` that are lost with it count as held by the files."""
         self.total += boxes
         self.problems.append(Problem(kind, str(file), what, image, annotation, done, boxes, images))
 
-    def image(self, name: object, *, file: str, image_id=None, size: tuple[int | None, int | None] = (None, None), boxes: int = 0) -> int | None:
+    def image(
+        self,
+        name: object,
+        *,
+        file: str,
+        image_id=None,
+        size: tuple[int | None, int | None] = (None, None),
+        boxes: int = 0,
+    ) -> int | None:
         """Take an image; the same file again is the same image.
 
         Args:
@@ -174,20 +203,26 @@ class Reading:
         try:
             path, exactly = self.finder.find(name, near=os.path.dirname(file))
         except LookupError as error:
-            self.problem(Kind.MISSING, file, str(error), image_id if image_id is not None else shown(name), boxes=boxes, images=1)
+            self.problem(
+                Kind.MISSING, file, str(error), image_id if image_id is not None else shown(name), boxes=boxes, images=1
+            )
             return None
         if not exactly:
             self._moved.append((str(name), path))
         return self.add_image(path, file=file, image_id=image_id, size=size)
 
-    def add_image(self, path: str, *, file: str, image_id=None, size: tuple[int | None, int | None] = (None, None)) -> int:
+    def add_image(
+        self, path: str, *, file: str, image_id=None, size: tuple[int | None, int | None] = (None, None)
+    ) -> int:
         """Take an image file that is known to be there; see :meth:`image`."""
         if (number := self._by_path.get(path)) is not None:
             return number
         number = self._by_path[path] = len(self.records)
         if image_id is None:
             image_id = os.path.relpath(path, self.root).replace(os.sep, "/")
-        self.records.append({"file_name": path, "height": size[0], "width": size[1], "image_id": image_id, "annotations": []})
+        self.records.append(
+            {"file_name": path, "height": size[0], "width": size[1], "image_id": image_id, "annotations": []}
+        )
         self._file.append(file)
         return number
 
@@ -200,7 +235,9 @@ class Reading:
             self.total += 1
         return label
 
-    def box(self, image: int, label: int, box: Iterable[float], *, item: object, crowd: bool = False, area: float = math.nan) -> None:
+    def box(
+        self, image: int, label: int, box: Iterable[float], *, item: object, crowd: bool = False, area: float = math.nan
+    ) -> None:
         """Take a box XYXY, in pixels of the size that the annotations say, or in fractions where the source is in these.
 
         ``area``, of the object's mask, pixels, is what COCO tells small, medium and large objects by.
@@ -226,23 +263,50 @@ class Reading:
             self._refuse_fractions()
         for (file, name), count in self._unknown.items():
             known = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            self.problems.append(Problem(Kind.CLASSES, file, f"class {name!r} is not one of the card's: {known}" if name != "without a name" else "class has no name", done=f"{count} box{'es' if count > 1 else ''} left out", boxes=count))
+            self.problems.append(
+                Problem(
+                    Kind.CLASSES,
+                    file,
+                    f"class {name!r} is not one of the card's: {known}"
+                    if name != "without a name"
+                    else "class has no name",
+                    done=f"{count} box{'es' if count > 1 else ''} left out",
+                    boxes=count,
+                )
+            )
         if self._moved:
             first = f"{shown(self._moved[0][0])} is {os.path.relpath(self._moved[0][1], self.root)}"
-            self.problems.append(Problem(Kind.LOOKED_UP, self._file[0] if self._file else str(self.root), f"{len(self._moved)} images were found elsewhere: {first}" + (", ..." if len(self._moved) > 1 else ""), done="used"))
+            self.problems.append(
+                Problem(
+                    Kind.LOOKED_UP,
+                    self._file[0] if self._file else str(self.root),
+                    f"{len(self._moved)} images were found elsewhere: {first}"
+                    + (", ..." if len(self._moved) > 1 else ""),
+                    done="used",
+                )
+            )
         sizes, scales = self._sizes(look)
         keep = np.isfinite(sizes[:, 0])
         owner = np.frombuffer(self._owner, dtype=np.int64) if self._owner else np.zeros(0, np.int64)
         boxes = np.frombuffer(self._boxes).reshape(-1, 4) if self._boxes else np.zeros((0, 4))
         with np.errstate(invalid="ignore", over="ignore"):
-            boxes = boxes * (np.concatenate([sizes[:, ::-1], sizes[:, ::-1]], axis=1) if self.fractions else np.concatenate([scales, scales], axis=1))[owner]
+            boxes = (
+                boxes
+                * (
+                    np.concatenate([sizes[:, ::-1], sizes[:, ::-1]], axis=1)
+                    if self.fractions
+                    else np.concatenate([scales, scales], axis=1)
+                )[owner]
+            )
         clipped, fault, beyond = checked_boxes(boxes, sizes[owner])
         fault[~keep[owner]] = -1  # their image is gone, which was said
         if len(boxes):
             self._say_what_is_wrong(boxes, sizes, owner, fault, beyond)
         records, owners, labels, crowds = self.records, self._owner, self._label, self._crowd
         for i, box in zip(np.flatnonzero(fault == 0).tolist(), clipped[fault == 0].tolist(), strict=True):
-            records[owners[i]]["annotations"].append({"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": labels[i], "iscrowd": crowds[i]})
+            records[owners[i]]["annotations"].append(
+                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": labels[i], "iscrowd": crowds[i]}
+            )
         self._add_areas(clipped, fault, scales)
         if not keep.all():
             self.records = [record for record, kept in zip(records, keep.tolist(), strict=True) if kept]
@@ -256,7 +320,13 @@ class Reading:
         area = np.frombuffer(self._area) * scales[owner].prod(axis=1)
         of_box = (clipped[:, 2:] - clipped[:, :2]).prod(axis=1)
         with np.errstate(invalid="ignore"):
-            known = (fault == 0) & np.isfinite(area) & (area > 0) & (np.abs(area - of_box) > 1) & (area <= of_box * 1.01 + 1)
+            known = (
+                (fault == 0)
+                & np.isfinite(area)
+                & (area > 0)
+                & (np.abs(area - of_box) > 1)
+                & (area <= of_box * 1.01 + 1)
+            )
         position = np.zeros(len(owner), dtype=np.int64)  # of a box among those of its image
         counts: dict[int, int] = defaultdict(int)
         for i in np.flatnonzero(fault == 0).tolist():
@@ -276,18 +346,28 @@ class Reading:
         values = np.frombuffer(self._boxes)
         values = values[np.isfinite(values)]
         if len(values) and values.max() <= 1 and values.min() >= 0 and (values != np.round(values)).any():
-            raise ValueError(f"{self._file[0]}: all boxes are between 0 and 1, which are fractions of the image, where pixels are expected; `units: fractions` in the split of the card reads them so")
+            raise ValueError(
+                f"{self._file[0]}: all boxes are between 0 and 1, which are fractions of the image, where pixels are expected; `units: fractions` in the split of the card reads them so"
+            )
 
     def _sizes(self, look: "Look") -> tuple[np.ndarray, np.ndarray]:
         """(N, 2) height and width of every image, NaN for one that is left out, and (N, 2) factors x, y for its boxes."""
-        counts = np.bincount(np.frombuffer(self._owner, dtype=np.int64), minlength=len(self.records)).tolist() if self._owner else [0] * len(self.records)
+        counts = (
+            np.bincount(np.frombuffer(self._owner, dtype=np.int64), minlength=len(self.records)).tolist()
+            if self._owner
+            else [0] * len(self.records)
+        )
         sizes, scales = np.full((len(self.records), 2), np.nan), np.ones((len(self.records), 2))
         unsaid = 0
         needed = [record["height"] is None or record["width"] is None for record in self.records]
-        for i, (record, seen) in enumerate(zip(self.records, look([r["file_name"] for r in self.records], needed), strict=True)):
+        for i, (record, seen) in enumerate(
+            zip(self.records, look([r["file_name"] for r in self.records], needed), strict=True)
+        ):
             said = record["height"], record["width"]
             if isinstance(seen, str):
-                self.problems.append(Problem(Kind.IMAGE, record["file_name"], seen, record["image_id"], boxes=counts[i], images=1))
+                self.problems.append(
+                    Problem(Kind.IMAGE, record["file_name"], seen, record["image_id"], boxes=counts[i], images=1)
+                )
                 continue
             actual = said if seen is None else (seen.height, seen.width)
             if None in said:
@@ -297,25 +377,50 @@ class Reading:
                 what = f"is {actual[1]}x{actual[0]}, but the annotations say {said[1]}x{said[0]}"
                 if factor is None:
                     turned = "; turned, they would agree" if actual == said[::-1] else ""
-                    self.problems.append(Problem(Kind.SIZE, record["file_name"], what + turned, record["image_id"], boxes=counts[i], images=1))
+                    self.problems.append(
+                        Problem(
+                            Kind.SIZE, record["file_name"], what + turned, record["image_id"], boxes=counts[i], images=1
+                        )
+                    )
                     continue
-                self.problems.append(Problem(Kind.SCALED, record["file_name"], what, record["image_id"], done="boxes scaled"))
+                self.problems.append(
+                    Problem(Kind.SCALED, record["file_name"], what, record["image_id"], done="boxes scaled")
+                )
                 scales[i] = factor
             sizes[i] = actual
             record["height"], record["width"] = actual
         if unsaid and self.metadata.get("says_sizes"):
-            self.problems.append(Problem(Kind.RESIZED, self._file[0], f"{unsaid} of {len(self.records)} images have no usable width and height", done="taken from the files"))
+            self.problems.append(
+                Problem(
+                    Kind.RESIZED,
+                    self._file[0],
+                    f"{unsaid} of {len(self.records)} images have no usable width and height",
+                    done="taken from the files",
+                )
+            )
         return sizes, scales
 
-    def _say_what_is_wrong(self, boxes: np.ndarray, sizes: np.ndarray, owner: np.ndarray, fault: np.ndarray, beyond: np.ndarray) -> None:
+    def _say_what_is_wrong(
+        self, boxes: np.ndarray, sizes: np.ndarray, owner: np.ndarray, fault: np.ndarray, beyond: np.ndarray
+    ) -> None:
         for i in np.flatnonzero((fault > 0) | (beyond & (fault == 0))).tolist():
             record, size = self.records[owner[i]], sizes[owner[i]]
             where = dict(image=record["image_id"], annotation=self._items[i])
             if fault[i]:
-                self.problems.append(Problem(Kind.ANNOTATION, self._file[owner[i]], fault_of(fault[i], boxes[i], size), **where, boxes=1))
+                self.problems.append(
+                    Problem(Kind.ANNOTATION, self._file[owner[i]], fault_of(fault[i], boxes[i], size), **where, boxes=1)
+                )
             else:
                 box = [round(float(v), 2) for v in boxes[i]]
-                self.problems.append(Problem(Kind.CLIPPED, self._file[owner[i]], f"box {box} reaches beyond the image of {size[1]:g}x{size[0]:g}", **where, done="clipped to it"))
+                self.problems.append(
+                    Problem(
+                        Kind.CLIPPED,
+                        self._file[owner[i]],
+                        f"box {box} reaches beyond the image of {size[1]:g}x{size[0]:g}",
+                        **where,
+                        done="clipped to it",
+                    )
+                )
 
 
 def same_shape(said: tuple[int, int], actual: tuple[int, int]) -> tuple[float, float] | None:

@@ -38,7 +38,11 @@ class CocoFormat(AnnotationFormat):
             if isinstance(data, list) and data and isinstance(data[0], dict) and {"image_id", "score"} <= set(data[0]):
                 found.unused[file] = "holds detections (image_id, score), not annotations"
                 continue
-            if not isinstance(data, dict) or not isinstance(data.get("images"), list) or not {"annotations", "categories"} & set(data):
+            if (
+                not isinstance(data, dict)
+                or not isinstance(data.get("images"), list)
+                or not {"annotations", "categories"} & set(data)
+            ):
                 continue
             if reason := _reason_against(data):
                 found.unused[file] = reason
@@ -46,7 +50,11 @@ class CocoFormat(AnnotationFormat):
             if not data.get("annotations") and "annotations" not in data:
                 found.unused[file] = "lists images, but no annotations"
                 continue
-            names = [image["file_name"] for image in data["images"] if isinstance(image, dict) and isinstance(image.get("file_name"), str)]
+            names = [
+                image["file_name"]
+                for image in data["images"]
+                if isinstance(image, dict) and isinstance(image.get("file_name"), str)
+            ]
             source: Source = {"images": folder_of_images(listing, names, folder, split), "annotations": file}
             found.splits.setdefault(split or "all", []).append(source)
             found.used.add(file)
@@ -67,12 +75,17 @@ class CocoFormat(AnnotationFormat):
         data = read_json(path)
         if not isinstance(data, dict) or not all(isinstance(data.get(part), list) for part in PARTS):
             lacking = [part for part in PARTS if not isinstance(data, dict) or not isinstance(data.get(part), list)]
-            raise ValueError(f"{path} is not a COCO JSON with images, annotations and categories: it has no list of {' and '.join(lacking)}")
+            raise ValueError(
+                f"{path} is not a COCO JSON with images, annotations and categories: it has no list of {' and '.join(lacking)}"
+            )
         file = str(path)
         reading.files.add(file)
         labels = self._labels(data["categories"], file, reading)
         annotations, data["annotations"] = data["annotations"], []
-        counts = Counter(entry.get("image_id") if isinstance(entry, dict) and isinstance(entry.get("image_id"), (int, str)) else None for entry in annotations)
+        counts = Counter(
+            entry.get("image_id") if isinstance(entry, dict) and isinstance(entry.get("image_id"), (int, str)) else None
+            for entry in annotations
+        )
         numbers = self._images(data["images"], counts, file, reading)
         del data
         self._annotations(annotations, numbers, labels, file, reading)
@@ -85,18 +98,26 @@ class CocoFormat(AnnotationFormat):
             entry = category if isinstance(category, dict) else {}
             number_id, name = as_id(entry.get("id")), as_name(entry.get("name"))
             if number_id is None or name is None:
-                reading.problem(Kind.ANNOTATION, file, f"category number {number} must have an id and a name, got {shown(category)}")
+                reading.problem(
+                    Kind.ANNOTATION, file, f"category number {number} must have an id and a name, got {shown(category)}"
+                )
                 continue
             label = reading._labels.get(name, name)
             if number_id in labels and labels[number_id] != label:
-                reading.problem(Kind.ANNOTATION, file, f"category id {number_id!r} is used twice; {name!r} is the second")
+                reading.problem(
+                    Kind.ANNOTATION, file, f"category id {number_id!r} is used twice; {name!r} is the second"
+                )
                 continue
             labels[number_id] = label
         known = [label for label in labels.values() if isinstance(label, int)]
         if labels and not known:
-            raise ValueError(f"{file} has the categories {list(labels.values())[:20]}; none of the card's classes {reading.classes[:20]} is among them")
+            raise ValueError(
+                f"{file} has the categories {list(labels.values())[:20]}; none of the card's classes {reading.classes[:20]} is among them"
+            )
         if len(set(known)) == len(known) and all(isinstance(number, int) for number in labels):
-            reading.metadata["thing_dataset_id_to_contiguous_id"] = {number: label for number, label in labels.items() if isinstance(label, int)}
+            reading.metadata["thing_dataset_id_to_contiguous_id"] = {
+                number: label for number, label in labels.items() if isinstance(label, int)
+            }
         return labels
 
     @staticmethod
@@ -106,24 +127,43 @@ class CocoFormat(AnnotationFormat):
         says_sizes = True
         for position, image in enumerate(images):
             if not isinstance(image, dict):
-                reading.problem(Kind.ANNOTATION, file, f"image number {position} must be a mapping, got {shown(image)}", images=1)
+                reading.problem(
+                    Kind.ANNOTATION, file, f"image number {position} must be a mapping, got {shown(image)}", images=1
+                )
                 continue
             image_id, name = as_id(image.get("id")), image.get("file_name")
             if image_id is None:
-                reading.problem(Kind.ANNOTATION, file, f"image number {position} must have a number or text as id, got {shown(image.get('id'))}", shown(name), images=1)
+                reading.problem(
+                    Kind.ANNOTATION,
+                    file,
+                    f"image number {position} must have a number or text as id, got {shown(image.get('id'))}",
+                    shown(name),
+                    images=1,
+                )
                 continue
             if name is None:
                 name = image.get("path") or image.get("filename")
             lost = counts.get(image.get("id"), 0)
             if image_id in numbers:
-                reading.problem(Kind.ANNOTATION, file, f"image id is used twice; {shown(name)} is the second", image_id, images=1)
+                reading.problem(
+                    Kind.ANNOTATION, file, f"image id is used twice; {shown(name)} is the second", image_id, images=1
+                )
                 continue
             size = as_size(image.get("height")), as_size(image.get("width"))
             says_sizes &= "height" in image or "width" in image
             before = len(reading.records)
-            numbers[image_id] = reading.image(name, file=file, image_id=image_id, size=size if None not in size else (None, None), boxes=lost)
+            numbers[image_id] = reading.image(
+                name, file=file, image_id=image_id, size=size if None not in size else (None, None), boxes=lost
+            )
             if numbers[image_id] is not None and len(reading.records) == before:
-                reading.problem(Kind.MERGED, file, f"{shown(name)} is listed twice, as {reading.records[numbers[image_id]]['image_id']!r}, too", image_id, done="united", images=1)
+                reading.problem(
+                    Kind.MERGED,
+                    file,
+                    f"{shown(name)} is listed twice, as {reading.records[numbers[image_id]]['image_id']!r}, too",
+                    image_id,
+                    done="united",
+                    images=1,
+                )
         reading.metadata["says_sizes"] = says_sizes
         return numbers
 
@@ -131,7 +171,12 @@ class CocoFormat(AnnotationFormat):
     def _annotations(annotations: list, numbers: dict, labels: dict, file: str, reading: Reading) -> None:
         for position, annotation in enumerate(annotations):
             if not isinstance(annotation, dict):
-                reading.problem(Kind.ANNOTATION, file, f"annotation number {position} must be a mapping, got {shown(annotation)}", boxes=1)
+                reading.problem(
+                    Kind.ANNOTATION,
+                    file,
+                    f"annotation number {position} must be a mapping, got {shown(annotation)}",
+                    boxes=1,
+                )
                 continue
             item = annotation.get("id", f"number {position}")
             image_id = annotation.get("image_id")
@@ -140,7 +185,16 @@ class CocoFormat(AnnotationFormat):
             try:
                 image = numbers[image_id]
             except KeyError:
-                reading.problem(Kind.LOST, file, "belongs to an image that is not listed" if image_id is not None else f"its image_id must be a number or text, got {shown(annotation.get('image_id'))}", image_id, item, boxes=1)
+                reading.problem(
+                    Kind.LOST,
+                    file,
+                    "belongs to an image that is not listed"
+                    if image_id is not None
+                    else f"its image_id must be a number or text, got {shown(annotation.get('image_id'))}",
+                    image_id,
+                    item,
+                    boxes=1,
+                )
                 continue
             if image is None:
                 continue  # its image was reported, and took it along
@@ -149,7 +203,14 @@ class CocoFormat(AnnotationFormat):
                 category = as_id(category)
             label = labels.get(category)
             if label is None:
-                reading.problem(Kind.CLASSES, file, f"category id {shown(annotation.get('category_id'))} is not in the categories", reading.records[image]["image_id"], item, boxes=1)
+                reading.problem(
+                    Kind.CLASSES,
+                    file,
+                    f"category id {shown(annotation.get('category_id'))} is not in the categories",
+                    reading.records[image]["image_id"],
+                    item,
+                    boxes=1,
+                )
                 continue
             if type(label) is str:
                 reading.label_of(label, file=file)
@@ -162,7 +223,14 @@ class CocoFormat(AnnotationFormat):
             ignored = annotation.get("ignore", 0)
             area = annotation.get("area") if annotation.get("segmentation") else None
             is_crowd = (crowd != 0 and as_flag(crowd)) or (ignored != 0 and as_flag(ignored))
-            reading.box(image, label, box, item=item, crowd=is_crowd, area=math.nan if area is None else as_number(area) or math.nan)
+            reading.box(
+                image,
+                label,
+                box,
+                item=item,
+                crowd=is_crowd,
+                area=math.nan if area is None else as_number(area) or math.nan,
+            )
 
     def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
         """Write ``instances_<split>.json``; see :func:`to_coco`."""
@@ -189,11 +257,22 @@ def to_coco(records: list[dict], classes: list[str], *, relative_to: Path) -> di
         for x in record["annotations"]:
             x1, y1, x2, y2 = x["bbox"]
             box = [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)]
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": number, "category_id": x["category_id"] + 1, "bbox": box,
-                "area": round(box[2] * box[3], 2), "iscrowd": x["iscrowd"], "segmentation": [],
-            })  # fmt: skip
-    return {"images": images, "annotations": annotations, "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]}
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": x["category_id"] + 1,
+                    "bbox": box,
+                    "area": round(box[2] * box[3], 2),
+                    "iscrowd": x["iscrowd"],
+                    "segmentation": [],
+                }
+            )
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
+    }
 
 
 def _box(annotation: dict) -> list[float] | str:
@@ -285,17 +364,31 @@ def _reason_against(data: dict) -> str | None:
         return f"looks like COCO, but its annotations are {type(annotations).__name__}, where a list is expected"
     if annotations and any("neg_category_ids" in image for image in data["images"][:20] if isinstance(image, dict)):
         return "is LVIS, of which the annotations are not complete: an image says which classes were looked for; that is not read"
-    if annotations and not any(isinstance(entry, dict) and (entry.get("bbox") or entry.get("segmentation")) for entry in annotations):
+    if annotations and not any(
+        isinstance(entry, dict) and (entry.get("bbox") or entry.get("segmentation")) for entry in annotations
+    ):
         return "looks like COCO, but no annotation has a bbox or a segmentation"
     return None
 
 
 def _names_in_order(data: dict) -> list[str]:
     """Names of the categories by their ids; without Roboflow's placeholder, category 0 of which no box is."""
-    entries = [(as_id(entry.get("id")), as_name(entry.get("name")), entry) for entry in data["categories"] if isinstance(entry, dict)]
+    entries = [
+        (as_id(entry.get("id")), as_name(entry.get("name")), entry)
+        for entry in data["categories"]
+        if isinstance(entry, dict)
+    ]
     entries = [entry for entry in entries if entry[0] is not None and entry[1] is not None]
-    used = {as_id(annotation.get("category_id")) for annotation in _entries(data, "annotations") if isinstance(annotation, dict)}
-    entries = [(i, name, e) for i, name, e in entries if i in used or not (i == 0 and e.get("supercategory") == "none" and len(entries) > 1)]
+    used = {
+        as_id(annotation.get("category_id"))
+        for annotation in _entries(data, "annotations")
+        if isinstance(annotation, dict)
+    }
+    entries = [
+        (i, name, e)
+        for i, name, e in entries
+        if i in used or not (i == 0 and e.get("supercategory") == "none" and len(entries) > 1)
+    ]
     entries.sort(key=lambda entry: (isinstance(entry[0], str), entry[0]))
     return list(dict.fromkeys(name for _, name, _ in entries))
 

@@ -12,7 +12,15 @@ from retina_plugin.data.files import SPLIT_WORDS, Listing, split_of
 from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source
 from retina_plugin.data.formats.coco import folder_of_images
 from retina_plugin.data.formats.csv_columns import BOXES, Columns, Table, cell_of
-from retina_plugin.data.formats.via_regions import WITHOUT_A_CLASS, box_of_shape, class_attribute, class_of, only_class, stated_attribute, take_region
+from retina_plugin.data.formats.via_regions import (
+    WITHOUT_A_CLASS,
+    box_of_shape,
+    class_attribute,
+    class_of,
+    only_class,
+    stated_attribute,
+    take_region,
+)
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_id, as_name, as_number, as_size
 from retina_plugin.text import read_text
@@ -57,7 +65,10 @@ class CsvFormat(AnnotationFormat):
                 found.refused.append(Refused(file, reason, split))
                 continue
             classes |= survey.classes
-            source: Source = {"images": folder_of_images(listing, list(survey.names), folder, split), "annotations": file}
+            source: Source = {
+                "images": folder_of_images(listing, list(survey.names), folder, split),
+                "annotations": file,
+            }
             if survey.are_fractions():
                 source["units"] = "fractions"
             if survey.attribute is not None and survey.attributes > 1:
@@ -89,7 +100,9 @@ class CsvFormat(AnnotationFormat):
             raise ValueError(f"{path} {table.columns or _not_understood(table)}")
         only = source.get("only")
         if only is not None and (not isinstance(only, str) or "split" not in table.columns.where):
-            raise ValueError(f"the split takes the lines of {only!r} only, and {path} has no column that says which these are")
+            raise ValueError(
+                f"the split takes the lines of {only!r} only, and {path} has no column that says which these are"
+            )
         reading.files.add(str(path))
         if isinstance(source.get("classes"), str):
             reading.files.add(str(reading.root / source["classes"]))  # the card has the classes
@@ -99,7 +112,11 @@ class CsvFormat(AnnotationFormat):
             reading.metadata["says_sizes"] = True
         lines = _Lines(table, str(path), reading)
         for number, cells in table.rows():
-            if only is None or isinstance(cells, str) or _split_in(cells, table.columns) == SPLIT_WORDS.get(only.lower(), only):
+            if (
+                only is None
+                or isinstance(cells, str)
+                or _split_in(cells, table.columns) == SPLIT_WORDS.get(only.lower(), only)
+            ):
                 lines.take(number, cells)
         lines.finish()
 
@@ -111,7 +128,11 @@ class CsvFormat(AnnotationFormat):
                 writer = csv.writer(stream)
                 writer.writerow(HEADER)
                 for record in found:
-                    image = (os.path.relpath(record["file_name"], folder).replace(os.sep, "/"), record["width"], record["height"])
+                    image = (
+                        os.path.relpath(record["file_name"], folder).replace(os.sep, "/"),
+                        record["width"],
+                        record["height"],
+                    )
                     for x in record["annotations"]:
                         sides = (f"{value:.4f}".rstrip("0").rstrip(".") for value in x["bbox"])
                         writer.writerow((*image, classes[x["category_id"]], *sides, x["iscrowd"]))
@@ -141,7 +162,9 @@ class _Lines:
         self.lost: Counter[str] = Counter()  # boxes of images that are not there
         self.fractions: list[tuple] = []  # boxes that would be smaller than a pixel: what they are is known at the end
         self.pixels = 0
-        self.attribute = (stated_attribute(reading.source) or _survey(table).attribute) if table.columns.box == "via" else None
+        self.attribute = (
+            (stated_attribute(reading.source) or _survey(table).attribute) if table.columns.box == "via" else None
+        )
 
     def take(self, number: int, cells: list[str] | str) -> None:
         """Take the image and the box of a line."""
@@ -166,12 +189,23 @@ class _Lines:
             self.lost[name] += box is not None
         elif self.table.columns.box == "via":
             if box is not None:
-                take_region(box, _json(cells, self.where["attributes"]), image=image, attribute=self.attribute, file=self.file, item=item, reading=self.reading)
+                take_region(
+                    box,
+                    _json(cells, self.where["attributes"]),
+                    image=image,
+                    attribute=self.attribute,
+                    file=self.file,
+                    item=item,
+                    reading=self.reading,
+                )
         else:
             self._take_box(box, image, cells, item)
 
     def _take_box(self, box: list[float] | str | None, image: int, cells: list[str], item: str) -> None:
-        reading, name = self.reading, cell_of(cells, self.where.get("class")) if "class" in self.where else only_class(self.reading)
+        reading, name = (
+            self.reading,
+            cell_of(cells, self.where.get("class")) if "class" in self.where else only_class(self.reading),
+        )
         if box is None:
             if "class" in self.where and as_name(name) in reading.classes:
                 box = f"has the class {name!r} and no box"
@@ -201,7 +235,9 @@ class _Lines:
         for image, label, box, item, crowd in self.fractions:
             if self.pixels:
                 what = f"values {', '.join(f'{value:g}' for value in box)} are fractions, where pixels are expected"
-                self.reading.problem(Kind.ANNOTATION, self.file, what, self.reading.records[image]["image_id"], item, boxes=1)
+                self.reading.problem(
+                    Kind.ANNOTATION, self.file, what, self.reading.records[image]["image_id"], item, boxes=1
+                )
             else:
                 self.reading.box(image, label, box, item=item, crowd=crowd)
         for name, image in self.images.items():
@@ -289,7 +325,11 @@ def _survey(table: Table) -> _Survey:
 
 def _is_fraction(box: list[float]) -> bool:
     """Whether a box lies in the first pixel of its image and is not that pixel."""
-    return box[2] <= BEYOND and all(math.isfinite(value) and -0.01 <= value <= BEYOND for value in box) and any(value != int(value) for value in box)
+    return (
+        box[2] <= BEYOND
+        and all(math.isfinite(value) and -0.01 <= value <= BEYOND for value in box)
+        and any(value != int(value) for value in box)
+    )
 
 
 def _split_in(cells: list[str], columns: Columns) -> str | None:
@@ -313,7 +353,11 @@ def _via_shape(cells: list[str], where: dict[str, int]) -> dict | None:
 def _names_images(table: Table, listing: Listing) -> str | None:
     """Why a table without columns of boxes is named: its first lines name images of the folder."""
     for _, cells in [(0, table.header), *(row for row, _ in zip(table.rows(), range(20)))]:
-        if isinstance(cells, list) and any(listing.named(PurePosixPath(cell.strip().replace("\\", "/")).name) for cell in cells[:20] if 4 < len(cell) < 4096):
+        if isinstance(cells, list) and any(
+            listing.named(PurePosixPath(cell.strip().replace("\\", "/")).name)
+            for cell in cells[:20]
+            if 4 < len(cell) < 4096
+        ):
             return f"names images of the folder, but {_not_understood(table)}"
     return None
 

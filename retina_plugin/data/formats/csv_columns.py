@@ -15,8 +15,43 @@ from retina_plugin.data.values import as_number
 SEPARATORS = (",", ";", "\t", "|")
 
 NAMES = {
-    "file": ("filename", "file", "image", "imagename", "imagepath", "imagefile", "imagefilename", "filepath", "path", "img", "imgname", "imgpath", "fname", "imageid", "imgid"),
-    "class": ("class", "classname", "label", "labelname", "category", "categoryname", "celltype", "object", "objectname", "species", "type", "name", "classes", "labels", "cls", "classid", "labelid", "categoryid"),
+    "file": (
+        "filename",
+        "file",
+        "image",
+        "imagename",
+        "imagepath",
+        "imagefile",
+        "imagefilename",
+        "filepath",
+        "path",
+        "img",
+        "imgname",
+        "imgpath",
+        "fname",
+        "imageid",
+        "imgid",
+    ),
+    "class": (
+        "class",
+        "classname",
+        "label",
+        "labelname",
+        "category",
+        "categoryname",
+        "celltype",
+        "object",
+        "objectname",
+        "species",
+        "type",
+        "name",
+        "classes",
+        "labels",
+        "cls",
+        "classid",
+        "labelid",
+        "categoryid",
+    ),
     "x1": ("xmin", "x1", "left", "minx", "xtl"),
     "y1": ("ymin", "y1", "top", "miny", "ytl"),
     "x2": ("xmax", "x2", "right", "maxx", "xbr"),
@@ -37,10 +72,32 @@ NAMES = {
 }
 """What a column is called in the files people have, in lower case and without all but letters and digits; the first that is there counts."""
 
-BOXES = {"corners": ("x1", "y1", "x2", "y2"), "size": ("x", "y", "w", "h"), "centre": ("xc", "yc", "w", "h"), "list": ("list",), "via": ("shape", "attributes")}
+BOXES = {
+    "corners": ("x1", "y1", "x2", "y2"),
+    "size": ("x", "y", "w", "h"),
+    "centre": ("xc", "yc", "w", "h"),
+    "list": ("list",),
+    "via": ("shape", "attributes"),
+}
 """The ways to write a box, in the order in which they are looked for."""
 
-WITHOUT_CLASS = {"source", "confidence", "score", "id", "index", "depth", "channels", "area", "isoccluded", "istruncated", "isdepiction", "isinside", "occluded", "truncated", "pose"}
+WITHOUT_CLASS = {
+    "source",
+    "confidence",
+    "score",
+    "id",
+    "index",
+    "depth",
+    "channels",
+    "area",
+    "isoccluded",
+    "istruncated",
+    "isdepiction",
+    "isinside",
+    "occluded",
+    "truncated",
+    "pose",
+}
 """Columns that are not the class, whatever they hold."""
 
 NOTHING = {"", "nan", "none", "null", "na", "n/a"}
@@ -90,7 +147,11 @@ def columns_of(cells: list[str]) -> Columns | str | None:
     else:
         seen = sum(_place(key, plain, short, set()) is not None for key in ("x1", "y1", "x2", "y2", "xc", "yc"))
         alike = any(name.startswith(("bbox", "boundingbox", "boxes")) for name in plain)
-        return f"has the columns {_listed(cells)}; no four of them are the sides of a box (xmin, ymin, xmax, ymax, or x, y, width, height)" if seen >= 2 or alike else None
+        return (
+            f"has the columns {_listed(cells)}; no four of them are the sides of a box (xmin, ymin, xmax, ymax, or x, y, width, height)"
+            if seen >= 2 or alike
+            else None
+        )
     for key in ("file", "class", "width", "height", "split", "crowd"):
         place = _place(key, plain, short, set(where.values()))
         if place is not None:
@@ -101,7 +162,11 @@ def columns_of(cells: list[str]) -> Columns | str | None:
         where["file"] = plain.index("name")
     if "class" not in where and box != "via":
         used = set(where.values())
-        others = [cell for i, cell in enumerate(cells) if i not in used and plain[i] not in WITHOUT_CLASS and cell.strip() and not plain[i].startswith("unnamed")]
+        others = [
+            cell
+            for i, cell in enumerate(cells)
+            if i not in used and plain[i] not in WITHOUT_CLASS and cell.strip() and not plain[i].startswith("unnamed")
+        ]
         if others:
             return f"has the columns {_listed(cells)}; none is the class (class, label, category, ...)"
     return Columns(box, where, len(cells))
@@ -126,7 +191,9 @@ def _is_keras_retinanet(cells: list[str]) -> bool:
 
 
 def _listed(cells: list[str]) -> str:
-    return ", ".join(shown(cell.strip() or "(no name)", most=40) for cell in cells[:30]) + (", ..." if len(cells) > 30 else "")
+    return ", ".join(shown(cell.strip() or "(no name)", most=40) for cell in cells[:30]) + (
+        ", ..." if len(cells) > 30 else ""
+    )
 
 
 class Table:
@@ -148,7 +215,11 @@ class Table:
             comment = line.lstrip().startswith("#")
             self._understand(line.lstrip().lstrip("#") if comment else line)
             if not comment or isinstance(self.columns, Columns):
-                self._places = tuple(self.columns.where[key] for key in BOXES[self.columns.box]) if isinstance(self.columns, Columns) else ()
+                self._places = (
+                    tuple(self.columns.where[key] for key in BOXES[self.columns.box])
+                    if isinstance(self.columns, Columns)
+                    else ()
+                )
                 self._first = number + (1 if not isinstance(self.columns, Columns) or self.columns.count else 0)
                 return
 
@@ -177,7 +248,9 @@ class Table:
             cells: list[str] | str = _cells(line, self.separator)
             if line.count('"') % 2 and isinstance(cells, str):
                 for more in range(1, 20):  # a line break inside of quotes
-                    joined = _cells("\n".join(lines[i - 1 : i + more]), self.separator) if i + more <= len(lines) else ""
+                    joined = (
+                        _cells("\n".join(lines[i - 1 : i + more]), self.separator) if i + more <= len(lines) else ""
+                    )
                     if isinstance(joined, list) and len(joined) == (count or 6):
                         cells, i = joined, i + more
                         break
@@ -188,7 +261,11 @@ class Table:
 
     def is_header(self, cells: list[str]) -> bool:
         """Whether a line repeats the header."""
-        return self.columns.count == len(cells) and cells[0].strip() == self.header[0] and [cell.strip() for cell in cells] == self.header
+        return (
+            self.columns.count == len(cells)
+            and cells[0].strip() == self.header[0]
+            and [cell.strip() for cell in cells] == self.header
+        )
 
     def number(self, cell: str) -> float | None:
         """A number of a cell; with a decimal comma where that is not the separator."""

@@ -44,7 +44,13 @@ class CvatFormat(AnnotationFormat):
                 continue
             images = tree.findall("image")
             if tree.find("track") is not None:
-                found.refused.append(Refused(file, "is CVAT's format for video (tracks), which is not read: export it as CVAT for images", split))
+                found.refused.append(
+                    Refused(
+                        file,
+                        "is CVAT's format for video (tracks), which is not read: export it as CVAT for images",
+                        split,
+                    )
+                )
                 continue
             if not images:
                 if tree.find("meta") is not None:
@@ -54,9 +60,18 @@ class CvatFormat(AnnotationFormat):
             parts = dict.fromkeys(SPLIT_WORDS.get(subset.strip().lower()) for subset in subsets)
             if None in parts and len(parts) > 1:
                 others = [subset for subset in subsets if subset.strip().lower() not in SPLIT_WORDS]
-                found.refused.append(Refused(file, f"has the subsets {', '.join(map(shown, subsets))}; {', '.join(repr(shown(o)) for o in others)} is none of train, val and test", split))
+                found.refused.append(
+                    Refused(
+                        file,
+                        f"has the subsets {', '.join(map(shown, subsets))}; {', '.join(repr(shown(o)) for o in others)} is none of train, val and test",
+                        split,
+                    )
+                )
                 continue
-            source: Source = {"images": folder_of_images(listing, [image.get("name") or "" for image in images], folder, split), "annotations": file}
+            source: Source = {
+                "images": folder_of_images(listing, [image.get("name") or "" for image in images], folder, split),
+                "annotations": file,
+            }
             for only in parts:
                 found.add(only or split, {**source, "only": only} if only else source, [file], _classes_of(tree))
         return found
@@ -74,7 +89,10 @@ class CvatFormat(AnnotationFormat):
             raise ValueError(f"only must be the name of a subset, got {only!r}")
         tree, guessed = read_xml(path)
         if tree.tag != "annotations" or tree.find("track") is not None:
-            raise ValueError(f"{path} is no file of CVAT for images: " + ("it has tracks" if tree.tag == "annotations" else f"its root is <{tree.tag}>, not <annotations>"))
+            raise ValueError(
+                f"{path} is no file of CVAT for images: "
+                + ("it has tracks" if tree.tag == "annotations" else f"its root is <{tree.tag}>, not <annotations>")
+            )
         file = str(path)
         reading.files.add(file)
         reading.metadata["says_sizes"] = True
@@ -89,7 +107,9 @@ class CvatFormat(AnnotationFormat):
         objects = [child for child in node if child.tag in SHAPES]
         size = as_size(node.get("height")), as_size(node.get("width"))
         before = len(reading.records)
-        image = reading.image(node.get("name"), file=file, size=size if None not in size else (None, None), boxes=len(objects))
+        image = reading.image(
+            node.get("name"), file=file, size=size if None not in size else (None, None), boxes=len(objects)
+        )
         if image is None:
             return
         image_id = reading.records[image]["image_id"]
@@ -117,13 +137,19 @@ def box_of(node: ElementTree.Element) -> list[float] | str:
     if node.tag == "polygon":
         points = [pair.split(",") for pair in (node.get("points") or "").strip().strip(";").split(";")]
         box = extent(points) if all(len(point) == 2 for point in points) else None
-        return box if box is not None else f"polygon must have points \"x,y;x,y;...\", got {shown(node.get('points'))!r}"
-    keys = {"box": ("xtl", "ytl", "xbr", "ybr"), "ellipse": ("cx", "cy", "rx", "ry"), "mask": ("left", "top", "width", "height")}.get(node.tag)
+        return box if box is not None else f'polygon must have points "x,y;x,y;...", got {shown(node.get("points"))!r}'
+    keys = {
+        "box": ("xtl", "ytl", "xbr", "ybr"),
+        "ellipse": ("cx", "cy", "rx", "ry"),
+        "mask": ("left", "top", "width", "height"),
+    }.get(node.tag)
     if keys is None:
         return f"{node.tag} has no box that is read"
     numbers = [as_number(node.get(key)) for key in keys]
     if None in numbers:
-        return f"{node.tag} must have the numbers {', '.join(keys)}, got {', '.join(shown(node.get(key)) for key in keys)}"
+        return (
+            f"{node.tag} must have the numbers {', '.join(keys)}, got {', '.join(shown(node.get(key)) for key in keys)}"
+        )
     angle = as_number(node.get("rotation") or 0)
     if angle is None:
         return f"rotation must be a number of degrees, got {shown(node.get('rotation'))!r}"
@@ -153,15 +179,30 @@ def _meaning(subset: str) -> str:
 
 
 def _is_difficult(node: ElementTree.Element) -> bool:
-    return any((attribute.get("name") or "").lower() in ("difficult", "iscrowd", "is_crowd") and as_flag(attribute.text) for attribute in node.findall("attribute"))
+    return any(
+        (attribute.get("name") or "").lower() in ("difficult", "iscrowd", "is_crowd") and as_flag(attribute.text)
+        for attribute in node.findall("attribute")
+    )
 
 
 def _classes_of(tree: ElementTree.Element) -> list[str]:
     """Names of the labels that may have boxes, as the task lists them, then those that only boxes have."""
     meta = tree.find("meta")
-    listed = [label for labels in (meta.iter("labels") if meta is not None else ()) for label in labels.findall("label")]
-    used = dict.fromkeys(as_name(child.get("label")) for image in tree.findall("image") for child in image if child.tag in SHAPES and isinstance(box_of(child), list))
-    names = [name for label in listed if (name := as_name(label.findtext("name"))) is not None and (name in used or label.findtext("type") not in TYPES_WITHOUT_BOX)]
+    listed = [
+        label for labels in (meta.iter("labels") if meta is not None else ()) for label in labels.findall("label")
+    ]
+    used = dict.fromkeys(
+        as_name(child.get("label"))
+        for image in tree.findall("image")
+        for child in image
+        if child.tag in SHAPES and isinstance(box_of(child), list)
+    )
+    names = [
+        name
+        for label in listed
+        if (name := as_name(label.findtext("name"))) is not None
+        and (name in used or label.findtext("type") not in TYPES_WITHOUT_BOX)
+    ]
     return list(dict.fromkeys([*names, *(name for name in used if name is not None)]))
 
 

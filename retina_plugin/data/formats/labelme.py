@@ -36,10 +36,16 @@ class LabelmeFormat(AnnotationFormat):
                 continue
             if _is_labelme(data):
                 folders[folder].append(file)
-                classes |= {as_name(shape.get("label")) for shape in data["shapes"] if isinstance(shape, dict) and isinstance(_box(shape), list)}
+                classes |= {
+                    as_name(shape.get("label"))
+                    for shape in data["shapes"]
+                    if isinstance(shape, dict) and isinstance(_box(shape), list)
+                }
         for folder, files in folders.items():
             found.add(split_of([folder]), {"annotations": folder or "."}, files)
-        found.refused = [refused for refused in broken if os.path.dirname(refused.file) not in folders]  # reading names the others
+        found.refused = [
+            refused for refused in broken if os.path.dirname(refused.file) not in folders
+        ]  # reading names the others
         found.classes = sorted(classes - {None})
         return found
 
@@ -65,7 +71,13 @@ class LabelmeFormat(AnnotationFormat):
             return
         if not _is_labelme(data):
             if _beside(file):
-                reading.problem(Kind.FILE, file, "is no labelme file: it has no list of shapes and no imagePath", file.stem, images=1)
+                reading.problem(
+                    Kind.FILE,
+                    file,
+                    "is no labelme file: it has no list of shapes and no imagePath",
+                    file.stem,
+                    images=1,
+                )
             return
         name, shapes = str(file), data["shapes"]
         reading.files.add(name)
@@ -73,12 +85,24 @@ class LabelmeFormat(AnnotationFormat):
             reading.metadata["says_sizes"] = True
         size = as_size(data.get("imageHeight")), as_size(data.get("imageWidth"))
         before = len(reading.records)
-        image = reading.image(_image_of(data.get("imagePath"), file, reading), file=name, size=size if None not in size else (None, None), boxes=len(shapes))
+        image = reading.image(
+            _image_of(data.get("imagePath"), file, reading),
+            file=name,
+            size=size if None not in size else (None, None),
+            boxes=len(shapes),
+        )
         if image is None:
             return
         image_id = reading.records[image]["image_id"]
         if image < before:
-            reading.problem(Kind.MERGED, name, "is about an image that another file is about, too", image_id, done="united", images=1)
+            reading.problem(
+                Kind.MERGED,
+                name,
+                "is about an image that another file is about, too",
+                image_id,
+                done="united",
+                images=1,
+            )
         for number, shape in enumerate(shapes, start=1):
             box = _box(shape)
             if isinstance(box, str):
@@ -142,11 +166,16 @@ def _box(shape: object) -> list[float] | str:
 
 def _is_difficult(shape: dict) -> bool:
     flags = shape.get("flags")
-    return as_flag(shape.get("difficult")) or (isinstance(flags, dict) and any(as_flag(on) for flag, on in flags.items() if flag.strip().lower() == "difficult"))
+    return as_flag(shape.get("difficult")) or (
+        isinstance(flags, dict)
+        and any(as_flag(on) for flag, on in flags.items() if flag.strip().lower() == "difficult")
+    )
 
 
 def _is_labelme(data: object) -> bool:
-    return isinstance(data, dict) and isinstance(data.get("shapes"), list) and ("imagePath" in data or "imageData" in data)
+    return (
+        isinstance(data, dict) and isinstance(data.get("shapes"), list) and ("imagePath" in data or "imageData" in data)
+    )
 
 
 def _looks_like_labelme(path: Path) -> bool:
@@ -155,4 +184,6 @@ def _looks_like_labelme(path: Path) -> bool:
         data = read_bytes(path)
     except (FileNotFoundError, ValueError):
         return False
-    return b'"shapes"' in data[: 1 << 20] and any(key in data for key in (b'"imagePath"', b'"imageData"', b'"shape_type"'))
+    return b'"shapes"' in data[: 1 << 20] and any(
+        key in data for key in (b'"imagePath"', b'"imageData"', b'"shape_type"')
+    )

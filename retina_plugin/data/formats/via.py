@@ -6,7 +6,14 @@ from pathlib import Path
 from retina_plugin.data.files import Listing, split_of
 from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source
 from retina_plugin.data.formats.coco import folder_of_images
-from retina_plugin.data.formats.via_regions import attributes_of, box_of_shape, class_attribute, class_of, stated_attribute, take_region
+from retina_plugin.data.formats.via_regions import (
+    attributes_of,
+    box_of_shape,
+    class_attribute,
+    class_of,
+    stated_attribute,
+    take_region,
+)
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.text import read_bytes, read_json
 
@@ -32,7 +39,9 @@ class ViaFormat(AnnotationFormat):
                     found.refused.append(Refused(file, str(error), split))
                 continue
             if isinstance(data, dict) and isinstance(data.get("project"), dict) and {"metadata", "view"} <= set(data):
-                found.refused.append(Refused(file, "is a project of VIA 3, which is not read: export its annotations as COCO", split))
+                found.refused.append(
+                    Refused(file, "is a project of VIA 3, which is not read: export its annotations as COCO", split)
+                )
             if (entries := _entries_of(data)) is None:
                 continue
             if not entries:
@@ -41,7 +50,11 @@ class ViaFormat(AnnotationFormat):
             regions = _attributes_of_boxes(entries)
             attribute = class_attribute(regions)
             classes |= {class_of(region, attribute) for region in regions}
-            names = [entry["filename"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("filename"), str)]
+            names = [
+                entry["filename"]
+                for entry in entries
+                if isinstance(entry, dict) and isinstance(entry.get("filename"), str)
+            ]
             source: Source = {"images": folder_of_images(listing, names, folder, split), "annotations": file}
             if attribute is not None and len({key for region in regions for key in region}) > 1:
                 source["class_attribute"] = attribute
@@ -66,7 +79,12 @@ class ViaFormat(AnnotationFormat):
         for position, entry in enumerate(entries):
             regions = _regions_of(entry) if isinstance(entry, dict) else None
             if regions is None:
-                reading.problem(Kind.ANNOTATION, file, f"image number {position} must have a filename and regions, got {shown(entry)}", images=1)
+                reading.problem(
+                    Kind.ANNOTATION,
+                    file,
+                    f"image number {position} must have a filename and regions, got {shown(entry)}",
+                    images=1,
+                )
                 continue
             before = len(reading.records)
             image = reading.image(entry.get("filename"), file=file, boxes=len(regions))
@@ -86,8 +104,16 @@ def _read_region(region: object, number: int, image: int, attribute: str | None,
 
 def _attributes_of_boxes(entries: list) -> list[dict]:
     """The attributes of all regions that have a box."""
-    regions = (region for entry in entries if isinstance(entry, dict) for region in _regions_of(entry) or [] if isinstance(region, dict))
-    return [attributes_of(region) for region in regions if isinstance(box_of_shape(region.get("shape_attributes")), list)]
+    regions = (
+        region
+        for entry in entries
+        if isinstance(entry, dict)
+        for region in _regions_of(entry) or []
+        if isinstance(region, dict)
+    )
+    return [
+        attributes_of(region) for region in regions if isinstance(box_of_shape(region.get("shape_attributes")), list)
+    ]
 
 
 def _entries_of(data: object) -> list | None:

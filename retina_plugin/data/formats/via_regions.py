@@ -17,7 +17,9 @@ WITHOUT_A_CLASS = "object"
 WITHOUT_AREA = ("point", "polyline", "line")
 
 
-def take_region(shape: object, attributes: dict, *, image: int, attribute: str | None, file: str, item: object, reading: Reading) -> None:
+def take_region(
+    shape: object, attributes: dict, *, image: int, attribute: str | None, file: str, item: object, reading: Reading
+) -> None:
     """Take the box of a region, or note what is wrong with it.
 
     Args:
@@ -36,7 +38,14 @@ def take_region(shape: object, attributes: dict, *, image: int, attribute: str |
         return
     name = _text_of(attributes.get(attribute)) if attribute is not None else only_class(reading)
     if isinstance(name, tuple):
-        reading.problem(Kind.ANNOTATION, file, f"{attribute} has {len(name)} values, {', '.join(map(shown, name))}, where one class is expected", image_id, item, boxes=1)
+        reading.problem(
+            Kind.ANNOTATION,
+            file,
+            f"{attribute} has {len(name)} values, {', '.join(map(shown, name))}, where one class is expected",
+            image_id,
+            item,
+            boxes=1,
+        )
         return
     label = reading.label_of(name, file=file)
     if label is not None:
@@ -114,7 +123,11 @@ def box_of_shape(shape: object) -> list[float] | str:
         return _box_of_points(shape.get("all_points_x"), shape.get("all_points_y"))
     if name in WITHOUT_AREA:
         return f"a {name} has no box"
-    keys = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}.get(name if isinstance(name, str) else "")
+    keys = {
+        "rect": ("x", "y", "width", "height"),
+        "circle": ("cx", "cy", "r"),
+        "ellipse": ("cx", "cy", "rx", "ry"),
+    }.get(name if isinstance(name, str) else "")
     if keys is None:
         return f"the shape must be rect, polygon, circle or ellipse, got {shown(name)!r}"
     numbers = [as_number(shape.get(key)) for key in keys]
@@ -143,4 +156,8 @@ def box_of_ellipse(x: float, y: float, rx: float, ry: float, angle: float) -> li
 
 def _box_of_points(xs: object, ys: object) -> list[float] | str:
     box = extent(list(zip(xs, ys))) if isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys) else None
-    return box if box is not None else f"polygon must have as many numbers in all_points_x as in all_points_y, got {shown(xs)} and {shown(ys)}"
+    return (
+        box
+        if box is not None
+        else f"polygon must have as many numbers in all_points_x as in all_points_y, got {shown(xs)} and {shown(ys)}"
+    )

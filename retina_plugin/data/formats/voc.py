@@ -5,8 +5,16 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from retina_plugin.data.files import AmbiguousImageError, SPLIT_WORDS, Listing, split_of
-from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source, with_unique_stems
+from retina_plugin.data.files import SPLIT_WORDS, AmbiguousImageError, Listing, split_of
+from retina_plugin.data.formats.base import (
+    FORMAT_REGISTRY,
+    AnnotationFormat,
+    Found,
+    Reading,
+    Refused,
+    Source,
+    with_unique_stems,
+)
 from retina_plugin.data.image_files import SUFFIXES
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_name, as_number, as_size
@@ -39,7 +47,9 @@ class VocFormat(AnnotationFormat):
             if tree.tag == "annotation":
                 folders[folder].append(file)
                 classes[folder] |= {as_name(node.findtext("name")) for node in tree.iter("object")} - {None}
-        found.refused = [refused for refused in found.refused if os.path.dirname(refused.file) not in folders]  # reading names them
+        found.refused = [
+            refused for refused in found.refused if os.path.dirname(refused.file) not in folders
+        ]  # reading names them
         for folder, files in folders.items():
             lists = _lists_of(listing, folder, files, only=len(folders) == 1)
             if not lists:
@@ -86,7 +96,9 @@ class VocFormat(AnnotationFormat):
             reading.problem(Kind.ENCODING, file, f"is read as {guessed}", name, done="used")
         objects = list(tree.iter("object"))
         height, width = (as_size(tree.findtext(f"size/{key}")) for key in ("height", "width"))
-        image = self._image(tree, name, file, (height, width) if height and width else (None, None), len(objects), reading)
+        image = self._image(
+            tree, name, file, (height, width) if height and width else (None, None), len(objects), reading
+        )
         if image is None:
             return
         image_id = reading.records[image]["image_id"]
@@ -97,13 +109,25 @@ class VocFormat(AnnotationFormat):
             texts = [node.findtext(f"bndbox/{side}") for side in SIDES]
             box = [as_number(text) for text in texts]
             if None in box:
-                what = "has a rotated box (robndbox), which is not read" if node.find("robndbox") is not None else f"bndbox must have four numbers, got {texts}"
+                what = (
+                    "has a rotated box (robndbox), which is not read"
+                    if node.find("robndbox") is not None
+                    else f"bndbox must have four numbers, got {texts}"
+                )
                 reading.problem(Kind.ANNOTATION, file, what, image_id, number, boxes=1)
                 continue
-            reading.box(image, label, [box[0] - origin, box[1] - origin, box[2], box[3]], item=number, crowd=as_flag(node.findtext("difficult")))
+            reading.box(
+                image,
+                label,
+                [box[0] - origin, box[1] - origin, box[2], box[3]],
+                item=number,
+                crowd=as_flag(node.findtext("difficult")),
+            )
 
     @staticmethod
-    def _image(tree: ElementTree.Element, name: str, file: Path, size: tuple, boxes: int, reading: Reading) -> int | None:
+    def _image(
+        tree: ElementTree.Element, name: str, file: Path, size: tuple, boxes: int, reading: Reading
+    ) -> int | None:
         """The image: that which <filename> names, or that which has the name of the file; the second where both are there."""
         said = (tree.findtext("filename") or "").strip()
         stem = PurePosixPath(said.replace("\\", "/")).stem
@@ -128,14 +152,18 @@ class VocFormat(AnnotationFormat):
             for record in found:
                 tree = _xml_of(record, classes, folder)
                 tree.write(folder / "Annotations" / f"{names[id(record)]}.xml", encoding="utf-8", xml_declaration=True)
-            (folder / f"ImageSets/Main/{split}.txt").write_text("".join(f"{names[id(record)]}\n" for record in found), encoding="utf-8")
+            (folder / f"ImageSets/Main/{split}.txt").write_text(
+                "".join(f"{names[id(record)]}\n" for record in found), encoding="utf-8"
+            )
             splits[split] = [{"annotations": "Annotations", "image_set": f"ImageSets/Main/{split}.txt"}]
         return splits
 
 
 def _xml_of(record: dict, classes: list[str], folder: Path) -> ElementTree.ElementTree:
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = os.path.relpath(record["file_name"], folder / "Annotations").replace(os.sep, "/")
+    ElementTree.SubElement(root, "filename").text = os.path.relpath(
+        record["file_name"], folder / "Annotations"
+    ).replace(os.sep, "/")
     size = ElementTree.SubElement(root, "size")
     for key in ("width", "height"):
         ElementTree.SubElement(size, key).text = str(record[key])

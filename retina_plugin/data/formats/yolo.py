@@ -88,16 +88,25 @@ class YoloFormat(AnnotationFormat):
             (folder / "labels" / split).mkdir(parents=True)
             (folder / "images" / split).mkdir(parents=True)
             for record in found:
-                link_or_copy(Path(record["file_name"]), folder / "images" / split / f"{names[id(record)]}{Path(record['file_name']).suffix}")
-                lines = [_line_of(x, record["width"], record["height"]) for x in record["annotations"] if not x["iscrowd"]]
+                link_or_copy(
+                    Path(record["file_name"]),
+                    folder / "images" / split / f"{names[id(record)]}{Path(record['file_name']).suffix}",
+                )
+                lines = [
+                    _line_of(x, record["width"], record["height"]) for x in record["annotations"] if not x["iscrowd"]
+                ]
                 (folder / "labels" / split / f"{names[id(record)]}.txt").write_text("".join(lines), encoding="utf-8")
             splits[split] = [{"images": f"images/{split}"}]
         described = {"path": ".", **{split: f"images/{split}" for split in records}, "names": dict(enumerate(classes))}
-        (folder / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (folder / "data.yaml").write_text(
+            yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
         return splits
 
 
-def label_and_box(words: list[str], labels_of_ids: dict[int, int], *, keypoints: int = 0) -> tuple[int, list[float] | str]:
+def label_and_box(
+    words: list[str], labels_of_ids: dict[int, int], *, keypoints: int = 0
+) -> tuple[int, list[float] | str]:
     """The label and the box XYXY in fractions of one line, or what is wrong with it.
 
     Example:
@@ -113,19 +122,28 @@ def label_and_box(words: list[str], labels_of_ids: dict[int, int], *, keypoints:
     label, values = labels_of_ids.get(numbers[0]), numbers[1:]
     if label is None:
         ids = sorted(labels_of_ids)
-        return 0, f"class {words[0]} is not one of {f'0..{len(ids) - 1}' if ids == list(range(len(ids))) else ', '.join(map(str, ids))}"
+        return (
+            0,
+            f"class {words[0]} is not one of {f'0..{len(ids) - 1}' if ids == list(range(len(ids))) else ', '.join(map(str, ids))}",
+        )
     if len(values) < 4:
         return 0, f"line must have 4 numbers after the class, or a polygon's pairs, got {len(values)}"
     if len(values) in (4, 5) or (keypoints and len(values) == 4 + keypoints):
         values = values[:4]  # a fifth is a confidence
         if max(values) > BEYOND:
-            return 0, f"values {' '.join(words[1:5])} are pixels, where fractions of width and height (0..1) are expected"
+            return (
+                0,
+                f"values {' '.join(words[1:5])} are pixels, where fractions of width and height (0..1) are expected",
+            )
         x, y, w, h = values
         return label, [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
     if len(values) % 2 or keypoints:
         return 0, f"line must have 4 numbers after the class, or a polygon's pairs, got {len(values)}"
     if max(values) > BEYOND:
-        return 0, f"values {' '.join(words[1:5])} ... are pixels, where fractions of width and height (0..1) are expected"
+        return (
+            0,
+            f"values {' '.join(words[1:5])} ... are pixels, where fractions of width and height (0..1) are expected",
+        )
     xs, ys = values[0::2], values[1::2]
     return label, [min(xs), min(ys), max(xs), max(ys)]
 
@@ -138,7 +156,9 @@ def label_file(image: Path, images: Path, labels: Path | None) -> Path | None:
     else:
         parts = list(image.parts)
         places = [i for i, part in enumerate(parts[:-1]) if part.lower() in ("images", "jpegimages")]
-        candidates = [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]).with_suffix(".txt")] if places else []
+        candidates = (
+            [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]).with_suffix(".txt")] if places else []
+        )
         candidates += [image.with_suffix(".txt"), image.parent / "labels" / f"{image.stem}.txt"]
     for candidate in candidates:
         if candidate.is_file() and candidate.name.lower() not in NAME_FILES:
@@ -160,7 +180,13 @@ def _images_of(place: object, reading: Reading) -> tuple[list[Path], Path]:
         listing = Listing(path)
         for odd in listing.special:
             if PurePosixPath(odd).suffix.lower() not in NO_IMAGES:
-                reading.problem(Kind.IMAGE, path / odd, "is no regular file: a pipe, a device or a link that leads nowhere", odd, images=1)
+                reading.problem(
+                    Kind.IMAGE,
+                    path / odd,
+                    "is no regular file: a pipe, a device or a link that leads nowhere",
+                    odd,
+                    images=1,
+                )
         return [path / image for image in listing.images], path
     found: dict[Path, None] = {}
     text, _ = read_text(path)
@@ -183,14 +209,24 @@ def _name_lost(images: list[Path], base: Path, labels_dir: Path | None, used: se
         return
     parts = list(base.parts)
     places = [i for i, part in enumerate(parts) if part.lower() == "images"]
-    folders = [labels_dir] if labels_dir else [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :])] if places else [base, base / "labels"]
+    folders = (
+        [labels_dir]
+        if labels_dir
+        else [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :])]
+        if places
+        else [base, base / "labels"]
+    )
     listed, everything = {image.parent for image in images}, None
     for folder in folders:
         if not folder.is_dir():
             continue
         for file in Listing(folder).with_suffix(".txt"):
             path = folder / file
-            if alike(str(path)) in used or path.name.lower() in NAME_FILES or (not labels_dir and not places and path.parent not in listed and path.parent.name != "labels"):
+            if (
+                alike(str(path)) in used
+                or path.name.lower() in NAME_FILES
+                or (not labels_dir and not places and path.parent not in listed and path.parent.name != "labels")
+            ):
                 continue
             everything = everything or Listing(reading.root)
             if everything.with_stem(path.stem):

@@ -9,7 +9,15 @@ from retina_plugin.data.formats.base import Found, Refused, Source
 from retina_plugin.data.values import as_id, as_name, as_number, as_size
 from retina_plugin.text import read_text, read_yaml
 
-NAME_FILES = ("classes.txt", "obj.names", "names.txt", "classes.names", "predefined_classes.txt", "labels.txt", "_darknet.labels")
+NAME_FILES = (
+    "classes.txt",
+    "obj.names",
+    "names.txt",
+    "classes.names",
+    "predefined_classes.txt",
+    "labels.txt",
+    "_darknet.labels",
+)
 """Files that hold the names of the classes, a line each."""
 
 
@@ -39,7 +47,11 @@ def _from_data_yaml(listing: Listing, file: str, found: Found) -> None:
     try:
         classes, ids = _names_of(data["names"])
         keypoints = _keypoints_of(data.get("kpt_shape"))
-        sources = {split: _source_of(listing, file, data, key, split) for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")) if data.get(key) not in (None, "", [])}
+        sources = {
+            split: _source_of(listing, file, data, key, split)
+            for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test"))
+            if data.get(key) not in (None, "", [])
+        }
     except ValueError as error:
         found.refused.append(Refused(file, f"looks like YOLO's data.yaml, but {error}"))
         return
@@ -47,7 +59,9 @@ def _from_data_yaml(listing: Listing, file: str, found: Found) -> None:
     if any("missing" in source for source in sources.values()):
         for split, source in sources.items():
             if "missing" in source:
-                found.refused.append(Refused(file, f"names {source['missing']!r} for {split}, which is not there", split))
+                found.refused.append(
+                    Refused(file, f"names {source['missing']!r} for {split}, which is not there", split)
+                )
         if "train" in sources and "missing" not in sources["train"]:
             sources = {split: source for split, source in sources.items() if "missing" not in source}
         else:
@@ -55,7 +69,12 @@ def _from_data_yaml(listing: Listing, file: str, found: Found) -> None:
     said = {split: repr(data.get(key)) for key, split in SPLIT_WORDS.items() if key in data and split in sources}
     if len(sources) > 1 and len({repr(source) for source in sources.values()}) < len(sources):
         if len(set(said.values())) > 1:
-            found.refused.append(Refused(file, f"names different places for {', '.join(said)}, of which only one is there: {next(iter(sources.values()))['images']}"))
+            found.refused.append(
+                Refused(
+                    file,
+                    f"names different places for {', '.join(said)}, of which only one is there: {next(iter(sources.values()))['images']}",
+                )
+            )
             return
         sources = {"all": next(iter(sources.values()))}  # the same images for everything
     if found.splits:
@@ -121,7 +140,9 @@ def _source_of(listing: Listing, file: str, data: dict, key: str, split: str) ->
     if labels:
         if places or len(labels) > 1:
             return {"missing": said[0]}
-        images = next((folder for folder in ("images", "") if folder in listing.folders and listing.images_below(folder)), "")
+        images = next(
+            (folder for folder in ("images", "") if folder in listing.folders and listing.images_below(folder)), ""
+        )
         return {"images": images or ".", "labels": labels[0], "only_labelled": True}
     return {"images": places[0] if len(places) == 1 else places, **_labels_elsewhere(listing, places)}
 
@@ -129,7 +150,11 @@ def _source_of(listing: Listing, file: str, data: dict, key: str, split: str) ->
 def _labels_for(listing: Listing, place: str) -> str | None:
     """A folder "labels/train2017" for images "images/train2017" of which the folder is not there: the labels tell which images are meant."""
     name = PurePosixPath(place.replace("\\", "/")).name
-    fits = [folder for folder in listing.folders if PurePosixPath(folder).name == name and PurePosixPath(folder).parent.name == "labels"]
+    fits = [
+        folder
+        for folder in listing.folders
+        if PurePosixPath(folder).name == name and PurePosixPath(folder).parent.name == "labels"
+    ]
     return fits[0] if len(fits) == 1 and split_of([name]) else None
 
 
@@ -150,7 +175,9 @@ def _labels_elsewhere(listing: Listing, places: list[str]) -> dict[str, str]:
         if alike(path.stem) in stems and path.name.lower() not in NAME_FILES:
             counts[str(path.parent)] = counts.get(str(path.parent), 0) + 1
     wanted = split_of([places[0]])
-    counts = {place: n for place, n in counts.items() if not (wanted and split_of([place]) and split_of([place]) != wanted)}
+    counts = {
+        place: n for place, n in counts.items() if not (wanted and split_of([place]) and split_of([place]) != wanted)
+    }
     return {"labels": max(sorted(counts), key=counts.get)} if counts else {}
 
 
@@ -171,9 +198,16 @@ def _from_obj_data(listing: Listing, file: str, found: Found) -> None:
         place = listing.find_folder(pairs[key], bases=[here, ""])
         if place is None:
             if key == "train" or listing.named(pairs[key]):
-                found.refused.append(Refused(file, f"names {pairs[key]!r} for {key}, which is not there", SPLIT_WORDS[key]))
+                found.refused.append(
+                    Refused(file, f"names {pairs[key]!r} for {key}, which is not there", SPLIT_WORDS[key])
+                )
             continue
-        found.add(SPLIT_WORDS[key], {"images": place or "."}, [file, names, *([place] if place.endswith(".txt") else [])], classes)
+        found.add(
+            SPLIT_WORDS[key],
+            {"images": place or "."},
+            [file, names, *([place] if place.endswith(".txt") else [])],
+            classes,
+        )
     if list(found.splits) == ["train"]:
         found.splits = {"all": found.splits["train"]}
 
@@ -194,7 +228,13 @@ def _from_folders(listing: Listing, found: Found) -> None:
             if not words:
                 continue
             first = as_number(words[0]) if len(words) >= 5 else None
-            if first is not None and first == first and 0 <= first < 1e6 and first == int(first) and None not in map(as_number, words[1:5]):
+            if (
+                first is not None
+                and first == first
+                and 0 <= first < 1e6
+                and first == int(first)
+                and None not in map(as_number, words[1:5])
+            ):
                 good += 1
                 numbers.add(int(first))
             else:
@@ -211,12 +251,25 @@ def _from_folders(listing: Listing, found: Found) -> None:
             folders[split_of([folder]) or split_of([os.path.dirname(file)]), folder] = None
     for image in listing.images:  # images without labels belong to the split of their folder
         folder = os.path.dirname(image)
-        if (split_of([folder]), folder) not in folders and any(split_of([folder]) == split and split for split, _ in folders):
+        if (split_of([folder]), folder) not in folders and any(
+            split_of([folder]) == split and split for split, _ in folders
+        ):
             folders[split_of([folder]), folder] = None
-    outer = [(split, folder) for split, folder in folders if not any(s == split and other != folder and (not other or folder.startswith(f"{other}/")) for s, other in folders)]
+    outer = [
+        (split, folder)
+        for split, folder in folders
+        if not any(
+            s == split and other != folder and (not other or folder.startswith(f"{other}/")) for s, other in folders
+        )
+    ]
     for split, folder in outer:
         source: Source = {"images": folder or "."}
-        found.add(split, {**source, **_labels_elsewhere(listing, [folder or "."])}, [*labels, *([names] if names else [])], classes)
+        found.add(
+            split,
+            {**source, **_labels_elsewhere(listing, [folder or "."])},
+            [*labels, *([names] if names else [])],
+            classes,
+        )
 
 
 def _images_of_labels(listing: Listing, label: PurePosixPath, stems: set[str]) -> str | None:
@@ -225,7 +278,11 @@ def _images_of_labels(listing: Listing, label: PurePosixPath, stems: set[str]) -
     if not same:
         return None
     folder = str(label.parent) if str(label.parent) != "." else ""
-    twins = {folder, re.sub(r"(^|/)labels(/|$)(?!.*labels)", r"\1images\2", folder).strip("/"), re.sub(r"/?labels$", "", folder)}
+    twins = {
+        folder,
+        re.sub(r"(^|/)labels(/|$)(?!.*labels)", r"\1images\2", folder).strip("/"),
+        re.sub(r"/?labels$", "", folder),
+    }
     there = [os.path.dirname(image) for image in same]
     return next((place for place in there if place in twins), there[0] if len(there) == 1 else None)
 

@@ -5,4 +5,10 @@ from .resnet import build_retina_resnet
 from .timm import build_retina_timm
 from .torchvision import build_retina_torchvision
 
-__all__ = ["build_retina_detectron2", "build_retina_resnet", "build_retina_timm", "build_retina_torchvision", "build_retina_vit_backbone"]
+__all__ = [
+    "build_retina_detectron2",
+    "build_retina_resnet",
+    "build_retina_timm",
+    "build_retina_torchvision",
+    "build_retina_vit_backbone",
+]

@@ -72,17 +72,26 @@ def build_retina_detectron2(cfg: CfgNode, input_shape: ShapeSpec) -> RenamedBack
     """
     name, features = cfg.MODEL.DETECTRON2.NAME, PyramidLevels.from_config(cfg).bottom_up_features
     if cfg.MODEL.BACKBONE.FREEZE_AT:
-        raise ValueError(f"build_retina_detectron2 trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}")
+        raise ValueError(
+            f"build_retina_detectron2 trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}"
+        )
     stages = [int(feature.removeprefix("res")) - 1 for feature in features]  # 1..4
     if name in REGNETS:
         # Its stem takes three channels, whatever the image has.
         net = RegNet(
-            stem_class=SimpleStem, stem_width=32, block_class=ResBottleneckBlock, norm="BN", out_features=[f"s{stage}" for stage in stages], **REGNETS[name],
-        )  # fmt: skip
+            stem_class=SimpleStem,
+            stem_width=32,
+            block_class=ResBottleneckBlock,
+            norm="BN",
+            out_features=[f"s{stage}" for stage in stages],
+            **REGNETS[name],
+        )
     elif name in SWINS:
         net = SwinTransformer(in_chans=input_shape.channels, out_indices=[stage - 1 for stage in stages], **SWINS[name])
     else:
-        raise ValueError(f"MODEL.DETECTRON2.NAME is {name!r}, which has no feature maps of several strides; there are {', '.join(NETWORKS)}, and {', '.join(VITS)} for build_retina_vit_backbone")
+        raise ValueError(
+            f"MODEL.DETECTRON2.NAME is {name!r}, which has no feature maps of several strides; there are {', '.join(NETWORKS)}, and {', '.join(VITS)} for build_retina_vit_backbone"
+        )
     return RenamedBackbone(net, features)
 
 
@@ -112,15 +121,34 @@ def build_retina_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedFea
     size = VITS[name]
     every = size["depth"] // GLOBAL_BLOCKS
     windows = [i for i in range(size["depth"]) if (i + 1) % every]
-    net = ViT(patch_size=PATCH, in_chans=input_shape.channels, window_size=WINDOW, window_block_indexes=windows, out_feature="last_feat", **size)
+    net = ViT(
+        patch_size=PATCH,
+        in_chans=input_shape.channels,
+        window_size=WINDOW,
+        window_block_indexes=windows,
+        out_feature="last_feat",
+        **size,
+    )
     own = [level for level in pyramid.levels if level <= 5]
     top_block: nn.Module | None = None
     if pyramid.num_top_levels:
         if cfg.MODEL.FPN.TOP_BLOCK == "conv_c5":
-            raise ValueError("MODEL.FPN.TOP_BLOCK conv_c5 reads the network's map of stride 32, which a plain ViT has not: set conv_p5 or max_pool")
+            raise ValueError(
+                "MODEL.FPN.TOP_BLOCK conv_c5 reads the network's map of stride 32, which a plain ViT has not: set conv_p5 or max_pool"
+            )
         top_block = TOP_BLOCK_REGISTRY.build(
-            cfg.MODEL.FPN.TOP_BLOCK, cfg=cfg, bottom_up_channels=size["embed_dim"], out_channels=cfg.MODEL.FPN.OUT_CHANNELS, num_levels=pyramid.num_top_levels, last_level=own[-1],
-        )  # fmt: skip
+            cfg.MODEL.FPN.TOP_BLOCK,
+            cfg=cfg,
+            bottom_up_channels=size["embed_dim"],
+            out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+            num_levels=pyramid.num_top_levels,
+            last_level=own[-1],
+        )
     return PaddedFeaturePyramid(
-        net=net, in_feature="last_feat", out_channels=cfg.MODEL.FPN.OUT_CHANNELS, scale_factors=[PATCH / 2**level for level in own], top_block=top_block, norm=cfg.MODEL.FPN.NORM or "LN",
-    )  # fmt: skip
+        net=net,
+        in_feature="last_feat",
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        scale_factors=[PATCH / 2**level for level in own],
+        top_block=top_block,
+        norm=cfg.MODEL.FPN.NORM or "LN",
+    )

@@ -23,9 +23,17 @@ class FoldedConv2d(Conv2d):
         """Take over the parameters of ``conv``, whose ``norm`` is a ``FrozenBatchNorm2d``."""
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
             super().__init__(
-                conv.in_channels, conv.out_channels, conv.kernel_size, stride=conv.stride, padding=conv.padding, dilation=conv.dilation,
-                groups=conv.groups, bias=conv.bias is not None, norm=conv.norm, activation=conv.activation,
-            )  # fmt: skip
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,
+                stride=conv.stride,
+                padding=conv.padding,
+                dilation=conv.dilation,
+                groups=conv.groups,
+                bias=conv.bias is not None,
+                norm=conv.norm,
+                activation=conv.activation,
+            )
         self.weight, self.bias = conv.weight, conv.bias
         self._kept: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 

@@ -53,15 +53,26 @@ def build_resnet(
     stages, channels = [], stem_channels
     for stage, num_blocks in enumerate(BLOCKS[depth][: max(int(f.removeprefix("res")) for f in out_features) - 1]):
         out_channels = (64 if basic else 256) * 2**stage
-        extra = {} if basic else {
-            "bottleneck_channels": num_groups * width_per_group * 2**stage,
-            "num_groups": num_groups,
-            "stride_in_1x1": stride_in_1x1,
-        }
-        stages.append(ResNet.make_stage(
-            BasicBlock if basic else BottleneckBlock, num_blocks, in_channels=channels, out_channels=out_channels,
-            stride_per_block=[1 if stage == 0 else 2] + [1] * (num_blocks - 1), norm=norm, **extra,
-        ))
+        extra = (
+            {}
+            if basic
+            else {
+                "bottleneck_channels": num_groups * width_per_group * 2**stage,
+                "num_groups": num_groups,
+                "stride_in_1x1": stride_in_1x1,
+            }
+        )
+        stages.append(
+            ResNet.make_stage(
+                BasicBlock if basic else BottleneckBlock,
+                num_blocks,
+                in_channels=channels,
+                out_channels=out_channels,
+                stride_per_block=[1 if stage == 0 else 2] + [1] * (num_blocks - 1),
+                norm=norm,
+                **extra,
+            )
+        )
         channels = out_channels
     stem = BasicStem(in_channels=in_channels, out_channels=stem_channels, norm=norm)
     resnet = ResNet(stem, stages, out_features=out_features, freeze_at=freeze_at)
@@ -70,7 +81,12 @@ def build_resnet(
 
 
 @BACKBONE_REGISTRY.register()
-@reads(*(f"MODEL.RESNETS.{key}" for key in ("DEPTH", "NORM", "STEM_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1")))
+@reads(
+    *(
+        f"MODEL.RESNETS.{key}"
+        for key in ("DEPTH", "NORM", "STEM_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1")
+    )
+)
 def build_retina_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """:func:`build_resnet` from MODEL.RESNETS, with the feature maps that MODEL.RETINANET.LEVELS needs.
 
@@ -79,7 +95,9 @@ def build_retina_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """
     node = cfg.MODEL.RESNETS
     if node.RES5_DILATION != 1 or any(node.DEFORM_ON_PER_STAGE):
-        raise ValueError("build_retina_resnet has no dilation or deformable convolutions: leave MODEL.RESNETS.RES5_DILATION and DEFORM_ON_PER_STAGE alone")
+        raise ValueError(
+            "build_retina_resnet has no dilation or deformable convolutions: leave MODEL.RESNETS.RES5_DILATION and DEFORM_ON_PER_STAGE alone"
+        )
     return build_resnet(
         depth=node.DEPTH,
         out_features=PyramidLevels.from_config(cfg).bottom_up_features,

@@ -33,7 +33,11 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             raise ValueError(f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have")
         # Of timm's window transformers only these take images of another size than they were trained on.
-        options = {"features_only": True, "in_chans": in_channels, **({"strict_img_size": False} if name.startswith("swin") else {})}
+        options = {
+            "features_only": True,
+            "in_chans": in_channels,
+            **({"strict_img_size": False} if name.startswith("swin") else {}),
+        }
         strides = [2 ** int(feature.removeprefix("res")) for feature in out_features]
         with torch.device("meta"):  # shapes only, to learn which of the network's maps have these strides
             offered = timm.create_model(name, **options).feature_info.reduction()
@@ -63,7 +67,9 @@ def build_retina_timm(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         ValueError: MODEL.BACKBONE.FREEZE_AT is not 0; timm's networks have no common stages to freeze.
     """
     if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(f"build_retina_timm trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}")
+        raise ValueError(
+            f"build_retina_timm trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}"
+        )
     return TimmBackbone(
         name=cfg.MODEL.TIMM.NAME,
         out_features=PyramidLevels.from_config(cfg).bottom_up_features,

@@ -42,7 +42,9 @@ class TorchvisionBackbone(Backbone):
     def __init__(self, *, name: str, out_features: list[str], in_channels: int = 3) -> None:
         super().__init__()
         if name not in torchvision.models.list_models(module=torchvision.models):
-            raise ValueError(f"MODEL.TORCHVISION.NAME is {name!r}, which torchvision {torchvision.__version__} does not have among its classifiers")
+            raise ValueError(
+                f"MODEL.TORCHVISION.NAME is {name!r}, which torchvision {torchvision.__version__} does not have among its classifiers"
+            )
         if in_channels != 3:
             raise ValueError(f"torchvision's networks take images of 3 channels, not {in_channels}")
         strides = [2 ** int(feature.removeprefix("res")) for feature in out_features]
@@ -53,15 +55,21 @@ class TorchvisionBackbone(Backbone):
         nodes = {maps[stride].module: feature for stride, feature in zip(strides, out_features, strict=True)}
         self.net = create_feature_extractor(model, nodes)
         keep_depthwise_in_float32(self.net)
-        self._channels_last = {feature: maps[stride].channels_last for feature, stride in zip(out_features, strides, strict=True)}
+        self._channels_last = {
+            feature: maps[stride].channels_last for feature, stride in zip(out_features, strides, strict=True)
+        }
         self._out_features = list(out_features)
-        self._out_feature_channels = {feature: maps[stride].channels for feature, stride in zip(out_features, strides, strict=True)}
+        self._out_feature_channels = {
+            feature: maps[stride].channels for feature, stride in zip(out_features, strides, strict=True)
+        }
         self._out_feature_strides = dict(zip(out_features, strides, strict=True))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) to maps (N, Ci, H / stride, W / stride) by name."""
         maps = self.net(images)
-        return {name: maps[name].permute(0, 3, 1, 2) if last else maps[name] for name, last in self._channels_last.items()}
+        return {
+            name: maps[name].permute(0, 3, 1, 2) if last else maps[name] for name, last in self._channels_last.items()
+        }
 
 
 class FeatureMap(NamedTuple):
@@ -97,7 +105,10 @@ def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
                 found[stride] = FeatureMap(name, output.shape[channel_axis], channel_axis == 3)
 
     modules = [(name, module) for name, module in model.named_modules() if name and name.count(".") < DEPTH]
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output)) for name, module in modules]
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
+        for name, module in modules
+    ]
     training = model.training
     try:
         with torch.no_grad():
@@ -120,7 +131,9 @@ def build_retina_torchvision(cfg: CfgNode, input_shape: ShapeSpec) -> Torchvisio
         ValueError: MODEL.BACKBONE.FREEZE_AT is not 0; torchvision's networks have no common stages to freeze.
     """
     if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(f"build_retina_torchvision trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}")
+        raise ValueError(
+            f"build_retina_torchvision trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}"
+        )
     return TorchvisionBackbone(
         name=cfg.MODEL.TORCHVISION.NAME,
         out_features=PyramidLevels.from_config(cfg).bottom_up_features,

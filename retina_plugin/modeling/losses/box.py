@@ -43,7 +43,9 @@ class SmoothL1Loss:
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
         """Deltas, anchors and boxes, each (P, 4), to the float32 sum ()."""
         pred_deltas = pred_deltas.to(torch.promote_types(pred_deltas.dtype, torch.float32))
-        return smooth_l1_loss(pred_deltas, encode(anchors, gt_boxes, self.transform.weights), beta=self.beta, reduction="sum")
+        return smooth_l1_loss(
+            pred_deltas, encode(anchors, gt_boxes, self.transform.weights), beta=self.beta, reduction="sum"
+        )
 
 
 class _IoULoss:

@@ -5,7 +5,14 @@ import functools
 import torch
 from torch import Tensor
 
-from retina_plugin.modeling.losses.dense import CHUNK_GPU, ClassTargets, cross_entropy_terms, dense_loss_sum, focal_terms, softplus
+from retina_plugin.modeling.losses.dense import (
+    CHUNK_GPU,
+    ClassTargets,
+    cross_entropy_terms,
+    dense_loss_sum,
+    focal_terms,
+    softplus,
+)
 from retina_plugin.registry import SlotRegistry, reads
 
 CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOSS", section="MODEL.CLS_LOSS")
@@ -33,7 +40,14 @@ class DenseLoss:
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
         """Logits L x (N, Ri, K) and targets to the float32 sum ()."""
-        return dense_loss_sum(pred_logits, targets.labels, self.terms, weight_pos=self.weight_pos, weight_neg=self.weight_neg, chunk=self.chunk)
+        return dense_loss_sum(
+            pred_logits,
+            targets.labels,
+            self.terms,
+            weight_pos=self.weight_pos,
+            weight_neg=self.weight_neg,
+            chunk=self.chunk,
+        )
 
 
 def balance(alpha: float) -> dict[str, float]:

@@ -72,7 +72,9 @@ def chunk_rows(logits: Tensor, chunk: int | None = None) -> int:
     return max(1, (chunk or (CHUNK_CPU if logits.device.type == "cpu" else CHUNK_GPU)) // max(1, logits.shape[-1]))
 
 
-def _loss_and_grad(logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None) -> tuple[Tensor, Tensor]:
+def _loss_and_grad(
+    logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None
+) -> tuple[Tensor, Tensor]:
     """Sum of a loss over (rows, K) logits with (rows,) labels, and its gradient in the type of the logits (of fp16: float32).
 
     All logits are taken as background, a chunk at a time, so that beside the gradient nothing of
@@ -105,7 +107,9 @@ class _DenseLossSum(torch.autograd.Function):
     """Sum of a loss over one level; the gradient is formed in the same pass as the value."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None) -> Tensor:
+    def forward(
+        ctx, logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None
+    ) -> Tensor:
         arguments = (logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), terms, weights, chunk)
         loss, ctx.grad = _loss_and_grad(*arguments)
         ctx.save_for_backward(logits, labels)
@@ -123,7 +127,13 @@ class _DenseLossSum(torch.autograd.Function):
 
 
 def dense_loss_sum(
-    pred_logits: list[Tensor], labels: Tensor, terms: Terms, *, weight_pos: float = 1.0, weight_neg: float = 1.0, chunk: int | None = None
+    pred_logits: list[Tensor],
+    labels: Tensor,
+    terms: Terms,
+    *,
+    weight_pos: float = 1.0,
+    weight_neg: float = 1.0,
+    chunk: int | None = None,
 ) -> Tensor:
     """Sum of a loss over anchors and classes.
 
@@ -138,7 +148,10 @@ def dense_loss_sum(
         float32 (or float64) scalar () that can be differentiated once.
     """
     split = labels.split([logits.shape[1] for logits in pred_logits], dim=1)
-    return sum(_DenseLossSum.apply(x, y, terms, (weight_pos, weight_neg), chunk) for x, y in zip(pred_logits, split, strict=True))
+    return sum(
+        _DenseLossSum.apply(x, y, terms, (weight_pos, weight_neg), chunk)
+        for x, y in zip(pred_logits, split, strict=True)
+    )
 
 
 @torch.no_grad()
@@ -162,6 +175,8 @@ def foreground_logits(pred_logits: list[Tensor], targets: ClassTargets) -> Tenso
     result, start = pred_logits[0].new_zeros(len(classes), dtype=torch.float32), 0
     for logits in pred_logits:
         inside = (anchor_idxs >= start) & (anchor_idxs < start + logits.shape[1])
-        result = torch.where(inside, logits[image_idxs, (anchor_idxs - start).clamp(0, logits.shape[1] - 1), classes].float(), result)
+        result = torch.where(
+            inside, logits[image_idxs, (anchor_idxs - start).clamp(0, logits.shape[1] - 1), classes].float(), result
+        )
         start += logits.shape[1]
     return result

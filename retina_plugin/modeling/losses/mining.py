@@ -5,7 +5,13 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from retina_plugin.modeling.losses.classification import CLS_LOSS_REGISTRY
-from retina_plugin.modeling.losses.dense import ClassTargets, chunk_rows, cross_entropy_terms, dense_loss_sum, loss_of_each_anchor
+from retina_plugin.modeling.losses.dense import (
+    ClassTargets,
+    chunk_rows,
+    cross_entropy_terms,
+    dense_loss_sum,
+    loss_of_each_anchor,
+)
 from retina_plugin.registry import reads
 
 
@@ -78,7 +84,9 @@ class OHEMLoss(_MinedCrossEntropy):
             left = num_foreground > int(foreground[anchors].sum())
             if self.nms_thresh < 1:
                 # What is kept of the hardest n does not depend on the others.
-                anchors = anchors[nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)]
+                anchors = anchors[
+                    nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)
+                ]
             chosen = self.select(anchors, foreground[anchors], foreground_left=left, complete=n >= count)
             if chosen is not None:
                 return chosen
@@ -164,7 +172,9 @@ class GHMLoss:
                 counts += torch.bincount(self._bin(x[valid].float()).flatten(), minlength=self.bins)
             foreground = ((y >= 0) & (y < num_classes)).nonzero().squeeze(1)
             x = flat[foreground, y[foreground]].float()
-            counts += torch.bincount(self._bin(-x), minlength=self.bins) - torch.bincount(self._bin(x), minlength=self.bins)
+            counts += torch.bincount(self._bin(-x), minlength=self.bins) - torch.bincount(
+                self._bin(x), minlength=self.bins
+            )
         return counts.float()
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:

@@ -51,7 +51,9 @@ class QualityFocalLoss(_QualityLoss):
 
     def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
         """See the class."""
-        return (quality - x.sigmoid()).abs().pow(self.beta) * F.binary_cross_entropy_with_logits(x, quality, reduction="none")
+        return (quality - x.sigmoid()).abs().pow(self.beta) * F.binary_cross_entropy_with_logits(
+            x, quality, reduction="none"
+        )
 
 
 @CLS_LOSS_REGISTRY.register("varifocal")

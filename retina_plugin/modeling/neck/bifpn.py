@@ -81,15 +81,24 @@ class BiFPN(Backbone):
     """
 
     def __init__(
-        self, *, bottom_up: Backbone, in_features: list[str], out_channels: int, norm: str, top_block: nn.Module | None, num_layers: int,
+        self,
+        *,
+        bottom_up: Backbone,
+        in_features: list[str],
+        out_channels: int,
+        norm: str,
+        top_block: nn.Module | None,
+        num_layers: int,
         refine: nn.Module | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         shapes = bottom_up.output_shape()
         self.bottom_up, self.top_block, self.in_features = bottom_up, top_block, list(in_features)
         self.laterals = nn.ModuleDict()
         for name in in_features:
-            lateral = Conv2d(shapes[name].channels, out_channels, kernel_size=1, bias=norm == "", norm=get_norm(norm, out_channels))
+            lateral = Conv2d(
+                shapes[name].channels, out_channels, kernel_size=1, bias=norm == "", norm=get_norm(norm, out_channels)
+            )
             weight_init.c2_xavier_fill(lateral)
             self.laterals[name] = lateral
         strides = [shapes[name].stride for name in in_features]
@@ -100,7 +109,9 @@ class BiFPN(Backbone):
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
         if len(strides) < 2:
             raise ValueError("MODEL.FPN.NAME bifpn fuses levels, so MODEL.RETINANET.LEVELS needs at least two")
-        self.layers = nn.Sequential(*(BiFPNLayer(num_levels=len(strides), channels=out_channels, norm=norm) for _ in range(num_layers)))
+        self.layers = nn.Sequential(
+            *(BiFPNLayer(num_levels=len(strides), channels=out_channels, norm=norm) for _ in range(num_layers))
+        )
         self.refine = refine
 
     @property

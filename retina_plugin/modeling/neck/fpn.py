@@ -70,7 +70,11 @@ def _bifpn_reads_norm(cfg: CfgNode) -> bool:
 @reads(
     "MODEL.FPN.BIFPN_LAYERS",
     "MODEL.FPN.BIFPN_NORM",
-    when={"MODEL.FPN.NORM": Condition(_bifpn_reads_norm, "with MODEL.FPN.NAME bifpn without EXTRA_CONVS; its norm is MODEL.FPN.BIFPN_NORM")},
+    when={
+        "MODEL.FPN.NORM": Condition(
+            _bifpn_reads_norm, "with MODEL.FPN.NAME bifpn without EXTRA_CONVS; its norm is MODEL.FPN.BIFPN_NORM"
+        )
+    },
 )
 def build_bifpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> BiFPN:
     """MODEL.FPN.BIFPN_LAYERS weighted ways down and up, normalised by MODEL.FPN.BIFPN_NORM (Tan et al. 2020, *EfficientDet*)."""
@@ -94,12 +98,16 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
     """
     pyramid = PyramidLevels.from_config(cfg)
     if cfg.MODEL.BOTTOM_UP.NAME not in BACKBONE_REGISTRY:
-        raise ValueError(f"MODEL.BOTTOM_UP.NAME is {cfg.MODEL.BOTTOM_UP.NAME!r}; known: {sorted(name for name, _ in BACKBONE_REGISTRY)}")
+        raise ValueError(
+            f"MODEL.BOTTOM_UP.NAME is {cfg.MODEL.BOTTOM_UP.NAME!r}; known: {sorted(name for name, _ in BACKBONE_REGISTRY)}"
+        )
     bottom_up = BACKBONE_REGISTRY.get(cfg.MODEL.BOTTOM_UP.NAME)(cfg, input_shape)
     shapes = bottom_up.output_shape()
     missing = [name for name in pyramid.bottom_up_features if name not in shapes]
     if missing:
-        raise ValueError(f"{cfg.MODEL.BOTTOM_UP.NAME} yields {sorted(shapes)}, but MODEL.RETINANET.LEVELS needs {missing} too")
+        raise ValueError(
+            f"{cfg.MODEL.BOTTOM_UP.NAME} yields {sorted(shapes)}, but MODEL.RETINANET.LEVELS needs {missing} too"
+        )
 
     TOP_BLOCK_REGISTRY.get(cfg.MODEL.FPN.TOP_BLOCK)  # a wrong name is refused even where no level needs it
     top_block = None
@@ -113,7 +121,9 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
             num_levels=pyramid.num_top_levels,
             last_level=int(last.removeprefix("res")),
         )
-    backbone = NECK_REGISTRY.get(cfg.MODEL.FPN.NAME)(cfg, bottom_up, pyramid.bottom_up_features, top_block, **NECK_REGISTRY.options_of(cfg.MODEL.FPN.NAME, cfg))
+    backbone = NECK_REGISTRY.get(cfg.MODEL.FPN.NAME)(
+        cfg, bottom_up, pyramid.bottom_up_features, top_block, **NECK_REGISTRY.options_of(cfg.MODEL.FPN.NAME, cfg)
+    )
     strides = {name: shape.stride for name, shape in backbone.output_shape().items()}
     want = {f"p{level}": 2**level for level in pyramid.levels}
     if strides != want:

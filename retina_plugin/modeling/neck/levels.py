@@ -29,7 +29,9 @@ class PyramidLevels:
     def __post_init__(self) -> None:
         levels = self.levels
         if not levels or list(levels) != list(range(levels[0], levels[0] + len(levels))):
-            raise ValueError(f"MODEL.RETINANET.LEVELS must be consecutive and ascending, such as [3, 4, 5, 6, 7]; got {list(levels)}")
+            raise ValueError(
+                f"MODEL.RETINANET.LEVELS must be consecutive and ascending, such as [3, 4, 5, 6, 7]; got {list(levels)}"
+            )
         if levels[0] < 2 or levels[0] > LAST_BOTTOM_UP_LEVEL or levels[-1] > 9:
             raise ValueError(
                 f"MODEL.RETINANET.LEVELS must start at 2..{LAST_BOTTOM_UP_LEVEL}, where the backbone has a feature map, "
@@ -48,9 +50,13 @@ class PyramidLevels:
             "MODEL.RETINANET.IN_FEATURES": (cfg.MODEL.RETINANET.IN_FEATURES, pyramid.features),
             "MODEL.FPN.IN_FEATURES": (cfg.MODEL.FPN.IN_FEATURES, pyramid.bottom_up_features),
         }
-        wrong = [f"{key} is {list(got)} but must be {want}" for key, (got, want) in said.items() if got and list(got) != want]
+        wrong = [
+            f"{key} is {list(got)} but must be {want}" for key, (got, want) in said.items() if got and list(got) != want
+        ]
         if wrong:
-            raise ValueError(f"MODEL.RETINANET.LEVELS is {list(pyramid.levels)}: {'; '.join(wrong)}. Leave these keys empty to let them follow")
+            raise ValueError(
+                f"MODEL.RETINANET.LEVELS is {list(pyramid.levels)}: {'; '.join(wrong)}. Leave these keys empty to let them follow"
+            )
         return pyramid
 
     @property

@@ -9,7 +9,9 @@ from detectron2.modeling.backbone import FPN
 
 def conv3x3(channels: int, *, stride: int = 1, norm: str) -> Conv2d:
     """A 3x3 convolution that keeps the channels, with norm, initialised as the pyramid's."""
-    conv = Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, bias=norm == "", norm=get_norm(norm, channels))
+    conv = Conv2d(
+        channels, channels, kernel_size=3, stride=stride, padding=1, bias=norm == "", norm=get_norm(norm, channels)
+    )
     weight_init.c2_xavier_fill(conv)
     return conv
 
@@ -27,7 +29,9 @@ class LevelConvs(nn.Module):
     def __init__(self, *, num_levels: int, channels: int, num_convs: int, norm: str) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            nn.Sequential(*(layer for _ in range(num_convs) for layer in (conv3x3(channels, norm=norm), nn.ReLU(inplace=True))))
+            nn.Sequential(
+                *(layer for _ in range(num_convs) for layer in (conv3x3(channels, norm=norm), nn.ReLU(inplace=True)))
+            )
             for _ in range(num_levels)
         )
 

@@ -32,7 +32,9 @@ class ConvTopBlock(nn.Module):
     are called p6, p7, ... as in detectron2.
     """
 
-    def __init__(self, *, in_feature: str, in_channels: int, out_channels: int, num_levels: int, last_level: int) -> None:
+    def __init__(
+        self, *, in_feature: str, in_channels: int, out_channels: int, num_levels: int, last_level: int
+    ) -> None:
         super().__init__()
         self.in_feature, self.num_levels = in_feature, num_levels
         for level in range(last_level + 1, last_level + num_levels + 1):
@@ -56,8 +58,13 @@ class TopBlockFromC5(ConvTopBlock):
     """P6 from C5, the backbone's last map: the paper's choice (Lin et al. 2017, section 4)."""
 
     def __init__(self, *, bottom_up_channels: int, out_channels: int, num_levels: int, last_level: int) -> None:
-        super().__init__(in_feature=f"res{last_level}", in_channels=bottom_up_channels, out_channels=out_channels,
-                         num_levels=num_levels, last_level=last_level)
+        super().__init__(
+            in_feature=f"res{last_level}",
+            in_channels=bottom_up_channels,
+            out_channels=out_channels,
+            num_levels=num_levels,
+            last_level=last_level,
+        )
 
 
 @TOP_BLOCK_REGISTRY.register("conv_p5")
@@ -66,8 +73,13 @@ class TopBlockFromP5(ConvTopBlock):
     """P6 from P5, the pyramid's last map: fewer weights (used by FCOS, Tian et al. 2019, section 3.2, and torchvision)."""
 
     def __init__(self, *, bottom_up_channels: int, out_channels: int, num_levels: int, last_level: int) -> None:
-        super().__init__(in_feature=f"p{last_level}", in_channels=out_channels, out_channels=out_channels,
-                         num_levels=num_levels, last_level=last_level)
+        super().__init__(
+            in_feature=f"p{last_level}",
+            in_channels=out_channels,
+            out_channels=out_channels,
+            num_levels=num_levels,
+            last_level=last_level,
+        )
 
 
 @TOP_BLOCK_REGISTRY.register("max_pool")

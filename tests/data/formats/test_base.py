@@ -14,7 +14,9 @@ def coco(tmp_path, boxes, size=(64, 48), said=(64, 48), **source):
     Image.new("RGB", size).save(tmp_path / "a.png")
     annotations = [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
     image = {"id": 1, "file_name": "a.png", "width": said[0], "height": said[1]}
-    (tmp_path / "a.json").write_text(json.dumps({"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]})
+    )
     return read_source("coco", tmp_path, {"images": ".", "annotations": "a.json", **source}, ["cat"], look=True)
 
 
@@ -26,7 +28,10 @@ def test_formats_are_classes_with_a_name():
 
 def test_boxes_follow_an_image_of_another_size_and_the_same_shape(tmp_path):
     result = coco(tmp_path, [[4, 4, 20, 20]], size=(128, 96))
-    assert result.records[0]["annotations"][0]["bbox"] == [8, 8, 48, 48] and (result.records[0]["height"], result.records[0]["width"]) == (96, 128)
+    assert result.records[0]["annotations"][0]["bbox"] == [8, 8, 48, 48] and (
+        result.records[0]["height"],
+        result.records[0]["width"],
+    ) == (96, 128)
     assert [p.kind for p in result.problems] == [Kind.SCALED]
 
 
@@ -36,7 +41,9 @@ def test_an_image_of_another_shape_is_left_out_with_its_boxes(tmp_path):
     assert "turned, they would agree" in str(result.problems[0])
 
 
-@pytest.mark.parametrize("boxes", [[[4, 4, 20, 20], [4, 4, 0, 20]], [[70, 4, 5, 5]], [["x", 1, 2, 3], None, [1, 2, 3, 10**400]], []])
+@pytest.mark.parametrize(
+    "boxes", [[[4, 4, 20, 20], [4, 4, 0, 20]], [[70, 4, 5, 5]], [["x", 1, 2, 3], None, [1, 2, 3, 10**400]], []]
+)
 def test_boxes_used_and_left_out_add_up(tmp_path, boxes):
     result = coco(tmp_path, boxes)
     assert result.boxes == len(boxes) == result.boxes_used + sum(p.boxes for p in result.problems)
@@ -45,7 +52,12 @@ def test_boxes_used_and_left_out_add_up(tmp_path, boxes):
 def test_fractions_are_read_only_where_the_card_says_so(tmp_path):
     with pytest.raises(ValueError, match="units: fractions"):
         coco(tmp_path, [[0.25, 0.25, 0.5, 0.5]])
-    assert coco(tmp_path, [[0.25, 0.25, 0.5, 0.5]], units="fractions").records[0]["annotations"][0]["bbox"] == [16, 12, 48, 36]
+    assert coco(tmp_path, [[0.25, 0.25, 0.5, 0.5]], units="fractions").records[0]["annotations"][0]["bbox"] == [
+        16,
+        12,
+        48,
+        36,
+    ]
     assert coco(tmp_path, [[0, 0, 1, 1]]).boxes_used == 1, "a box of one pixel in the corner is one"
 
 

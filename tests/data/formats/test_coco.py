@@ -19,7 +19,15 @@ def write(tmp_path):
         (tmp_path / "images" / name).touch()
 
     def annotation(number, **changes):
-        return {"id": number, "image_id": 10, "category_id": 7, "bbox": [10, 20, 30, 10], "area": 300, "iscrowd": 0, **changes}
+        return {
+            "id": number,
+            "image_id": 10,
+            "category_id": 7,
+            "bbox": [10, 20, 30, 10],
+            "area": 300,
+            "iscrowd": 0,
+            **changes,
+        }
 
     def write(annotations=(), images=None, categories=None):
         images = images or [
@@ -28,7 +36,9 @@ def write(tmp_path):
         ]
         categories = categories or [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
         annotations = [annotation(i, **changes) for i, changes in enumerate(annotations, start=1)]
-        (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        (tmp_path / "a.json").write_text(
+            json.dumps({"images": images, "annotations": annotations, "categories": categories})
+        )
         return read_source("coco", tmp_path, SPLIT, ["cat", "dog"])
 
     return write
@@ -38,8 +48,13 @@ def test_records_have_xyxy_boxes_and_labels_in_the_order_of_the_card(write):
     result = write([{}, {"category_id": 3, "iscrowd": 1}])
     assert result.problems == []
     first, second = result.records
-    assert (first["image_id"], first["width"], first["height"]) == (10, 100, 50) and first["file_name"].endswith("images/one.jpg")
-    assert [(a["bbox"], a["category_id"], a["iscrowd"]) for a in first["annotations"]] == [([10, 20, 40, 30], 1, 0), ([10, 20, 40, 30], 0, 1)]
+    assert (first["image_id"], first["width"], first["height"]) == (10, 100, 50) and first["file_name"].endswith(
+        "images/one.jpg"
+    )
+    assert [(a["bbox"], a["category_id"], a["iscrowd"]) for a in first["annotations"]] == [
+        ([10, 20, 40, 30], 1, 0),
+        ([10, 20, 40, 30], 0, 1),
+    ]
     assert second["annotations"] == [], "an image without objects stays"
     assert result.metadata["thing_dataset_id_to_contiguous_id"] == {3: 0, 7: 1}
 
@@ -76,14 +91,18 @@ def test_broken_images_are_named_and_left_out(write):
 
 
 def test_a_category_that_the_card_does_not_have_is_left_out_by_name(write):
-    result = write([{"category_id": 9}], categories=[{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 9, "name": "bird"}])
+    result = write(
+        [{"category_id": 9}], categories=[{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 9, "name": "bird"}]
+    )
     assert "class 'bird' is not one of the card's: cat, dog (1 box left out)" in str(result.problems[0])
 
 
 def test_categories_without_a_class_of_the_card_are_refused(write):
     with pytest.raises(ValueError, match=r"none of the card's classes \['cat', 'dog'\] is among them"):
         write(categories=[{"id": 7, "name": "wolf"}])
-    assert len(write([{}], categories=[{"id": 7, "name": "dog"}]).records[0]["annotations"]) == 1, "a split need not have them all"
+    assert len(write([{}], categories=[{"id": 7, "name": "dog"}]).records[0]["annotations"]) == 1, (
+        "a split need not have them all"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"images": []}'])
@@ -105,6 +124,14 @@ def test_of_two_folders_with_the_same_names_none_is_guessed(tmp_path):
     data = {"images": images[:1], "annotations": boxes[:1], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "all.json").write_text(json.dumps(data))
     ((problem,), found) = read_found(tmp_path, "coco")[::-1]
-    assert found == {"all": {}} and "may be" in problem.what and "a/x.png" in problem.what and "b/x.png" in problem.what and problem.boxes == 1
+    assert (
+        found == {"all": {}}
+        and "may be" in problem.what
+        and "a/x.png" in problem.what
+        and "b/x.png" in problem.what
+        and problem.boxes == 1
+    )
     (tmp_path / "all.json").write_text(json.dumps({**data, "images": images, "annotations": boxes}))
-    assert read_found(tmp_path, "coco") == ({"all": {0: [("cat", [1, 2, 4, 6])], 1: [("cat", [1, 2, 4, 6])]}}, []), "b has them all"
+    assert read_found(tmp_path, "coco") == ({"all": {0: [("cat", [1, 2, 4, 6])], 1: [("cat", [1, 2, 4, 6])]}}, []), (
+        "b has them all"
+    )

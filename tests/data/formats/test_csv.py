@@ -71,10 +71,22 @@ def test_other_encodings(folder):
     assert read_found(folder, "csv")[0] == {"all": {"a.png": [("dog", [10, 20, 30, 60])]}}
     (folder / "boxes.csv").write_bytes("a.png,10,20,30,60,Käfer\n".encode("cp1252"))
     boxes, problems = read_found(folder, "csv")
-    assert boxes["all"]["a.png"][0][0] == "Käfer" and said(problems)[0].startswith("ENCODING") and "cp1252" in said(problems)[0]
+    assert (
+        boxes["all"]["a.png"][0][0] == "Käfer"
+        and said(problems)[0].startswith("ENCODING")
+        and "cp1252" in said(problems)[0]
+    )
 
 
-@pytest.mark.parametrize("text", ["a.png,1,2,3,4,cat\nb.png,,,,,\n", "filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,cat\nb.png,,,,,\n", 'image_id,bbox\na,"[1,2,2,2]"\nb,\n', "filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,cat\nb.png,NaN,NaN,NaN,NaN,No finding\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.png,1,2,3,4,cat\nb.png,,,,,\n",
+        "filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,cat\nb.png,,,,,\n",
+        'image_id,bbox\na,"[1,2,2,2]"\nb,\n',
+        "filename,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,cat\nb.png,NaN,NaN,NaN,NaN,No finding\n",
+    ],
+)
 def test_a_line_without_a_box_is_an_image_without_objects(folder, text):
     (folder / "boxes.csv").write_text(text)
     boxes, problems = read_found(folder, "csv")
@@ -83,7 +95,9 @@ def test_a_line_without_a_box_is_an_image_without_objects(folder, text):
 
 
 def test_without_a_column_of_classes_there_is_one_class(folder, write):
-    (folder / "wheat.csv").write_text('image_id,width,height,bbox,source\na,200,100,"[10.0, 20.0, 20.0, 40.0]",usask_1\n')
+    (folder / "wheat.csv").write_text(
+        'image_id,width,height,bbox,source\na,200,100,"[10.0, 20.0, 20.0, 40.0]",usask_1\n'
+    )
     found = recognise(folder, "csv")
     assert found.classes == ["object"] and found.splits == {"all": [{"images": ".", "annotations": "wheat.csv"}]}
     assert write("filename,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n", ["wheat"]).boxes_used == 1
@@ -97,7 +111,10 @@ def test_open_images_are_fractions_of_images_without_an_ending_and_groups_are_cr
     found = recognise(folder, "csv")
     assert found.splits["train"][0]["units"] == "fractions" and found.classes == ["/m/cat", "/m/dog"]
     result = read(folder, "csv", found.splits["train"], found.classes, "train")
-    assert [(x["bbox"], x["iscrowd"]) for x in result.records[0]["annotations"]] == [(pytest.approx([20, 50, 40, 100]), 1), ([0, 0, 200, 100], 0)]
+    assert [(x["bbox"], x["iscrowd"]) for x in result.records[0]["annotations"]] == [
+        (pytest.approx([20, 50, 40, 100]), 1),
+        ([0, 0, 200, 100], 0),
+    ]
     assert said(result.problems) == []
 
 
@@ -107,7 +124,11 @@ def test_open_images_are_fractions_of_images_without_an_ending_and_groups_are_cr
         ("bird,30,a.png,20,10,60", "CLASSES", "class 'bird' is not one of the card's: cat, dog"),
         (",30,a.png,20,10,60", "CLASSES", "class has no name"),
         ("dog,x,a.png,20,10,60", "ANNOTATION", "line 3: box must be four numbers (x1, y1, x2, y2), got 10, 20, x, 60"),
-        ("dog,,a.png,20,10,60", "ANNOTATION", "line 3: box must be four numbers (x1, y1, x2, y2), got 10, 20, (nothing), 60"),
+        (
+            "dog,,a.png,20,10,60",
+            "ANNOTATION",
+            "line 3: box must be four numbers (x1, y1, x2, y2), got 10, 20, (nothing), 60",
+        ),
         ("dog,,a.png,,,", "ANNOTATION", "line 3: has the class 'dog' and no box"),
         ("dog,10,a.png,20,10,60", "ANNOTATION", "line 3: box [10.0, 20.0, 10.0, 60.0] has zero size"),
         ("dog,10,a.png,20,30,60", "ANNOTATION", "corners swapped"),
@@ -121,7 +142,11 @@ def test_open_images_are_fractions_of_images_without_an_ending_and_groups_are_cr
         ("dog,30,a.png,20,10,60,7", "ANNOTATION", "line 3: has 7 columns, where the header has 6"),
         ('dog,30,"a.png,20,10,60', "ANNOTATION", "line 3: cannot be split into columns"),
         (f"dog,30,{'x' * 200_000},20,10,60", "MISSING", "the name of its image is no path"),
-        (f"dog,30,\"{'x' * 200_000}\",20,10,60", "ANNOTATION", "line 3: cannot be split into columns: field larger than field limit"),
+        (
+            f'dog,30,"{"x" * 200_000}",20,10,60',
+            "ANNOTATION",
+            "line 3: cannot be split into columns: field larger than field limit",
+        ),
         (HEADER.strip(), "MERGED", "line 3: is the header again"),
     ],
 )
@@ -134,7 +159,10 @@ def test_a_wrong_line_is_named_and_the_others_stay(write, line, kind, words):
 
 
 def test_the_boxes_of_a_lost_image_are_counted_once_wherever_its_lines_are(write):
-    result = write(HEADER + "cat,5,gone.png,1,1,9\ncat,5,a.png,1,1,9\nbird,x,gone.png,1,1,9\ncat,9,b.png,1,1,9\ncat,6,a.png,1,1,9\n")
+    result = write(
+        HEADER
+        + "cat,5,gone.png,1,1,9\ncat,5,a.png,1,1,9\nbird,x,gone.png,1,1,9\ncat,9,b.png,1,1,9\ncat,6,a.png,1,1,9\n"
+    )
     (problem,) = result.problems
     assert (problem.kind.name, problem.boxes, problem.images) == ("MISSING", 2, 1) and result.boxes == 5
     assert [len(record["annotations"]) for record in result.records] == [2, 1]
@@ -149,8 +177,13 @@ def test_pixels_where_fractions_are_said_are_named_and_fractions_alone_are_refus
 
 
 def test_sizes_are_those_of_the_image_only_where_the_columns_are(write):
-    result = write("filename,width,height,class,xmin,ymin,xmax,ymax\na.png,100,50,cat,10,10,20,20\nb.png,-1,,cat,10,10,20,20\n")
-    assert [x["bbox"] for record in result.records for x in record["annotations"]] == [[20, 20, 40, 40], [10, 10, 20, 20]]
+    result = write(
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,100,50,cat,10,10,20,20\nb.png,-1,,cat,10,10,20,20\n"
+    )
+    assert [x["bbox"] for record in result.records for x in record["annotations"]] == [
+        [20, 20, 40, 40],
+        [10, 10, 20, 20],
+    ]
     assert [line.split()[0] for line in said(result.problems)] == ["SCALED", "RESIZED"]
     assert write("filename,x,y,width,height,label\na.png,1,1,9,9,cat\n").problems == []
 
@@ -159,13 +192,28 @@ def test_splits_by_name_and_by_a_column(folder):
     (folder / "train_labels.csv").write_text("a.png,1,2,3,4,cat\n")
     (folder / "Validation.CSV").write_text("b.png,1,2,3,4,10\nb.png,1,2,3,5,9\n")
     found = recognise(folder, "csv")
-    assert set(found.splits) == {"train", "val"} and found.classes == ["9", "10", "cat"] and found.used == {"train_labels.csv", "Validation.CSV"}
+    assert (
+        set(found.splits) == {"train", "val"}
+        and found.classes == ["9", "10", "cat"]
+        and found.used == {"train_labels.csv", "Validation.CSV"}
+    )
     for file in found.used:
         (folder / file).unlink()
-    (folder / "all.csv").write_text("set,image,x1,y1,x2,y2,label\nTRAIN,a.png,1,2,3,4,cat\nVALIDATION,b.png,1,2,3,4,dog\nTRAIN,a.png,5,5,9,9,dog\n")
+    (folder / "all.csv").write_text(
+        "set,image,x1,y1,x2,y2,label\nTRAIN,a.png,1,2,3,4,cat\nVALIDATION,b.png,1,2,3,4,dog\nTRAIN,a.png,5,5,9,9,dog\n"
+    )
     boxes, problems = read_found(folder, "csv")
-    assert boxes == {"train": {"a.png": [("cat", [1, 2, 3, 4]), ("dog", [5, 5, 9, 9])]}, "val": {"b.png": [("dog", [1, 2, 3, 4])]}} and problems == []
-    (folder / "all.csv").write_text("set,image,x1,y1,x2,y2,label\nTRAIN,a.png,1,2,3,4,cat\nUNASSIGNED,b.png,1,2,3,4,dog\n")
+    assert (
+        boxes
+        == {
+            "train": {"a.png": [("cat", [1, 2, 3, 4]), ("dog", [5, 5, 9, 9])]},
+            "val": {"b.png": [("dog", [1, 2, 3, 4])]},
+        }
+        and problems == []
+    )
+    (folder / "all.csv").write_text(
+        "set,image,x1,y1,x2,y2,label\nTRAIN,a.png,1,2,3,4,cat\nUNASSIGNED,b.png,1,2,3,4,dog\n"
+    )
     (refused,) = recognise(folder, "csv").refused
     assert "'UNASSIGNED', which are none of train, val and test" in refused.reason
     (folder / "all.csv").write_text("set,image,x1,y1,x2,y2,label\n7,a.png,1,2,3,4,cat\n8,b.png,1,2,3,4,dog\n")
@@ -183,7 +231,15 @@ def test_images_are_found_by_the_ends_of_paths_of_another_machine(folder):
 def test_via_has_shapes_in_a_table(folder):
     head = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
     rows = [
-        ["a.png", 1, "{}", 4, 0, '{"name":"polygon","all_points_x":[10,30,20],"all_points_y":[20,20,60]}', '{"colour":"red","Type":"dog"}'],
+        [
+            "a.png",
+            1,
+            "{}",
+            4,
+            0,
+            '{"name":"polygon","all_points_x":[10,30,20],"all_points_y":[20,20,60]}',
+            '{"colour":"red","Type":"dog"}',
+        ],
         ["a.png", 1, "{}", 4, 1, '{"name":"point","cx":1,"cy":1}', '{"Type":"dog"}'],
         ["a.png", 1, "{}", 4, 2, '{"name":"rect","x":1', '{"Type":"dog"}'],
         ["a.png", 1, "{}", 4, 3, '{"name":"rect","x":1,"y":1,"width":5,"height":5}', "{}"],
@@ -205,7 +261,10 @@ def test_via_has_shapes_in_a_table(folder):
     [
         ("filename,label\na.png,cat\n", "names images of the folder, but has neither a header"),
         ("a.png,200,100,cat,1,2,3,4\n", "its first line is a.png, 200, 100, cat"),
-        ("picture,left_side,xmin,ymin\nq.png,1,2,3\n", "has the columns picture, left_side, xmin, ymin; no four of them are the sides"),
+        (
+            "picture,left_side,xmin,ymin\nq.png,1,2,3\n",
+            "has the columns picture, left_side, xmin, ymin; no four of them are the sides",
+        ),
         ("filename,xmin,ymin,xmax,ymax,what\na.png,1,2,3,4,cat\n", "none is the class"),
         ("what,xmin,ymin,xmax,ymax,class\na.png,1,2,3,4,cat\n", "none is the image"),
         ("image_id,BoxesString\na,1 2 3 4;5 6 7 8\n", "image_id, BoxesString; no four"),
@@ -220,7 +279,21 @@ def test_a_table_that_is_not_understood_is_refused_with_its_columns(folder, text
     assert (refused.file, refused.split, found.splits) == ("val.csv", "val", {}) and reason in refused.reason
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "epoch,loss,val/box_loss\n1,2,3\n", "1,2,3,4,5,6\n", "name,price,a,b,c,d\nx,1,2,3,4,e\n", "\0\1\2", '"' * 999, "x" * 200_000, "cat,0\ndog,1\n", "# nothing\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n",
+        "epoch,loss,val/box_loss\n1,2,3\n",
+        "1,2,3,4,5,6\n",
+        "name,price,a,b,c,d\nx,1,2,3,4,e\n",
+        "\0\1\2",
+        '"' * 999,
+        "x" * 200_000,
+        "cat,0\ndog,1\n",
+        "# nothing\n",
+    ],
+)
 def test_a_table_that_has_nothing_to_do_with_boxes_is_passed_over(folder, text):
     (folder / "things.csv").write_text(text)
     found = recognise(folder, "csv")
@@ -240,11 +313,22 @@ def test_pipes_and_wrong_sources_do_not_stop_anything(folder, write):
 
 def test_what_is_written_is_read_again_box_by_box(folder, write):
     (folder / "odd, name #1.png").write_bytes((folder / "a.png").read_bytes())
-    first = write('a.png,10,20,30.1234,60,"big, dog"\na.png,1,1,5,5,cat\n"odd, name #1.png",1,2,3,4,cat\nb.png,,,,,\n', ["cat", "big, dog"])
+    first = write(
+        'a.png,10,20,30.1234,60,"big, dog"\na.png,1,1,5,5,cat\n"odd, name #1.png",1,2,3,4,cat\nb.png,,,,,\n',
+        ["cat", "big, dog"],
+    )
     (folder / "out").mkdir()
     splits = CsvFormat().write({"train": first.records}, ["cat", "big, dog"], folder / "out")
-    again = read(folder, "csv", {**splits["train"][0], "images": "out", "annotations": "out/train.csv"}, ["cat", "big, dog"], "train")
-    assert [(r["file_name"], r["annotations"]) for r in again.records] == [(r["file_name"], r["annotations"]) for r in first.records] and again.problems == []
+    again = read(
+        folder,
+        "csv",
+        {**splits["train"][0], "images": "out", "annotations": "out/train.csv"},
+        ["cat", "big, dog"],
+        "train",
+    )
+    assert [(r["file_name"], r["annotations"]) for r in again.records] == [
+        (r["file_name"], r["annotations"]) for r in first.records
+    ] and again.problems == []
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "bccd").exists(), reason="needs the blood cells of the shared data")
@@ -252,10 +336,17 @@ def test_the_blood_cells_are_the_same_from_xml_json_and_csv():
     root, classes = SHARED_DATA / "bccd", ["RBC", "WBC", "Platelets"]
     table = read(root, "csv", {"annotations": "original/test.csv", "images": "images"}, classes)
     xml = read(root, "voc", {"annotations": "original/Annotations", "images": "images"}, classes)
-    coco = read(root, "coco", [{"annotations": f"instances_{part}.json", "images": "images"} for part in ("train", "val", "test")], classes)
+    coco = read(
+        root,
+        "coco",
+        [{"annotations": f"instances_{part}.json", "images": "images"} for part in ("train", "val", "test")],
+        classes,
+    )
 
     def boxes(result):
-        return {r["file_name"]: sorted((a["category_id"], *a["bbox"]) for a in r["annotations"]) for r in result.records}
+        return {
+            r["file_name"]: sorted((a["category_id"], *a["bbox"]) for a in r["annotations"]) for r in result.records
+        }
 
     assert boxes(table) == boxes(xml) == boxes(coco)
     assert table.boxes_used == 2804 + 1137 + 945
@@ -270,7 +361,11 @@ def test_the_order_of_the_classes_is_that_of_keras_retinanets_second_file(tmp_pa
     (tmp_path / "annotations.csv").write_text("0.png,4,4,24,24,cat\n1.png,4,4,24,24,dog\n2.png,,,,,\n")
     (tmp_path / "classes.csv").write_text("dog,0\ncat,1\nbird,2\n")
     found = recognise(tmp_path, "csv")
-    assert found.classes == ["dog", "cat", "bird"] and found.used == {"annotations.csv", "classes.csv"} and not found.unused
+    assert (
+        found.classes == ["dog", "cat", "bird"]
+        and found.used == {"annotations.csv", "classes.csv"}
+        and not found.unused
+    )
     (tmp_path / "classes.csv").write_text("dog,0\nbird,1\n")
     found = recognise(tmp_path, "csv")
     assert found.classes == ["cat", "dog"] and found.unused == {"classes.csv": "numbers classes, but not cat"}

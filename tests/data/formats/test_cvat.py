@@ -21,7 +21,10 @@ def write(tmp_path):
         Image.new("RGB", (200, 100)).save(tmp_path / name)
 
     def write(body, file="annotations.xml", meta=LABELS):
-        (tmp_path / file).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{meta}{body}</annotations>', encoding="utf-8")
+        (tmp_path / file).write_text(
+            f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{meta}{body}</annotations>',
+            encoding="utf-8",
+        )
         return tmp_path
 
     return write
@@ -34,13 +37,36 @@ def test_shapes_become_boxes_and_classes_are_in_the_order_of_the_file(write):
     )
     folder = write(image(objects) + image("", "b.png"))
     found = recognise(folder, "cvat")
-    assert found.classes == ["dog", "cat"] and found.splits == {"all": [{"images": ".", "annotations": "annotations.xml"}]} and found.used == {"annotations.xml"}
+    assert (
+        found.classes == ["dog", "cat"]
+        and found.splits == {"all": [{"images": ".", "annotations": "annotations.xml"}]}
+        and found.used == {"annotations.xml"}
+    )
     boxes, problems = read_found(folder, "cvat")
-    want = [("cat", [10, 20, 30, 60]), ("dog", [1, 2, 9, 8]), ("cat", [30, 40, 70, 60]), ("cat", [40, 30, 60, 70]), ("dog", [3, 4, 8, 10])]
-    assert boxes == {"all": {"a.png": [(name, pytest.approx(box)) for name, box in want], "b.png": []}} and said(problems) == []
+    want = [
+        ("cat", [10, 20, 30, 60]),
+        ("dog", [1, 2, 9, 8]),
+        ("cat", [30, 40, 70, 60]),
+        ("cat", [40, 30, 60, 70]),
+        ("dog", [3, 4, 8, 10]),
+    ]
+    assert (
+        boxes == {"all": {"a.png": [(name, pytest.approx(box)) for name, box in want], "b.png": []}}
+        and said(problems) == []
+    )
 
 
-@pytest.mark.parametrize("angle, half", [(0, (20, 10)), (90, (10, 20)), (180, (20, 10)), (45, (15 * math.sqrt(2), 15 * math.sqrt(2))), (-270, (10, 20)), (360, (20, 10))])
+@pytest.mark.parametrize(
+    "angle, half",
+    [
+        (0, (20, 10)),
+        (90, (10, 20)),
+        (180, (20, 10)),
+        (45, (15 * math.sqrt(2), 15 * math.sqrt(2))),
+        (-270, (10, 20)),
+        (360, (20, 10)),
+    ],
+)
 def test_of_a_turned_box_the_box_around_it_is_taken(write, angle, half):
     """A box of 40x20 about (100, 50): turned by 45 degrees, it reaches (20 + 10) / sqrt(2) from its centre."""
     folder = write(image(f'<box label="cat" xtl="80" ytl="40" xbr="120" ybr="60" rotation="{angle}"/>'))
@@ -52,8 +78,16 @@ def test_difficult_objects_are_crowd(write):
     def with_attribute(name, value):
         return BOX.replace("/>", f'><attribute name="{name}">{value}</attribute></box>')
 
-    folder = write(image(with_attribute("difficult", "true") + with_attribute("difficult", "false") + with_attribute("colour", "true")))
-    assert [x["iscrowd"] for x in read(folder, "cvat", {"annotations": "annotations.xml"}).records[0]["annotations"]] == [1, 0, 0]
+    folder = write(
+        image(
+            with_attribute("difficult", "true")
+            + with_attribute("difficult", "false")
+            + with_attribute("colour", "true")
+        )
+    )
+    assert [
+        x["iscrowd"] for x in read(folder, "cvat", {"annotations": "annotations.xml"}).records[0]["annotations"]
+    ] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +95,11 @@ def test_difficult_objects_are_crowd(write):
     [
         (BOX.replace("cat", "bird"), "CLASSES", "class 'bird'"),
         (BOX.replace('label="cat"', ""), "CLASSES", "no name"),
-        (BOX.replace("30.0", "x"), "ANNOTATION", "annotation 2: box must have the numbers xtl, ytl, xbr, ybr, got 10.0, 20.0, x, 60.0"),
+        (
+            BOX.replace("30.0", "x"),
+            "ANNOTATION",
+            "annotation 2: box must have the numbers xtl, ytl, xbr, ybr, got 10.0, 20.0, x, 60.0",
+        ),
         (BOX.replace('xbr="30.0"', ""), "ANNOTATION", "got 10.0, 20.0, None, 60.0"),
         (BOX.replace("30.0", "10.0"), "ANNOTATION", "zero size"),
         (BOX.replace("30.0", "nan"), "ANNOTATION", "not finite"),
@@ -80,16 +118,34 @@ def test_difficult_objects_are_crowd(write):
 def test_a_wrong_shape_is_named_and_the_others_stay(write, wrong, kind, words):
     result = read(write(image(BOX + wrong + BOX)), "cvat", {"annotations": "annotations.xml"})
     (problem,) = said(result.problems)
-    assert problem.startswith(kind) and words in problem and "annotations.xml" in problem and (result.boxes, result.boxes_used) == (3, 2)
+    assert (
+        problem.startswith(kind)
+        and words in problem
+        and "annotations.xml" in problem
+        and (result.boxes, result.boxes_used) == (3, 2)
+    )
 
 
 def test_lost_and_repeated_images_and_sizes(write):
-    body = image(BOX + BOX, "none.png") + image() + image(BOX.replace("10.0", "11.0")) + image("", "b.png", 'width="0" height="x"') + image(BOX, "").replace('name=""', "")
+    body = (
+        image(BOX + BOX, "none.png")
+        + image()
+        + image(BOX.replace("10.0", "11.0"))
+        + image("", "b.png", 'width="0" height="x"')
+        + image(BOX, "").replace('name=""', "")
+    )
     result = read(write(body), "cvat", {"annotations": "annotations.xml"})
-    assert [(p.kind.name, p.boxes, p.images) for p in result.problems] == [("MISSING", 2, 1), ("MERGED", 0, 1), ("MISSING", 1, 1), ("RESIZED", 0, 0)]
+    assert [(p.kind.name, p.boxes, p.images) for p in result.problems] == [
+        ("MISSING", 2, 1),
+        ("MERGED", 0, 1),
+        ("MISSING", 1, 1),
+        ("RESIZED", 0, 0),
+    ]
     assert {r["image_id"]: len(r["annotations"]) for r in result.records} == {"a.png": 2, "b.png": 0}
     result = read(write(image(size='width="100" height="50"')), "cvat", {"annotations": "annotations.xml"})
-    assert result.records[0]["annotations"][0]["bbox"] == [20, 40, 60, 120 - 20] and "SCALED" in said(result.problems)[0]
+    assert (
+        result.records[0]["annotations"][0]["bbox"] == [20, 40, 60, 120 - 20] and "SCALED" in said(result.problems)[0]
+    )
 
 
 def test_names_with_folders_and_of_another_system(write, tmp_path):
@@ -102,11 +158,21 @@ def test_names_with_folders_and_of_another_system(write, tmp_path):
 def test_splits_by_subset_or_by_name(write):
     folder = write(image(more='subset="Train"') + image(BOX.replace("cat", "dog"), "b.png", more='subset="Validation"'))
     found = recognise(folder, "cvat")
-    assert {split: [source["only"] for source in sources] for split, sources in found.splits.items()} == {"train": ["train"], "val": ["val"]}
+    assert {split: [source["only"] for source in sources] for split, sources in found.splits.items()} == {
+        "train": ["train"],
+        "val": ["val"],
+    }
     boxes, problems = read_found(folder, "cvat")
-    assert boxes == {"train": {"a.png": [("cat", [10, 20, 30, 60])]}, "val": {"b.png": [("dog", [10, 20, 30, 60])]}} and problems == []
-    assert list(recognise(write(image(more='subset="default"') + image(name="b.png", more='subset="batch"')), "cvat").splits) == ["all"]
-    (refused,) = recognise(write(image(more='subset="Train"') + image(name="b.png", more='subset="default"')), "cvat").refused
+    assert (
+        boxes == {"train": {"a.png": [("cat", [10, 20, 30, 60])]}, "val": {"b.png": [("dog", [10, 20, 30, 60])]}}
+        and problems == []
+    )
+    assert list(
+        recognise(write(image(more='subset="default"') + image(name="b.png", more='subset="batch"')), "cvat").splits
+    ) == ["all"]
+    (refused,) = recognise(
+        write(image(more='subset="Train"') + image(name="b.png", more='subset="default"')), "cvat"
+    ).refused
     assert "'default' is none of train, val and test" in refused.reason
     assert read(folder, "cvat", {"annotations": "annotations.xml", "only": "default"}).images == 1
     os.rename(write(image()) / "annotations.xml", folder / "valid.xml")
@@ -119,14 +185,30 @@ def test_tracks_and_what_cannot_be_read_are_refused_by_name(write, tmp_path):
     (tmp_path / "cut.xml").write_text("<annotations><image id='0' name='a.png'>")
     (tmp_path / "bomb.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotations><image name="&a;"/></annotations>')
     found = recognise(tmp_path, "cvat")
-    assert found.splits == {} and [refused.file for refused in found.refused] == ["annotations.xml", "bomb.xml", "cut.xml", "none.xml"]
+    assert found.splits == {} and [refused.file for refused in found.refused] == [
+        "annotations.xml",
+        "bomb.xml",
+        "cut.xml",
+        "none.xml",
+    ]
     assert "for video (tracks), which is not read" in found.refused[0].reason and "entities" in found.refused[1].reason
     for file, words in (("annotations.xml", "has tracks"), ("cut.xml", "is no XML")):
         with pytest.raises(ValueError, match=words):
             read(tmp_path, "cvat", {"annotations": file})
 
 
-@pytest.mark.parametrize("text", ["", "<annotation><object/></annotation>", "<annotations/>", "<svg><image/></svg>", "\0", "<annotations>" * 200_000, "<a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<annotation><object/></annotation>",
+        "<annotations/>",
+        "<svg><image/></svg>",
+        "\0",
+        "<annotations>" * 200_000,
+        "<a",
+    ],
+)
 def test_other_files_are_passed_over(tmp_path, text):
     (tmp_path / "x.xml").write_text(text)
     os.mkfifo(tmp_path / "pipe.xml")

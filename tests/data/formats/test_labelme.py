@@ -47,11 +47,38 @@ def test_every_shape_becomes_its_box(write):
 
 
 def test_difficult_shapes_are_crowd(write):
-    flags = [{"flags": {"difficult": True}}, {"flags": {"Difficult": "false", "x": True}}, {"difficult": True}, {"flags": None}, {"flags": [1]}]
-    assert [a["iscrowd"] for a in write(*({**BOX, **flag} for flag in flags)).records[0]["annotations"]] == [1, 0, 1, 0, 0]
+    flags = [
+        {"flags": {"difficult": True}},
+        {"flags": {"Difficult": "false", "x": True}},
+        {"difficult": True},
+        {"flags": None},
+        {"flags": [1]},
+    ]
+    assert [a["iscrowd"] for a in write(*({**BOX, **flag} for flag in flags)).records[0]["annotations"]] == [
+        1,
+        0,
+        1,
+        0,
+        0,
+    ]
 
 
-@pytest.mark.parametrize("said_path", ["..\\elsewhere\\a.png", "/home/me/a.png", "a.jpg", "C:\\x\\a.bmp", "other.jpg", None, "", "drop", 7, "../../a.png", "a.json"])
+@pytest.mark.parametrize(
+    "said_path",
+    [
+        "..\\elsewhere\\a.png",
+        "/home/me/a.png",
+        "a.jpg",
+        "C:\\x\\a.bmp",
+        "other.jpg",
+        None,
+        "",
+        "drop",
+        7,
+        "../../a.png",
+        "a.json",
+    ],
+)
 def test_the_image_is_the_one_beside_whatever_path_is_said(write, said_path):
     result = write(BOX, imagePath=said_path, imageData="iVBOR")
     assert [record["image_id"] for record in result.records] == ["a.png"] and result.boxes_used == 1
@@ -63,7 +90,9 @@ def test_the_image_beside_the_file_comes_before_one_of_the_same_name_elsewhere(w
     assert write(BOX, name="one/a.json").records[0]["image_id"] == "one/a.png"
     assert write(BOX, name="two/b.json").records[0]["image_id"] == "a.png"
     (tmp_path / "one/c.png").write_bytes((tmp_path / "a.png").read_bytes())
-    assert "c.png" in {record["image_id"].split("/")[-1] for record in write(BOX, name="one/c.json", imagePath="IMG_7.png").records}
+    assert "c.png" in {
+        record["image_id"].split("/")[-1] for record in write(BOX, name="one/c.json", imagePath="IMG_7.png").records
+    }
 
 
 @pytest.mark.parametrize(
@@ -75,7 +104,11 @@ def test_the_image_beside_the_file_comes_before_one_of_the_same_name_elsewhere(w
         (shape("point", [[1, 1]]), "ANNOTATION", "annotation 2: a point has no box"),
         (shape("linestrip", [[1, 1], [2, 3]]), "ANNOTATION", "annotation 2: a linestrip has no box"),
         (shape("rectangle", [[1, 1], [1, 5]]), "ANNOTATION", "annotation 2: box [1.0, 1.0, 1.0, 5.0] has zero size"),
-        (shape("rectangle", [["x", 1], [1, 5]]), "ANNOTATION", "annotation 2: points must be at least two pairs of numbers"),
+        (
+            shape("rectangle", [["x", 1], [1, 5]]),
+            "ANNOTATION",
+            "annotation 2: points must be at least two pairs of numbers",
+        ),
         (shape("rectangle", [[1, 1], [float("nan"), 3], [9, 9]]), "ANNOTATION", "not finite"),
         (shape("circle", [[1, 1]]), "ANNOTATION", "at least two pairs"),
         (shape("circle", [[1, 1], [1, 1]]), "ANNOTATION", "zero size"),
@@ -98,14 +131,21 @@ def test_sizes(write):
     assert "says" not in str(write(BOX).problems)
     assert said(write(BOX, imageWidth=50).problems)[0].startswith("SIZE")
     result = write(BOX, imageHeight=50, imageWidth=100)
-    assert said(result.problems)[0].startswith("SCALED") and result.records[0]["annotations"][0]["bbox"] == [2, 2, 10, 10]
+    assert said(result.problems)[0].startswith("SCALED") and result.records[0]["annotations"][0]["bbox"] == [
+        2,
+        2,
+        10,
+        10,
+    ]
     for nothing in (None, 0, -1, "x", float("nan"), 10**30):
         result = write(BOX, imageHeight=nothing)
         assert said(result.problems)[0].startswith("RESIZED") and result.boxes_used == 1
     assert write(BOX, imageHeight="drop", imageWidth="drop").problems == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"shapes": [{"label": "cat', "{}", '{"shapes": 7, "imagePath": "b.png"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"shapes": [{"label": "cat', "{}", '{"shapes": 7, "imagePath": "b.png"}']
+)
 def test_a_broken_file_is_named_and_the_others_stay(write, tmp_path, text):
     Image.new("RGB", (200, 100)).save(tmp_path / "b.png")
     (tmp_path / "b.json").write_text(text)
@@ -137,7 +177,10 @@ def test_folders_are_splits_and_classes_are_sorted(write, tmp_path):
     write({**BOX, "label": "dog"}, name="train/a.json", imagePath="../a.png")
     write({**BOX, "label": "cat "}, shape("point", [[1, 1]], "nose"), name="valid/b.json", imagePath="../a.png")
     found = recognise(tmp_path, "labelme")
-    assert found.splits == {"train": [{"annotations": "train"}], "val": [{"annotations": "valid"}]} and found.classes == ["cat", "dog"]
+    assert found.splits == {
+        "train": [{"annotations": "train"}],
+        "val": [{"annotations": "valid"}],
+    } and found.classes == ["cat", "dog"]
     boxes, _ = read_found(tmp_path, "labelme")
     assert boxes == {"train": {"a.png": [("dog", [1, 1, 5, 5])]}, "val": {"a.png": [("cat", [1, 1, 5, 5])]}}
 

@@ -23,7 +23,11 @@ def write(tmp_path):
         Image.new("RGB", (200, 100)).save(tmp_path / name)
 
     def write(regions, file="via.json", wrap=lambda entries: entries, **more):
-        (tmp_path / file).write_text(json.dumps(wrap({"a.png12": {"filename": "a.png", "size": 12, "regions": regions, "file_attributes": {}}, **more})))
+        (tmp_path / file).write_text(
+            json.dumps(
+                wrap({"a.png12": {"filename": "a.png", "size": 12, "regions": regions, "file_attributes": {}}, **more})
+            )
+        )
         return tmp_path
 
     return write
@@ -33,7 +37,14 @@ def entry(name, *regions):
     return {"filename": name, "size": 1, "regions": list(regions), "file_attributes": {}}
 
 
-@pytest.mark.parametrize("wrap", [lambda e: e, lambda e: {"_via_settings": {}, "_via_img_metadata": e, "_via_attributes": {}}, lambda e: {"_via_img_metadata": e, "_via_data_format_version": "2.0.10"}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda e: e,
+        lambda e: {"_via_settings": {}, "_via_img_metadata": e, "_via_attributes": {}},
+        lambda e: {"_via_img_metadata": e, "_via_data_format_version": "2.0.10"},
+    ],
+)
 @pytest.mark.parametrize("regions", [[CAT], {"0": CAT}])
 def test_projects_and_annotations_of_version_1_and_2(write, wrap, regions):
     boxes, problems = read_found(write(regions, wrap=wrap, b=entry("b.png")), "via")
@@ -85,13 +96,41 @@ def test_a_card_may_name_the_attribute_and_the_only_class(write):
     "wrong, kind, words",
     [
         (region({"name": "point", "cx": 1, "cy": 1}, label="cat"), "ANNOTATION", "annotation 2: a point has no box"),
-        (region({"name": "polyline", "all_points_x": [1, 2], "all_points_y": [3, 4]}, label="cat"), "ANNOTATION", "a polyline has no box"),
-        (region({"name": "rect", "x": 1, "y": 2, "width": None, "height": 3}, label="cat"), "ANNOTATION", "rect must have the numbers x, y, width, height"),
-        (region({"name": "rect", "x": 1, "y": 2, "width": -4, "height": 3}, label="cat"), "ANNOTATION", "corners swapped"),
-        (region({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [3]}, label="cat"), "ANNOTATION", "as many numbers"),
-        (region({"name": "polygon", "all_points_x": [1, "x"], "all_points_y": [3, 4]}, label="cat"), "ANNOTATION", "as many numbers"),
-        (region({"name": "polygon", "all_points_x": [1, float("nan"), 9], "all_points_y": [3, 4, 9]}, label="cat"), "ANNOTATION", "not finite"),
-        (region({"name": "ellipse", "cx": 9, "cy": 9, "rx": 3, "ry": 3, "theta": 1e999}, label="cat"), "ANNOTATION", "not finite"),
+        (
+            region({"name": "polyline", "all_points_x": [1, 2], "all_points_y": [3, 4]}, label="cat"),
+            "ANNOTATION",
+            "a polyline has no box",
+        ),
+        (
+            region({"name": "rect", "x": 1, "y": 2, "width": None, "height": 3}, label="cat"),
+            "ANNOTATION",
+            "rect must have the numbers x, y, width, height",
+        ),
+        (
+            region({"name": "rect", "x": 1, "y": 2, "width": -4, "height": 3}, label="cat"),
+            "ANNOTATION",
+            "corners swapped",
+        ),
+        (
+            region({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [3]}, label="cat"),
+            "ANNOTATION",
+            "as many numbers",
+        ),
+        (
+            region({"name": "polygon", "all_points_x": [1, "x"], "all_points_y": [3, 4]}, label="cat"),
+            "ANNOTATION",
+            "as many numbers",
+        ),
+        (
+            region({"name": "polygon", "all_points_x": [1, float("nan"), 9], "all_points_y": [3, 4, 9]}, label="cat"),
+            "ANNOTATION",
+            "not finite",
+        ),
+        (
+            region({"name": "ellipse", "cx": 9, "cy": 9, "rx": 3, "ry": 3, "theta": 1e999}, label="cat"),
+            "ANNOTATION",
+            "not finite",
+        ),
         (region({"name": ["rect"]}, label="cat"), "ANNOTATION", "must be rect, polygon"),
         (region({}, label="cat"), "ANNOTATION", "must have shape_attributes"),
         (region(label={"cat": True, "dog": True}), "ANNOTATION", "label has 2 values, cat, dog, where one"),
@@ -106,13 +145,30 @@ def test_a_card_may_name_the_attribute_and_the_only_class(write):
 def test_a_wrong_region_is_named_and_the_others_stay(write, wrong, kind, words):
     result = read(write([CAT, wrong, CAT]), "via", {"annotations": "via.json"})
     (problem,) = said(result.problems)
-    assert problem.startswith(kind) and words in problem and "via.json" in problem and (result.boxes, result.boxes_used) == (3, 2)
+    assert (
+        problem.startswith(kind)
+        and words in problem
+        and "via.json" in problem
+        and (result.boxes, result.boxes_used) == (3, 2)
+    )
 
 
 def test_wrong_entries_are_named_and_the_others_stay(write):
-    folder = write([CAT], x=entry("none.png", CAT, "y"), y=entry("a.png", region({**RECT, "x": 1}, label="dog")), z={"filename": "b.png"}, b=entry("b.png", CAT), n=entry(None, CAT))
+    folder = write(
+        [CAT],
+        x=entry("none.png", CAT, "y"),
+        y=entry("a.png", region({**RECT, "x": 1}, label="dog")),
+        z={"filename": "b.png"},
+        b=entry("b.png", CAT),
+        n=entry(None, CAT),
+    )
     result = read(folder, "via", {"annotations": "via.json"})
-    assert [(p.kind.name, p.boxes, p.images) for p in result.problems] == [("MISSING", 2, 1), ("MERGED", 0, 1), ("ANNOTATION", 0, 1), ("MISSING", 1, 1)]
+    assert [(p.kind.name, p.boxes, p.images) for p in result.problems] == [
+        ("MISSING", 2, 1),
+        ("MERGED", 0, 1),
+        ("ANNOTATION", 0, 1),
+        ("MISSING", 1, 1),
+    ]
     assert {r["image_id"]: len(r["annotations"]) for r in result.records} == {"a.png": 2, "b.png": 1}
 
 
@@ -120,10 +176,28 @@ def test_splits_by_name(write, tmp_path):
     write([region(label="dog")], file="via_train.json")
     write([CAT], file="val.json")
     found = recognise(tmp_path, "via")
-    assert set(found.splits) == {"train", "val"} and found.classes == ["cat", "dog"] and found.used == {"via_train.json", "val.json"}
+    assert (
+        set(found.splits) == {"train", "val"}
+        and found.classes == ["cat", "dog"]
+        and found.used == {"via_train.json", "val.json"}
+    )
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "7", "{", "[" * 100_000, '{"a": {"filename": "a.png"}}', '{"a": {"filename": "a.png", "regions": []}, "b": 1, "c": 2}', '{"images": [], "annotations": [], "categories": []}', "\0", '{"shapes": [], "imagePath": "a.png"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "7",
+        "{",
+        "[" * 100_000,
+        '{"a": {"filename": "a.png"}}',
+        '{"a": {"filename": "a.png", "regions": []}, "b": 1, "c": 2}',
+        '{"images": [], "annotations": [], "categories": []}',
+        "\0",
+        '{"shapes": [], "imagePath": "a.png"}',
+    ],
+)
 def test_other_files_are_passed_over(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     os.mkfifo(tmp_path / "pipe.json")
@@ -136,7 +210,13 @@ def test_other_files_are_passed_over(tmp_path, text):
 def test_what_is_of_via_and_cannot_be_read_is_named(tmp_path):
     (tmp_path / "cut_train.json").write_text('{"_via_img_metadata": {"a.png12": {"filename": "a.p')
     (tmp_path / "empty.json").write_text('{"_via_img_metadata": {}}')
-    (tmp_path / "three.json").write_text('{"project": {"pid": "x"}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}')
+    (tmp_path / "three.json").write_text(
+        '{"project": {"pid": "x"}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}'
+    )
     found = recognise(tmp_path, "via")
     assert [(r.file, r.split) for r in found.refused] == [("cut_train.json", "train"), ("three.json", None)]
-    assert "cut off" in found.refused[0].reason and "VIA 3" in found.refused[1].reason and list(found.unused) == ["empty.json"]
+    assert (
+        "cut off" in found.refused[0].reason
+        and "VIA 3" in found.refused[1].reason
+        and list(found.unused) == ["empty.json"]
+    )

@@ -58,7 +58,11 @@ def test_difficult_objects_are_no_targets(write):
 )
 def test_whatever_is_broken_is_named_with_its_file(write, text, said):
     result = write(text)
-    assert len(result.problems) == 1 and said in str(result.problems[0]) and ("a.xml" in str(result.problems[0]) or "a.jpg" in str(result.problems[0]))
+    assert (
+        len(result.problems) == 1
+        and said in str(result.problems[0])
+        and ("a.xml" in str(result.problems[0]) or "a.jpg" in str(result.problems[0]))
+    )
     assert not any(record["annotations"] for record in result.records)
 
 
@@ -79,14 +83,27 @@ def test_an_image_with_another_ending_than_the_xml_says_is_found(write, tmp_path
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "bccd").is_dir(), reason="the real blood cells are not beside the project")
-@pytest.mark.parametrize("split, broken", [("train", ["BloodImage_00343"]), ("val", ["BloodImage_00338"]), ("test", [])])
+@pytest.mark.parametrize(
+    "split, broken", [("train", ["BloodImage_00343"]), ("val", ["BloodImage_00338"]), ("test", [])]
+)
 def test_the_real_blood_cells_are_the_same_from_xml_and_from_json(split, broken):
     classes, root = ["RBC", "WBC", "Platelets"], SHARED_DATA / "bccd"
-    voc = read_source("voc", root, {"images": "images", "annotations": "original/Annotations", "image_set": f"original/ImageSets/Main/{split}.txt"}, classes)
+    voc = read_source(
+        "voc",
+        root,
+        {
+            "images": "images",
+            "annotations": "original/Annotations",
+            "image_set": f"original/ImageSets/Main/{split}.txt",
+        },
+        classes,
+    )
     coco = read_source("coco", root, {"images": "images", "annotations": f"instances_{split}.json"}, classes)
 
     def content(result):
-        return {r["file_name"]: sorted((a["category_id"], *a["bbox"]) for a in r["annotations"]) for r in result.records}
+        return {
+            r["file_name"]: sorted((a["category_id"], *a["bbox"]) for a in r["annotations"]) for r in result.records
+        }
 
     assert content(voc) == content(coco)
     assert [problem.image for problem in voc.problems] == broken and all("zero size" in p.what for p in voc.problems)
@@ -97,6 +114,8 @@ def test_without_a_file_name_two_images_of_one_stem_are_refused_by_name(tmp_path
     for name in ("a.jpg", "a.png", "b.png"):
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     for stem in "ab":
-        (tmp_path / f"{stem}.xml").write_text("<annotation><object><name>cat</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>24</xmax><ymax>24</ymax></bndbox></object></annotation>")
+        (tmp_path / f"{stem}.xml").write_text(
+            "<annotation><object><name>cat</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>24</xmax><ymax>24</ymax></bndbox></object></annotation>"
+        )
     boxes, (problem,) = read_found(tmp_path, "voc")
     assert list(boxes["all"]) == ["b"] and "a.jpg or" in problem.what and "a.png" in problem.what and problem.boxes == 1

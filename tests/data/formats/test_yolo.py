@@ -35,7 +35,9 @@ def test_an_image_without_a_file_has_no_objects_or_is_anothers(write):
 def test_lists_of_images_and_folders_of_labels(write, tmp_path):
     (tmp_path / "train.txt").write_text("images/train/a.png\n")
     assert len(write("0 0.5 0.5 0.1 0.1", images="train.txt").records[0]["annotations"]) == 1
-    assert len(write("0 0.5 0.5 0.1 0.1", images=["images/train"], labels="labels/train").records[0]["annotations"]) == 1
+    assert (
+        len(write("0 0.5 0.5 0.1 0.1", images=["images/train"], labels="labels/train").records[0]["annotations"]) == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,9 @@ def test_coco_mini_is_the_same_from_text_and_from_json():
     names = yaml.safe_load(next(root.rglob("*.yaml")).read_text())["names"]
     classes = [names[i] for i in range(80)]
     for part in ("train", "val"):
-        text = read_source("yolo", root, {"images": "images", "labels": f"original/labels/{part}2017", "only_labelled": True}, classes)
+        text = read_source(
+            "yolo", root, {"images": "images", "labels": f"original/labels/{part}2017", "only_labelled": True}, classes
+        )
         table = read_source("coco", root, {"images": "images", "annotations": f"instances_{part}.json"}, classes)
         assert text.problems == table.problems == []
         want = {r["file_name"]: [a for a in r["annotations"] if not a["iscrowd"]] for r in table.records}
@@ -84,7 +88,17 @@ def test_coco_mini_is_the_same_from_text_and_from_json():
         assert {r["file_name"] for r in text.records} == set(want) - set(without)
         for record in text.records:
             key = lambda a: (a["category_id"], *(round(v) for v in a["bbox"]))  # noqa: E731
-            ours, theirs = (sorted(x, key=lambda a: (a["category_id"], a["bbox"])) for x in (record["annotations"], want[record["file_name"]]))
+            ours, theirs = (
+                sorted(x, key=lambda a: (a["category_id"], a["bbox"]))
+                for x in (record["annotations"], want[record["file_name"]])
+            )
             assert [a["category_id"] for a in ours] == [a["category_id"] for a in theirs]
             for a in ours:  # text has six digits of a fraction, JSON two of a pixel
-                assert min(max(abs(x - y) for x, y in zip(a["bbox"], b["bbox"], strict=True)) for b in theirs if b["category_id"] == a["category_id"]) < 1.0, key(a)
+                assert (
+                    min(
+                        max(abs(x - y) for x, y in zip(a["bbox"], b["bbox"], strict=True))
+                        for b in theirs
+                        if b["category_id"] == a["category_id"]
+                    )
+                    < 1.0
+                ), key(a)

@@ -40,10 +40,25 @@ PLACES = "train: images/train\nval: images/val\n"
 )
 def test_names_mean_what_the_file_says(pets, names, classes, ids):
     found = layout(pets, f"{PLACES}names: {names}\n")
-    assert found.classes == classes and {split: sources[0].get("ids") for split, sources in found.splits.items()} == {"train": ids, "val": ids}
+    assert found.classes == classes and {split: sources[0].get("ids") for split, sources in found.splits.items()} == {
+        "train": ids,
+        "val": ids,
+    }
 
 
-@pytest.mark.parametrize("names, said", [("5", "list or a mapping"), ("[a, a]", "twice"), ("{x: a}", "whole numbers"), ("[[a]]", "texts"), ("[]", "texts"), ("{-1: a}", "whole numbers"), ("{.inf: a}", "whole numbers"), ("{1: a, '1': b}", "twice")])
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        ("5", "list or a mapping"),
+        ("[a, a]", "twice"),
+        ("{x: a}", "whole numbers"),
+        ("[[a]]", "texts"),
+        ("[]", "texts"),
+        ("{-1: a}", "whole numbers"),
+        ("{.inf: a}", "whole numbers"),
+        ("{1: a, '1': b}", "twice"),
+    ],
+)
 def test_names_that_are_none_are_refused(pets, names, said):
     found = layout(pets, f"{PLACES}names: {names}\n")
     assert found.splits == {} and said in found.refused[0].reason and found.refused[0].file == "data.yaml"
@@ -80,7 +95,10 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_is_guessed(pets):
 
 def test_without_a_file_the_folders_say(pets):
     found = layout(pets)
-    assert {split: [s["images"] for s in sources] for split, sources in found.splits.items()} == {"train": ["images/train"], "val": ["images/val"]} and found.classes == ["0"]
+    assert {split: [s["images"] for s in sources] for split, sources in found.splits.items()} == {
+        "train": ["images/train"],
+        "val": ["images/val"],
+    } and found.classes == ["0"]
     (pets / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
     assert layout(pets).classes == ["cat", "dog"]
 

@@ -27,7 +27,9 @@ def test_depthwise_convolutions_stay_in_float32_on_a_cpu_and_give_the_type_of_th
 
 
 def test_those_of_timm_that_pad_by_themselves_are_found_and_ordinary_ones_left_alone():
-    net = torch.nn.Sequential(Conv2dSame(6, 6, 5, stride=2, groups=6), torch.nn.Conv2d(6, 6, 3, groups=3), torch.nn.Conv2d(1, 4, 3))
+    net = torch.nn.Sequential(
+        Conv2dSame(6, 6, 5, stride=2, groups=6), torch.nn.Conv2d(6, 6, 3, groups=3), torch.nn.Conv2d(1, 4, 3)
+    )
     assert keep_depthwise_in_float32(net) == 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net[0](torch.randn(1, 6, 9, 9)).shape == (1, 6, 5, 5)

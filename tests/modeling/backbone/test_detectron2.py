@@ -12,14 +12,32 @@ from retina_plugin.modeling.backbone.detectron2 import NETWORKS, VITS
 
 
 def cfg_for(*opts):
-    common = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3, "MODEL.WEIGHTS", "x.pth", "MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.FPN.OUT_CHANNELS", 32]
+    common = [
+        "MODEL.DEVICE",
+        "cpu",
+        "MODEL.RETINANET.NUM_CLASSES",
+        3,
+        "MODEL.WEIGHTS",
+        "x.pth",
+        "MODEL.BACKBONE.FREEZE_AT",
+        0,
+        "MODEL.FPN.OUT_CHANNELS",
+        32,
+    ]
     return load_config(BASE, [*common, *opts])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("levels", [[2, 3, 4, 5], [4, 5, 6]])
 def test_maps_have_the_announced_shapes(name, levels):
-    cfg = cfg_for("MODEL.BOTTOM_UP.NAME", "build_retina_detectron2", "MODEL.DETECTRON2.NAME", name, "MODEL.RETINANET.LEVELS", levels)
+    cfg = cfg_for(
+        "MODEL.BOTTOM_UP.NAME",
+        "build_retina_detectron2",
+        "MODEL.DETECTRON2.NAME",
+        name,
+        "MODEL.RETINANET.LEVELS",
+        levels,
+    )
     net = BACKBONE_REGISTRY.get("build_retina_detectron2")(cfg, ShapeSpec(channels=3)).eval()
     with torch.no_grad():
         maps = net(torch.rand(1, 3, 64, 96))
@@ -33,16 +51,34 @@ def test_maps_have_the_announced_shapes(name, levels):
 @pytest.mark.parametrize("name", VITS)
 @pytest.mark.parametrize("levels", [[2, 3, 4, 5, 6], [3, 4, 5, 6, 7], [4, 5]])
 def test_a_plain_vit_has_all_levels(name, levels):
-    opts = ["MODEL.BACKBONE.NAME", "build_retina_vit_backbone", "MODEL.DETECTRON2.NAME", name, "MODEL.RETINANET.LEVELS", levels, "MODEL.FPN.TOP_BLOCK", "conv_p5" if levels[-1] > 5 else "none"]
+    opts = [
+        "MODEL.BACKBONE.NAME",
+        "build_retina_vit_backbone",
+        "MODEL.DETECTRON2.NAME",
+        name,
+        "MODEL.RETINANET.LEVELS",
+        levels,
+        "MODEL.FPN.TOP_BLOCK",
+        "conv_p5" if levels[-1] > 5 else "none",
+    ]
     net = build_backbone(cfg_for(*opts)).eval()
     assert net.size_divisibility == 32
     with torch.no_grad():
         maps = net(torch.rand(1, 3, 64, 96))
-    assert {feature: tuple(x.shape) for feature, x in maps.items()} == {f"p{level}": (1, 32, -(-64 // 2**level), -(-96 // 2**level)) for level in levels}
+    assert {feature: tuple(x.shape) for feature, x in maps.items()} == {
+        f"p{level}": (1, 32, -(-64 // 2**level), -(-96 // 2**level)) for level in levels
+    }
 
 
 def test_every_parameter_gets_a_gradient():
-    cfg = cfg_for("MODEL.BACKBONE.NAME", "build_retina_vit_backbone", "MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.RETINANET.LEVELS", [3, 4, 5])
+    cfg = cfg_for(
+        "MODEL.BACKBONE.NAME",
+        "build_retina_vit_backbone",
+        "MODEL.DETECTRON2.NAME",
+        "vit_ti",
+        "MODEL.RETINANET.LEVELS",
+        [3, 4, 5],
+    )
     net = build_backbone(cfg)
     sum(x.square().sum() for x in net(torch.rand(2, 3, 64, 64)).values()).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []

@@ -19,7 +19,9 @@ def layers(bias=False, **options):
     return plain, FoldedConv2d(copy.deepcopy(plain))
 
 
-@pytest.mark.parametrize("options", [{}, {"bias": True}, {"stride": 2, "padding": 1}, {"groups": 2, "activation": torch.relu}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": True}, {"stride": 2, "padding": 1}, {"groups": 2, "activation": torch.relu}]
+)
 def test_values_and_gradients_equal_the_two_layers(options):
     plain, folded = layers(**options)
     x = torch.randn(2, 4, 9, 8, dtype=torch.float64, requires_grad=True)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
-from torch import nn
 
 from retina_plugin.modeling.backbone.resnet import build_resnet
 

@@ -3,12 +3,16 @@
 import pytest
 import torch
 from conftest import tiny_cfg
+
 from detectron2.modeling import build_backbone
 
 from retina_plugin.modeling.backbone.timm import TimmBackbone
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "swin_tiny_patch4_window7_224", "darknet53", "convnext_atto"])
+@pytest.mark.parametrize(
+    "name",
+    ["tf_efficientnet_lite0", "mobilenetv3_small_050", "swin_tiny_patch4_window7_224", "darknet53", "convnext_atto"],
+)
 def test_channels_and_strides_are_read_from_the_network(name):
     features = ["res3", "res4", "res5"]
     model = TimmBackbone(name=name, out_features=features).eval()

@@ -4,12 +4,23 @@ import pytest
 import torch
 import torchvision
 from conftest import tiny_cfg
+
 from detectron2.modeling import build_backbone, build_model
 
 from retina_plugin.modeling.backbone.torchvision import TorchvisionBackbone
 
 FEATURES = ["res3", "res4", "res5"]
-NAMES = ["vgg16_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "swin_t", "shufflenet_v2_x0_5", "regnet_y_400mf"]
+NAMES = [
+    "vgg16_bn",
+    "densenet121",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "swin_t",
+    "shufflenet_v2_x0_5",
+    "regnet_y_400mf",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,13 +48,29 @@ def test_the_maps_are_those_of_the_classifier():
 
 
 def test_it_carries_a_detector_in_training_and_inference():
-    cfg = tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "MODEL.TORCHVISION.NAME", "mobilenet_v3_small", "MODEL.RETINANET.LEVELS", [2, 3, 4, 5, 6])
+    cfg = tiny_cfg(
+        "MODEL.BOTTOM_UP.NAME",
+        "build_retina_torchvision",
+        "MODEL.TORCHVISION.NAME",
+        "mobilenet_v3_small",
+        "MODEL.RETINANET.LEVELS",
+        [2, 3, 4, 5, 6],
+    )
     model = build_model(cfg).eval()
     assert set(model.backbone(torch.randn(1, 3, 64, 64))) == {"p2", "p3", "p4", "p5", "p6"}
 
 
 @pytest.mark.parametrize(
-    "name, said", [("resnet5000", "does not have"), ("fasterrcnn_resnet50_fpn", "does not have"), ("inception_v3", r"not at \[8, 16, 32\]"), ("vit_b_16", "of any size"), ("maxvit_t", "of any size"), ("alexnet", "not at"), ("squeezenet1_1", "not at")]
+    "name, said",
+    [
+        ("resnet5000", "does not have"),
+        ("fasterrcnn_resnet50_fpn", "does not have"),
+        ("inception_v3", r"not at \[8, 16, 32\]"),
+        ("vit_b_16", "of any size"),
+        ("maxvit_t", "of any size"),
+        ("alexnet", "not at"),
+        ("squeezenet1_1", "not at"),
+    ],
 )
 def test_what_cannot_be_a_backbone_is_refused_with_a_reason(name, said):
     with pytest.raises(ValueError, match=said):

@@ -5,9 +5,10 @@ import pickle
 
 import pytest
 import torch
-from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from fvcore.nn import sigmoid_focal_loss
 from torch.nn import functional as F
+
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 
 from retina_plugin.modeling.losses.classification import (
     CLS_LOSS_REGISTRY,
@@ -39,7 +40,10 @@ def test_imbalance_example_one_foreground_among_a_hundred_backgrounds(foreground
     if (foreground, background) == (0.8, 0.01):
         easy = sigmoid_focal_loss_sum(logits[1:], labels[1:], alpha=-1, gamma=0.0) / math.log(10)
         assert (easy / got).item() == pytest.approx(0.8183, abs=1e-4)
-        focal = [sigmoid_focal_loss_sum(x, y, alpha=-1, gamma=2.0).item() for x, y in ((logits, labels), (logits[1:], labels[1:]))]
+        focal = [
+            sigmoid_focal_loss_sum(x, y, alpha=-1, gamma=2.0).item()
+            for x, y in ((logits, labels), (logits[1:], labels[1:]))
+        ]
         # (1 - 0.8)² · 0.22314 = 0.0089257 of foreground, 100 · 0.01² · 0.01005 = 0.0001005 of background
         assert focal[0] == pytest.approx(0.0090262, abs=1e-7) and focal[1] == pytest.approx(0.0001005, abs=1e-7)
 
@@ -91,7 +95,9 @@ def test_levels_are_summed_and_labels_run_through_them():
     a, b = torch.randn(2, 6, 3), torch.randn(2, 4, 3)
     labels = torch.randint(-1, 4, (2, 10))
     loss = FocalLoss(alpha=0.25, gamma=2.0)
-    torch.testing.assert_close(loss([a, b], ClassTargets(labels=labels)), loss([torch.cat([a, b], dim=1)], ClassTargets(labels=labels)))
+    torch.testing.assert_close(
+        loss([a, b], ClassTargets(labels=labels)), loss([torch.cat([a, b], dim=1)], ClassTargets(labels=labels))
+    )
 
 
 def test_ignored_anchors_alone_cost_nothing():
@@ -120,14 +126,18 @@ def test_compiled_it_gives_the_same():
 
 
 def one_hot(labels, num_classes):
-    return torch.nn.functional.one_hot(labels.clamp(min=0), num_classes + 1)[..., :-1].float() * (labels >= 0).unsqueeze(-1)
+    return torch.nn.functional.one_hot(labels.clamp(min=0), num_classes + 1)[..., :-1].float() * (
+        labels >= 0
+    ).unsqueeze(-1)
 
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.25, 0.9])
 def test_cross_entropies_equal_pytorchs(alpha):
     logits, labels = (torch.randn(2, 30, 5) * 3).requires_grad_(), torch.randint(-1, 6, (2, 30))
     target = one_hot(labels, 5)
-    weight = (torch.where(target > 0, alpha, 1 - alpha) if alpha >= 0 else torch.ones_like(target)) * (labels >= 0).unsqueeze(-1)
+    weight = (torch.where(target > 0, alpha, 1 - alpha) if alpha >= 0 else torch.ones_like(target)) * (
+        labels >= 0
+    ).unsqueeze(-1)
     want = F.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
     losses = [BalancedCrossEntropyLoss(alpha=alpha)] + ([CrossEntropyLoss()] if alpha < 0 else [])
     for loss in losses:
@@ -150,7 +160,11 @@ def test_focal_star_is_the_formula_of_the_appendix(gamma, beta):
 
 @pytest.mark.parametrize("size", [100.0, -100.0])
 def test_every_loss_that_depends_on_p_t_alone_is_finite_for_large_logits(size):
-    for loss in (FocalLoss(alpha=0.25, gamma=0.5), CrossEntropyLoss(), FocalStarLoss(focal_star_gamma=2.0, focal_star_beta=1.0)):
+    for loss in (
+        FocalLoss(alpha=0.25, gamma=0.5),
+        CrossEntropyLoss(),
+        FocalStarLoss(focal_star_gamma=2.0, focal_star_beta=1.0),
+    ):
         logits = torch.full((1, 3, 2), size, requires_grad=True)
         value = loss([logits], ClassTargets(labels=torch.tensor([[0, 2, -1]])))
         value.backward()

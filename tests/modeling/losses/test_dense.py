@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from torch.nn import functional as F
+
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 
 from retina_plugin.modeling.losses.classification import FocalLoss, sigmoid_focal_loss_sum
 from retina_plugin.modeling.losses.dense import (
@@ -71,7 +72,11 @@ def test_the_loss_of_each_anchor_is_that_of_its_row():
     for i in range(2):
         for r in range(12):
             target = F.one_hot(labels[i, r].clamp(min=0), 5)[:4].float()
-            want = F.binary_cross_entropy_with_logits(everything[i, r], target, reduction="sum") if labels[i, r] >= 0 else torch.tensor(0.0)
+            want = (
+                F.binary_cross_entropy_with_logits(everything[i, r], target, reduction="sum")
+                if labels[i, r] >= 0
+                else torch.tensor(0.0)
+            )
             torch.testing.assert_close(got[i, r], want)
 
 
@@ -80,6 +85,11 @@ def test_foreground_logits_are_found_in_their_level_with_their_gradient():
     labels[0, 2], labels[0, 6], labels[1, 7], labels[1, 11] = 3, 0, 1, 2
     foreground = (labels < 4).nonzero(as_tuple=True)
     x = foreground_logits(logits, ClassTargets(labels=labels, foreground=foreground))
-    assert x.tolist() == [logits[0][0, 2, 3].item(), logits[0][0, 6, 0].item(), logits[1][1, 0, 1].item(), logits[1][1, 4, 2].item()]
+    assert x.tolist() == [
+        logits[0][0, 2, 3].item(),
+        logits[0][0, 6, 0].item(),
+        logits[1][1, 0, 1].item(),
+        logits[1][1, 4, 2].item(),
+    ]
     x.sum().backward()
     assert logits[0].grad.sum() == 2 and logits[1].grad[1, 4, 2] == 1

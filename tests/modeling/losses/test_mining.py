@@ -17,12 +17,18 @@ def batch(seed=0, foreground=6):
     generator = torch.Generator().manual_seed(seed)
     logits = [torch.randn(2, n, K, generator=generator).mul_(2).requires_grad_() for n in (60, 30)]
     labels = torch.full((2, 90), K)
-    labels[0, torch.randperm(90, generator=generator)[:foreground]] = torch.randint(0, K, (foreground,), generator=generator)
+    labels[0, torch.randperm(90, generator=generator)[:foreground]] = torch.randint(
+        0, K, (foreground,), generator=generator
+    )
     labels[:, ::9] = -1
     corner = torch.rand(2, 90, 2, generator=generator) * 30
     boxes = torch.cat([corner, corner + 10 + torch.rand(2, 90, 2, generator=generator) * 20], dim=2)
     index = ((labels >= 0) & (labels < K)).nonzero(as_tuple=True)
-    return logits, ClassTargets(labels=labels, foreground=index, gt_boxes=boxes[index], decode=lambda i, a: boxes[i, a]), boxes
+    return (
+        logits,
+        ClassTargets(labels=labels, foreground=index, gt_boxes=boxes[index], decode=lambda i, a: boxes[i, a]),
+        boxes,
+    )
 
 
 def cross_entropy(logits, labels):
@@ -62,7 +68,9 @@ def test_ssds_rule_takes_all_foreground_and_three_times_as_many_hard_backgrounds
         hard = losses[i][targets.labels[i] == K].sort(descending=True).values[: 3 * max(1, int(foreground.sum()))]
         want = want + losses[i][foreground].sum() + hard.sum()
         count += int(foreground.sum()) + len(hard)
-    assert count == 4 * int(((targets.labels >= 0) & (targets.labels < K)).sum()) + 3, "the image without objects counts three"
+    assert count == 4 * int(((targets.labels >= 0) & (targets.labels < K)).sum()) + 3, (
+        "the image without objects counts three"
+    )
     check(SSDHardNegativeLoss()(logits, targets), logits, want / count)
 
 
@@ -75,7 +83,19 @@ def one_to_three(losses, labels, boxes, size, thresh):
     return positives + [int(a) for a in kept if labels[a] == K][: 3 * max(1, len(positives))]
 
 
-@pytest.mark.parametrize("size, thresh, foreground", [(4, 0.5, 6), (8, 0.5, 6), (8, 0.3, 20), (20, 0.5, 20), (20, 0.9, 20), (40, 1.0, 20), (1000, 0.7, 30), (12, 0.6, 0)])
+@pytest.mark.parametrize(
+    "size, thresh, foreground",
+    [
+        (4, 0.5, 6),
+        (8, 0.5, 6),
+        (8, 0.3, 20),
+        (20, 0.5, 20),
+        (20, 0.9, 20),
+        (40, 1.0, 20),
+        (1000, 0.7, 30),
+        (12, 0.6, 0),
+    ],
+)
 def test_one_to_three_makes_its_minibatch_after_nms(size, thresh, foreground):
     logits, targets, boxes = batch(foreground=foreground)
     losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)

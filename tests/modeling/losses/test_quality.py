@@ -66,7 +66,9 @@ def test_varifocal_loss_is_its_formula(foreground):
 def missing_boxes(logits, targets, shift):
     """The same targets, matched with boxes ``shift`` pixels away from the predicted ones."""
     predicted = targets.decode(*targets.foreground)
-    return ClassTargets(labels=targets.labels, foreground=targets.foreground, gt_boxes=predicted + shift, decode=targets.decode)
+    return ClassTargets(
+        labels=targets.labels, foreground=targets.foreground, gt_boxes=predicted + shift, decode=targets.decode
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])

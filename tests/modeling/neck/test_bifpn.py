@@ -26,9 +26,21 @@ def test_every_output_of_a_layer_sees_every_input():
         assert all(g.abs().sum() > 0 for g in grads)
 
 
-@pytest.mark.parametrize("levels, top_block", [([3, 4, 5, 6, 7], "conv_c5"), ([2, 3, 4], "conv_c5"), ([3, 4, 5, 6], "conv_p5"), ([4, 5, 6, 7], "max_pool")])
+@pytest.mark.parametrize(
+    "levels, top_block",
+    [([3, 4, 5, 6, 7], "conv_c5"), ([2, 3, 4], "conv_c5"), ([3, 4, 5, 6], "conv_p5"), ([4, 5, 6, 7], "max_pool")],
+)
 def test_levels_and_strides_follow_the_key(levels, top_block):
-    cfg = tiny_cfg("MODEL.FPN.NAME", "bifpn", "MODEL.RETINANET.LEVELS", levels, "MODEL.FPN.TOP_BLOCK", top_block, "MODEL.FPN.BIFPN_LAYERS", 2)
+    cfg = tiny_cfg(
+        "MODEL.FPN.NAME",
+        "bifpn",
+        "MODEL.RETINANET.LEVELS",
+        levels,
+        "MODEL.FPN.TOP_BLOCK",
+        top_block,
+        "MODEL.FPN.BIFPN_LAYERS",
+        2,
+    )
     backbone = build_backbone(cfg).eval()
     outputs = backbone(torch.randn(1, 3, 128, 128))
     assert {name: 128 // x.shape[-1] for name, x in outputs.items()} == {f"p{level}": 2**level for level in levels}
@@ -43,7 +55,14 @@ def test_one_level_cannot_be_fused():
 @pytest.mark.parametrize("norm, layer", [(None, nn.BatchNorm2d), ("GN", nn.GroupNorm), ("", None)])
 def test_it_is_normalised_by_a_key_of_its_own_which_is_batch_norm_by_default(norm, layer):
     options = [] if norm is None else ["MODEL.FPN.BIFPN_NORM", norm]
-    backbone = build_backbone(tiny_cfg("MODEL.FPN.NAME", "bifpn", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.FPN.BIFPN_LAYERS", 2, *options))
-    found = [m for part in (backbone.laterals, backbone.layers) for m in part.modules() if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))]
+    backbone = build_backbone(
+        tiny_cfg("MODEL.FPN.NAME", "bifpn", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.FPN.BIFPN_LAYERS", 2, *options)
+    )
+    found = [
+        m
+        for part in (backbone.laterals, backbone.layers)
+        for m in part.modules()
+        if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))
+    ]
     # three laterals, and 2 layers of 4 convolutions down and 4 up
     assert [type(m) for m in found] == ([layer] * 19 if layer else [])

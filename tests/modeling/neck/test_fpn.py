@@ -3,13 +3,16 @@
 import pytest
 import torch
 from conftest import tiny_cfg
+
 from detectron2.modeling import build_backbone
 
 from retina_plugin.modeling.neck import TOP_BLOCK_REGISTRY
 
 
 @pytest.mark.parametrize("top_block", [name for name, _ in TOP_BLOCK_REGISTRY if name != "none"])
-@pytest.mark.parametrize("levels", [[3, 4, 5], [4, 5, 6, 7], [3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 8], [3, 4]])
+@pytest.mark.parametrize(
+    "levels", [[3, 4, 5], [4, 5, 6, 7], [3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 8], [3, 4]]
+)
 def test_levels_and_top_blocks(levels, top_block):
     backbone = build_backbone(tiny_cfg("MODEL.RETINANET.LEVELS", levels, "MODEL.FPN.TOP_BLOCK", top_block)).eval()
     features = backbone(torch.randn(1, 3, 128, 192))
@@ -20,7 +23,12 @@ def test_levels_and_top_blocks(levels, top_block):
 
 
 @pytest.mark.parametrize(
-    "key, value, known", [("MODEL.FPN.TOP_BLOCK", "conv_c6", "conv_c5"), ("MODEL.FPN.NAME", "fpm", "fpn"), ("MODEL.BOTTOM_UP.NAME", "resnet", "build_retina_resnet")]
+    "key, value, known",
+    [
+        ("MODEL.FPN.TOP_BLOCK", "conv_c6", "conv_c5"),
+        ("MODEL.FPN.NAME", "fpm", "fpn"),
+        ("MODEL.BOTTOM_UP.NAME", "resnet", "build_retina_resnet"),
+    ],
 )
 def test_an_unknown_part_is_answered_with_the_known_ones(key, value, known):
     with pytest.raises(ValueError, match=f"{key} is '{value}'.*{known}"):
@@ -28,10 +36,24 @@ def test_an_unknown_part_is_answered_with_the_known_ones(key, value, known):
 
 
 def test_detectron2s_own_resnet_can_stand_below():
-    cfg = tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"], "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
+    cfg = tiny_cfg(
+        "MODEL.BOTTOM_UP.NAME",
+        "build_resnet_backbone",
+        "MODEL.RESNETS.OUT_FEATURES",
+        ["res3", "res4", "res5"],
+        "MODEL.RESNETS.RES2_OUT_CHANNELS",
+        64,
+    )
     assert set(build_backbone(cfg).eval()(torch.randn(1, 3, 64, 64))) == {"p3", "p4", "p5", "p6", "p7"}
 
 
 def test_a_bottom_up_network_that_lacks_a_level_is_refused():
     with pytest.raises(ValueError, match=r"needs \['res3', 'res4', 'res5'\]"):
-        tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res4", "res5"], "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
+        tiny_cfg(
+            "MODEL.BOTTOM_UP.NAME",
+            "build_resnet_backbone",
+            "MODEL.RESNETS.OUT_FEATURES",
+            ["res4", "res5"],
+            "MODEL.RESNETS.RES2_OUT_CHANNELS",
+            64,
+        )

@@ -8,7 +8,12 @@ from retina_plugin.modeling.neck.levels import PyramidLevels
 
 @pytest.mark.parametrize(
     "levels, bottom_up, top",
-    [((3, 4, 5, 6, 7), ["res3", "res4", "res5"], 2), ((2, 3, 4, 5), ["res2", "res3", "res4", "res5"], 0), ((4, 5, 6, 7, 8), ["res4", "res5"], 3), ((3, 4), ["res3", "res4"], 0)],
+    [
+        ((3, 4, 5, 6, 7), ["res3", "res4", "res5"], 2),
+        ((2, 3, 4, 5), ["res2", "res3", "res4", "res5"], 0),
+        ((4, 5, 6, 7, 8), ["res4", "res5"], 3),
+        ((3, 4), ["res3", "res4"], 0),
+    ],
 )
 def test_what_follows(levels, bottom_up, top):
     pyramid = PyramidLevels(levels)
@@ -23,9 +28,17 @@ def test_impossible_levels_are_refused(levels):
 
 
 def test_a_key_that_contradicts_the_levels_is_named():
-    with pytest.raises(ValueError, match=r"RETINANET.IN_FEATURES is \['p3', 'p4'\].*FPN.IN_FEATURES is \['res2', 'res3'\]"):
+    with pytest.raises(
+        ValueError, match=r"RETINANET.IN_FEATURES is \['p3', 'p4'\].*FPN.IN_FEATURES is \['res2', 'res3'\]"
+    ):
         tiny_cfg("MODEL.FPN.IN_FEATURES", ["res2", "res3"], "MODEL.RETINANET.IN_FEATURES", ["p3", "p4"])
 
 
 def test_a_key_that_agrees_is_accepted():
-    assert PyramidLevels.from_config(tiny_cfg("MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"])).levels == (3, 4, 5, 6, 7)
+    assert PyramidLevels.from_config(tiny_cfg("MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"])).levels == (
+        3,
+        4,
+        5,
+        6,
+        7,
+    )

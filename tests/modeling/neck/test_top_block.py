@@ -38,5 +38,8 @@ def test_max_pool_takes_every_second_pixel():
 
 
 def test_none_has_no_levels_to_give():
-    with pytest.raises(ValueError, match="MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to 7, and the backbone ends at 5"):
+    with pytest.raises(
+        ValueError,
+        match="MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to 7, and the backbone ends at 5",
+    ):
         TOP_BLOCK_REGISTRY.build("none", bottom_up_channels=24, out_channels=16, num_levels=2, last_level=5)
