@@ -11,45 +11,24 @@ Predict with Detectron2's own predictor::
 or, from the checkpoint alone, ``retina_plugin.load_predictor("output/quickstart/model_final.pth")``.
 """
 
-__version__ = "0.1.0"
-
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
-try:
-    with warnings.catch_warnings():
-        # fvcore and detectron2 script some functions with torch.jit, which torch says is going away.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
-        from . import data, engine, evaluation, modeling, packages  # noqa: F401  (registered on import)
-        from .config import add_retina_config, load_config, ready_config
-        from .config.check import REFUSED_BY, WARNED_BY
-        from .config.contradictions import has_own_pyramid, is_ours
-        from .config.imports import AFTERWARDS, import_installed
-        from .config.resolve import ON_DATASET
-        from .engine import RetinaTrainer, set_up
+from .moved import install_finder
+from .paths import is_the_command
+from .version import __version__
 
-        # What config must not import: the parts' own word on a config.
-        REFUSED_BY.append(
-            lambda cfg: modeling.neck.PyramidLevels.from_config(cfg) if has_own_pyramid(cfg) or is_ours(cfg) else None
-        )
-        REFUSED_BY.append(evaluation.refuse_unknown_metric)
-        WARNED_BY.append(modeling.unused_options)
-        ON_DATASET.append(data.register_view)
-        AFTERWARDS.append(data.register_new_cards)
-        import_installed()
-        data.register_new_cards()
-except ImportError as error:
-    # `retina doctor` has to run just where this fails; nothing else may go on without the registries.
-    if sys.argv[1:2] != ["doctor"]:
-        raise ImportError(
-            f"retina_plugin cannot work here: {error}. `python -m retina_plugin doctor` says what to mend"
-        ) from error
+if TYPE_CHECKING:
+    from .config import add_retina_config, load_config, ready_config
+    from .engine import RetinaTrainer, set_up
+    from .inference.predictor import load_predictor
 
 __all__ = [
     "RetinaTrainer",
     "__version__",
     "add_retina_config",
+    "fill_registries",
     "load_config",
     "load_predictor",
     "ready_config",
@@ -57,13 +36,64 @@ __all__ = [
 ]
 
 
-def load_predictor(
-    checkpoint: str, *, score_thresh: float | None = None, device: str | None = None, imports: bool = False
-):
-    """Detectron2's ``DefaultPredictor`` from a checkpoint of the plugin and nothing else.
+def fill_registries() -> None:
+    """Import all parts, which registers them; called when the package is imported, except by the ``retina`` command.
 
-    See :func:`retina_plugin.inference.predictor.load_predictor`.
+    The command calls it once it knows that a subcommand needs it: ``retina --help`` must be quick, and
+    ``retina doctor`` must run where torch or detectron2 is missing. A second call does nothing.
+
+    Raises:
+        ImportError: something that the plugin needs is missing; the message names the command that helps.
     """
-    from .inference.predictor import load_predictor as load
+    if "set_up" in globals():
+        return
+    try:
+        with warnings.catch_warnings():
+            # fvcore and detectron2 script some functions with torch.jit, which torch has deprecated.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+            from . import data, engine, evaluation, modeling, packages  # noqa: F401  (registered on import)
+            from .config import add_retina_config, load_config, ready_config
+            from .config.check import REFUSED_BY, WARNED_BY
+            from .config.contradictions import has_own_pyramid, is_ours
+            from .config.imports import AFTERWARDS, import_installed
+            from .config.resolve import ON_DATASET
+            from .inference.predictor import load_predictor
 
-    return load(checkpoint, score_thresh=score_thresh, device=device, imports=imports)
+            # What config must not import: the checks that the parts themselves make of a config.
+            REFUSED_BY.append(
+                lambda cfg: (
+                    modeling.neck.PyramidLevels.from_config(cfg) if has_own_pyramid(cfg) or is_ours(cfg) else None
+                )
+            )
+            REFUSED_BY.append(evaluation.refuse_unknown_metric)
+            WARNED_BY.append(modeling.unused_options)
+            ON_DATASET.append(data.register_view)
+            AFTERWARDS.append(data.register_new_cards)
+            globals().update(
+                add_retina_config=add_retina_config,
+                load_config=load_config,
+                load_predictor=load_predictor,
+                ready_config=ready_config,
+                RetinaTrainer=engine.RetinaTrainer,
+                set_up=engine.set_up,
+            )
+            import_installed()
+            data.register_new_cards()
+    except ImportError as error:
+        raise ImportError(
+            f"retina_plugin cannot work here: {error}. `retina doctor` names the command that fixes it"
+        ) from error
+
+
+def __getattr__(name: str) -> object:
+    """Fill the registries when a public name is first used by the command line."""
+    if name in __all__ and name not in globals():
+        fill_registries()
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+install_finder()
+if not is_the_command():
+    fill_registries()

@@ -8,7 +8,7 @@ import statistics
 import pytest
 from conftest import ROOT
 
-from retina_plugin.ablation.statistics import differences
+from retina_plugin.analysis.significance import differences
 
 PAGE = (ROOT / "docs/ablations.md").read_text()
 TEXT = " ".join(PAGE.split())

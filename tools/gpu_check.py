@@ -24,7 +24,7 @@ SIZE = (256, 320)
 
 def machine_and_driver() -> str:
     """Card, driver and versions."""
-    from retina_plugin.machine import machine
+    from retina_plugin.hardware import machine
 
     lines = [machine()]
     if torch.cuda.is_available():
@@ -47,7 +47,7 @@ def _exact() -> None:
 
 
 def _inputs(num_classes: int = 80) -> list[dict]:
-    from retina_plugin.bench.sides import random_inputs
+    from retina_plugin.bench.implementations import random_inputs
 
     return random_inputs(SIZE, batch=2, num_boxes=6, num_classes=num_classes)
 
@@ -57,7 +57,7 @@ def parity(device: torch.device, folder: Path) -> dict:
     from detectron2.modeling import build_model
     from detectron2.utils.events import EventStorage
 
-    from retina_plugin.bench.sides import calibrate, detectron2_cfg, plugin_cfg
+    from retina_plugin.bench.implementations import calibrate, detectron2_cfg, plugin_cfg
 
     _exact()
     found, inputs = {}, _inputs()
@@ -162,7 +162,7 @@ def precision(device: torch.device, folder: Path) -> dict:
     """Losses in lower precision against float32, relative; what the device does not have is left out."""
     from detectron2.modeling import build_model
 
-    from retina_plugin.bench.sides import calibrate, plugin_cfg
+    from retina_plugin.bench.implementations import calibrate, plugin_cfg
 
     inputs, found = _inputs(), {}
     reference = build_model(plugin_cfg("SOLVER.AMP.ENABLED", False, device=device.type)).train()
@@ -233,7 +233,7 @@ def throughput(device: torch.device, folder: Path, *, size: int = 800, steps: in
     """Images per second of training steps of R-50 on random images that are there already."""
     from detectron2.modeling import build_model
 
-    from retina_plugin.bench.sides import plugin_cfg, random_inputs
+    from retina_plugin.bench.implementations import plugin_cfg, random_inputs
 
     found = {}
     for batch in (2, 8, 16):

@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from retina_plugin.config import dump_config, load_config
+from retina_plugin.config.files import shipped_or_own
 from retina_plugin.evaluation import unknown_metrics
 from retina_plugin.text import read_yaml
 
@@ -186,8 +187,8 @@ def load_sweep(
         FileNotFoundError: no such file, or no such base config.
         ValueError: it is no YAML, has a key or a size that does not exist, a value of the wrong kind, or something missing.
     """
-    file = Path(file)
-    if not os.path.isfile(file):
+    file = shipped_or_own(file)
+    if not file.is_file():
         raise FileNotFoundError(f"sweep file {os.fspath(file)!r} does not exist (looked in {Path.cwd()})")
     data = read_yaml(file, what="sweep file")
     if not isinstance(data, dict):

@@ -8,7 +8,7 @@ import math
 import statistics
 from pathlib import Path
 
-from retina_plugin.ablation.statistics import ALPHA, Difference, Spread, differences, pooled_spread
+from retina_plugin.analysis.significance import ALPHA, Difference, Spread, differences, pooled_spread
 from retina_plugin.ablation.sweep import Sweep
 from retina_plugin.ablation.worker import FAILED
 from retina_plugin.engine.summary import SUMMARY
@@ -64,7 +64,7 @@ class SweepTable:
     machines: list[str]
 
     def spread(self, metric: str) -> Spread | None:
-        """How much one run differs between seeds, see :func:`retina_plugin.ablation.statistics.pooled_spread`."""
+        """How much one run differs between seeds, see :func:`retina_plugin.analysis.significance.pooled_spread`."""
         return pooled_spread([row.values.get(metric, []) for row in self.rows])
 
     def differences(self, metric: str) -> dict[tuple[str, ...], Difference]:

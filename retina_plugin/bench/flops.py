@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detectron2.utils.events import EventStorage
 
-from retina_plugin.bench.cases import plugin_model, training_inputs
+from retina_plugin.bench.benchmarks import plugin_model, training_inputs
 from retina_plugin.bench.measure import alternate, median_and_spread
 
 SIDE = 4096

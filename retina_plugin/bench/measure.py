@@ -96,7 +96,7 @@ def _status(field: str) -> int:
 
 
 def extra_memory_in_fresh_process(case: str, side: str, device: torch.device) -> float | None:
-    """:func:`extra_memory` of one side of a case of :mod:`retina_plugin.bench.cases`.
+    """:func:`extra_memory` of one side of a case of :mod:`retina_plugin.bench.benchmarks`.
 
     Raises:
         RuntimeError: the process failed; with what it wrote.

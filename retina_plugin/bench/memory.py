@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from retina_plugin.bench.cases import CASES
+from retina_plugin.bench.benchmarks import CASES
 from retina_plugin.bench.measure import extra_memory
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import yaml
 
+from retina_plugin.arguments import add_set_option
+
+EXAMPLE = "retina ablate configs/ablations/table_1b.yaml --ray --set SOLVER.MAX_ITER=200"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument("sweep", help="a YAML file, such as configs/ablations/table_1b.yaml")
     parser.add_argument(
-        "--size", default="", help="which of the file's sizes, such as reduced or paper (default: its first)"
+        "--size", default="", help="which of the file's sizes, such as reduced or paper (default: the first)"
     )
     parser.add_argument(
         "--only",
@@ -23,18 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the rows that have one of these texts in their labels, and the row that they are compared to",
     )
     parser.add_argument(
-        "--output", help="folder (default output/ablations/<sweep>-<size>); finished runs in it are not run again"
+        "--output",
+        metavar="FOLDER",
+        help="where the runs and the table go; finished runs are not repeated (default: output/ablations/SWEEP-SIZE)",
     )
     parser.add_argument("--list", action="store_true", help="show the runs and how their configs differ, and run none")
-    parser.add_argument(
-        "--num-gpus", type=int, default=0, help="GPUs that one run uses (default 0: train_net.py's, one or the CPU)"
-    )
+    parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="GPUs per run (default: one, or the CPU)")
     parser.add_argument(
         "--ray", action="store_true", help="run as many at once as fit, through Ray (pip install 'retina-plugin[ray]')"
     )
-    parser.add_argument("--ray-address", help="of a Ray cluster that shares the output folder, such as auto")
-    parser.add_argument("--cpus-per-run", type=float, default=1, help="with Ray (default 1)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys for every run")
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="use this Ray cluster, which shares the output folder; such as auto"
+    )
+    parser.add_argument(
+        "--cpus-per-run", type=float, default=1, metavar="N", help="with --ray: processor cores per run"
+    )
+    add_set_option(parser, "a config key and its value, for every run; may be repeated")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.config.load import modules_of
 
     try:
-        if len(args.set) % 2:
-            raise ValueError(f"--set takes pairs KEY VALUE; got {' '.join(args.set)}")
         options = {key: _value(value) for key, value in zip(args.set[0::2], args.set[1::2], strict=True)}
         sweep = load_sweep(args.sweep, args.size, options, args.only)
         if args.imports:  # the runs have to import what this process has imported
@@ -103,7 +109,7 @@ def _origin(args: argparse.Namespace) -> str:
         *(["--size", args.size] if args.size else []),
         *(["--only", *args.only] if args.only else []),
         *(word for name in args.imports for word in ("--import", name)),
-        *(["--set", *args.set] if args.set else []),
+        *(word for pair in zip(args.set[0::2], args.set[1::2], strict=True) for word in ("--set", "=".join(pair))),
     ]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()

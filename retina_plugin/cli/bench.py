@@ -5,34 +5,32 @@ from pathlib import Path
 
 ROUNDS = 5
 
+EXAMPLE = "retina bench --cases train_step --rounds 3"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument(
         "--cases",
         nargs="+",
         metavar="CASE",
         help="some of them only; without, all (about twenty minutes on two CPU cores)",
     )
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help=f"timings of each side, taken in turns (default {ROUNDS})"
-    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="timings of each implementation, alternating")
     parser.add_argument(
         "--no-memory", action="store_true", help="time only: memory takes a fresh process for each side"
     )
-    parser.add_argument(
-        "--output", default="output/bench", help="folder for bench.json, bench.md and bench.png (default output/bench)"
-    )
+    parser.add_argument("--output", default="output/bench", help="folder for bench.json, bench.md and bench.png")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print as it goes, and write the table."""
     import torch
 
-    from retina_plugin.bench.cases import CASES, DEFAULT
+    from retina_plugin.bench.benchmarks import CASES, DEFAULT
     from retina_plugin.bench.flops import share_of_matmul
     from retina_plugin.bench.measure import alternate, extra_memory_in_fresh_process, median_and_spread
-    from retina_plugin.bench.report import Row, table, write
+    from retina_plugin.bench.results import Row, table, write
 
     names = args.cases or list(CASES)
     if unknown := [name for name in names if name not in CASES]:

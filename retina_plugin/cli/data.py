@@ -7,48 +7,60 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from retina_plugin.arguments import add_set_option
+
+EXAMPLE = "retina data check FOLDER; retina data check --help shows the options"
+
 ACTIONS = {
-    "check": "report everything that is wrong with a dataset, and how to mend it",
-    "convert": "write a dataset of any format as COCO JSON, YOLO, VOC or CSV",
-    "stats": "one HTML page: images with boxes, classes, sizes and shapes at network resolution, positions",
-    "anchors": "show which boxes get an anchor, and search for anchors that suit them",
-    "preview": "a picture of training images after augmentation",
+    "check": ("list everything that is wrong with a dataset, and how to fix it", "retina data check pets --fix"),
+    "convert": ("write a dataset of any format as COCO, YOLO, VOC or CSV", "retina data convert pets --to yolo"),
+    "stats": (
+        "write an HTML page: images with boxes, classes, sizes and shapes at network resolution, positions",
+        "retina data stats pets --output pets.html",
+    ),
+    "anchors": (
+        "show which boxes get an anchor, and search for anchors that suit them better",
+        "retina data anchors pets --set INPUT.MIN_SIZE_TEST=640",
+    ),
+    "preview": ("draw training images after augmentation", "retina data preview pets --count 6"),
 }
+"""Action -> what it does, and an example."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand and of its actions."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    for name, text in ACTIONS.items():
-        action = actions.add_parser(name, help=text, description=text)
+    """Add the options of the subcommand and of its actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
+    for name, (text, example) in ACTIONS.items():
+        action = actions.add_parser(
+            name, help=text, description=f"{text.capitalize()}.", epilog=f"example:\n  {example}"
+        )
         action.add_argument(
             "data", help="a folder, a file of annotations, a dataset card, or the name of a card in datasets/"
         )
         action.add_argument(
             "--data-format",
-            help="coco, voc, yolo, csv, labelme, via or cvat, if the folder has several or it is not recognised",
+            metavar="FORMAT",
+            help="coco, voc, yolo, csv, labelme, via or cvat; needed only if the folder has several or none is recognised",
         )
         if name == "convert":
-            action.add_argument("--to", default="coco", help="coco (default), yolo, voc or csv")
+            action.add_argument("--to", default="coco", metavar="FORMAT", help="coco, yolo, voc or csv")
         if name == "check":
-            action.add_argument(
-                "--fix",
-                action="store_true",
-                help="write a clean copy of the annotations and a list of what was changed",
-            )
+            action.add_argument("--fix", action="store_true", help="write a clean copy and a list of what was changed")
             action.add_argument("--all", action="store_true", help="show every finding, not the first of each kind")
         if name in ("check", "stats", "anchors", "preview"):
             action.add_argument(
-                "--config-file", help="whose sizes, anchors and augmentations count (default: configs/finetune.yaml)"
+                "--config-file",
+                metavar="FILE",
+                help="config whose sizes, anchors and augmentations count (default: configs/finetune.yaml)",
             )
-            action.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
+            add_set_option(action)
         if name == "preview":
-            action.add_argument("--count", type=int, default=12, help="pictures (default 12)")
+            action.add_argument("--count", type=int, default=12, help="number of pictures")
         outputs = {
-            "check": "folder of the clean copy (default <name>_clean)",
-            "convert": "folder (default <name>_<format>)",
+            "check": "folder of the clean copy (default: NAME_clean)",
+            "convert": "folder (default: NAME_FORMAT)",
         }
-        action.add_argument("--output", help=outputs.get(name, "file to write (default <name>_<action>.html or .jpg)"))
+        action.add_argument("--output", help=outputs.get(name, "file to write (default: NAME_ACTION.html or .jpg)"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,10 +97,11 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.check import check_card
     from retina_plugin.data.export import write_dataset
     from retina_plugin.data.fix import fixed, remains
-    from retina_plugin.engine.run import FINETUNE
+    from retina_plugin.engine.launch import FINETUNE
+    from retina_plugin.paths import shipped
 
     cfg = load_config(
-        args.config_file or FINETUNE,
+        args.config_file or shipped(FINETUNE),
         [
             "DATASETS.TRAIN",
             (),
@@ -155,7 +168,8 @@ def _config(card, args: argparse.Namespace):
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     from retina_plugin import load_config
-    from retina_plugin.engine.run import FINETUNE
+    from retina_plugin.engine.launch import FINETUNE
+    from retina_plugin.paths import shipped
 
     split = "train" if "train" in card.splits else next(iter(card.splits))
     name = f"{card.root_path()}: {split}"  # not that of a card in datasets/, which may be of other data
@@ -164,7 +178,7 @@ def _config(card, args: argparse.Namespace):
         MetadataCatalog.get(name).set(thing_classes=card.classes)
     pixels = ["INPUT.VALUE_RANGE", card.value_range] if card.value_range is not None else []
     return load_config(
-        args.config_file or FINETUNE,
+        args.config_file or shipped(FINETUNE),
         ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *pixels, *args.set],
     )
 
@@ -174,7 +188,7 @@ def _stats(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.account import account_of
     from retina_plugin.data.load import load_split
     from retina_plugin.data.pixels import build_reader
-    from retina_plugin.report.statistics import statistics_page
+    from retina_plugin.report.dataset_page import statistics_page
 
     cfg = _config(card, args)
     file = args.output or f"{card.name}_stats.html"
@@ -200,8 +214,8 @@ def _anchors(card, args: argparse.Namespace) -> int:
     from detectron2.data import DatasetCatalog
 
     from retina_plugin.data.pixels import build_reader
-    from retina_plugin.evaluation.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
-    from retina_plugin.report.anchors import worst_sheet
+    from retina_plugin.analysis.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
+    from retina_plugin.report.anchor_page import worst_sheet
 
     cfg = _config(card, args)
     sides = {"shortest": cfg.INPUT.MIN_SIZE_TEST, "longest": cfg.INPUT.MAX_SIZE_TEST}
@@ -248,7 +262,7 @@ def _preview(card, args: argparse.Namespace) -> int:
     from detectron2.utils.env import seed_all_rng
 
     from retina_plugin.engine import RetinaTrainer
-    from retina_plugin.report.statistics import augmented_sheet
+    from retina_plugin.report.dataset_page import augmented_sheet
 
     cfg = _config(card, args)
     seed_all_rng(max(0, cfg.SEED))

@@ -2,9 +2,11 @@
 
 import argparse
 
+EXAMPLE = "retina debug output/pets/dump_0000123 --precision fp32"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument("dump", help="the folder that the error named, such as output/pets/dump_0000123")
     parser.add_argument("--device", help="where to run it (default: where it was trained, else the CPU)")
     parser.add_argument(

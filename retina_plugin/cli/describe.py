@@ -2,11 +2,15 @@
 
 import argparse
 
+from retina_plugin.arguments import add_set_option
+
+EXAMPLE = "retina describe configs/coco/retinanet_R_50_FPN_1x.yaml --set MODEL.FPN.NAME=pafpn --size 800 1333"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument("config", help="a config file, such as configs/coco/retinanet_R_50_FPN_1x.yaml")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
+    add_set_option(parser)
     parser.add_argument(
         "--size",
         type=int,

@@ -1,4 +1,4 @@
-"""``retina doctor``: what is installed, whether it works together, and the command that mends what does not."""
+"""``retina doctor``: what is installed, whether it works together, and the command that fixes what does not."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 DETECTRON2 = "make setup   (or see the README for a build from detectron2's own repository)"
+REINSTALL = "make setup in a checkout, or pip install --force-reinstall --no-deps retina_plugin-*.whl"
 REQUIRED = {
     "torch": "pip install torch==2.14.1",
     "torchvision": "pip install torchvision==0.29.1",
@@ -31,14 +32,17 @@ class Finding:
     Args:
         name: what was looked at.
         value: what was found.
-        mend: the command that mends it; None if there is nothing to mend.
+        fix: the command that fixes it; None if nothing is wrong.
         fatal: the plugin cannot work without.
     """
 
     name: str
     value: str
-    mend: str | None = None
+    fix: str | None = None
     fatal: bool = False
+
+
+EXAMPLE = "retina doctor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings; 1 if the plugin cannot work here, else 0."""
     findings = examine()
     for finding in findings:
-        verdict = "OK" if finding.mend is None else ("FAILS" if finding.fatal else "note")
+        verdict = "OK" if finding.fix is None else ("FAILS" if finding.fatal else "note")
         print(f"{finding.name:<22} {verdict:<6} {finding.value}")
-        if finding.mend:
-            print(f"{'':<29} -> {finding.mend}")
+        if finding.fix:
+            print(f"{'':<29} -> {finding.fix}")
     fatal = sum(finding.fatal for finding in findings)
     print(
-        f"\n{fatal} thing{'s' if fatal != 1 else ''} to mend before the plugin can work"
+        f"\n{fatal} thing{'s' if fatal != 1 else ''} to fix before the plugin can work"
         if fatal
         else "\nthe plugin can work here"
     )
@@ -73,21 +77,22 @@ def examine() -> list[Finding]:
             too_old,
         )
     ]
-    findings += [_module(name, mend) for name, mend in REQUIRED.items()]
+    findings += [_module(name, fix) for name, fix in REQUIRED.items()]
     findings += _detectron2()
     if any(finding.fatal for finding in findings):
         return [
             *findings,
-            Finding("retina_plugin", "not tried, because of the above", "mend the above first", fatal=True),
+            Finding("retina_plugin", "not tried, because of the above", "fix the above first", fatal=True),
         ]
-    return [*findings, *_device(), _plugin()]
+    plugin = _plugin()
+    return [*findings, plugin] if plugin.fatal else [*findings, plugin, _files(), *_device()]
 
 
-def _module(name: str, mend: str) -> Finding:
+def _module(name: str, fix: str) -> Finding:
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a broken binary raises anything; the report is the point
-        return Finding(name, f"cannot be imported: {type(error).__name__}: {error}", mend, fatal=True)
+        return Finding(name, f"cannot be imported: {type(error).__name__}: {error}", fix, fatal=True)
     try:
         version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
     except importlib.metadata.PackageNotFoundError:
@@ -148,17 +153,31 @@ def _device() -> list[Finding]:
     return findings
 
 
+def _files() -> Finding:
+    """Look for the configs and cards that come with the package."""
+    from retina_plugin.paths import shipped
+
+    try:
+        configs = len(list(shipped("configs").rglob("*.yaml")))
+        cards = len(list(shipped("datasets").glob("*.yaml")))
+        shipped("configs/finetune.yaml")
+    except FileNotFoundError as error:
+        return Finding("configs and cards", str(error), REINSTALL, fatal=True)
+    return Finding("configs and cards", f"{configs} configs and {cards} dataset cards, {shipped('configs').parent}")
+
+
 def _plugin() -> Finding:
     try:
         plugin = importlib.import_module("retina_plugin")
+        plugin.fill_registries()
         from detectron2.modeling import META_ARCH_REGISTRY
 
         registered = "RetinaPluginNet" in META_ARCH_REGISTRY
     except Exception as error:  # as above
-        return Finding("retina_plugin", f"{type(error).__name__}: {error}", "pip install -e .", fatal=True)
+        return Finding("retina_plugin", f"{type(error).__name__}: {error}", REINSTALL, fatal=True)
     return Finding(
         "retina_plugin",
         f"{plugin.__version__}, {_folder(plugin)}",
-        None if registered else "pip install -e .",
+        None if registered else REINSTALL,
         fatal=not registered,
     )

@@ -3,21 +3,23 @@
 import argparse
 from pathlib import Path
 
+EXAMPLE = "retina explain-focal --checkpoint output/quickstart/model_final.pth --images 32"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument("--checkpoint", help="of the plugin: also draws figure 4, the loss over real anchors")
     parser.add_argument(
         "--dataset",
         help="for figure 4: a registered dataset, such as digits_val; without, the checkpoint's DATASETS.TEST",
     )
-    parser.add_argument("--images", type=int, default=32, help="images for figure 4 (default 32)")
-    parser.add_argument("--output", default="output/focal", help="folder for the pictures (default output/focal)")
+    parser.add_argument("--images", type=int, default=32, help="images for figure 4")
+    parser.add_argument("--output", default="output/focal", help="folder for the pictures")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the imbalance example, draw figure 1 and, with a checkpoint, figure 4."""
-    from retina_plugin.evaluation.focal import draw_figure_1, imbalance_example
+    from retina_plugin.analysis.focal_loss import draw_figure_1, imbalance_example
 
     if args.images < 1:
         raise ValueError(f"--images must be at least 1; got {args.images}")
@@ -43,7 +45,7 @@ def _figure_4(args: argparse.Namespace, folder: Path) -> None:
 
     from retina_plugin import load_predictor
     from retina_plugin.data.mapper import RetinaMapper, build_augmentations
-    from retina_plugin.evaluation.focal import collect_p_t, draw_figure_4
+    from retina_plugin.analysis.focal_loss import collect_p_t, draw_figure_4
 
     torch.manual_seed(0)
     predictor = load_predictor(args.checkpoint)

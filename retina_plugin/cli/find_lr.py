@@ -2,19 +2,21 @@
 
 import argparse
 
+from retina_plugin.arguments import add_set_option
+
+EXAMPLE = "retina find-lr configs/digits/quickstart.yaml --steps 60 --set SOLVER.IMS_PER_BATCH=16"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument(
         "config", help="a config file, such as configs/digits/quickstart.yaml or output/pets/config.yaml"
     )
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
-    parser.add_argument("--low", type=float, default=1e-6, help="first rate (default 1e-6)")
-    parser.add_argument("--high", type=float, default=1.0, help="last rate (default 1)")
-    parser.add_argument("--steps", type=int, default=100, help="at most (default 100)")
-    parser.add_argument(
-        "--output", default="output/find_lr", help="folder for lr.json and lr.png (default output/find_lr)"
-    )
+    add_set_option(parser)
+    parser.add_argument("--low", type=float, default=1e-6, help="first rate")
+    parser.add_argument("--high", type=float, default=1.0, help="last rate")
+    parser.add_argument("--steps", type=int, default=100, help="at most")
+    parser.add_argument("--output", default="output/find_lr", help="folder for lr.json and lr.png")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+EXAMPLE = "retina keys EPOCHS"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
+    """Add the options of the subcommand."""
     parser.add_argument(
         "word",
         nargs="?",

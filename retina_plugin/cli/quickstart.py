@@ -5,23 +5,40 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
+from retina_plugin.arguments import Parser
+from retina_plugin.paths import is_checkout
 
-from detectron2.data import DatasetCatalog
-
-CONFIG = Path(__file__).resolve().parents[2] / "configs/digits/quickstart.yaml"
+CONFIG = "configs/digits/quickstart.yaml"
 PICTURE = "ground_truth_and_predictions.jpg"
 IMAGES_SHOWN = 6
 
+EXAMPLE = "retina quickstart SOLVER.MAX_ITER 400 OUTPUT_DIR output/first"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
-    parser.add_argument("--config-file", default=str(CONFIG), help="what to train (default: the digits)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
+    """Add the options of the subcommand."""
+    parser.add_argument("--config-file", default=CONFIG, metavar="FILE", help="what to train")
+
+
+def build_parser(prog: str) -> Parser:
+    """Return the parser, which takes KEY VALUE pairs."""
+    parser = Parser(
+        prog=prog,
+        usage=f"{prog} [options] [KEY VALUE ...]",
+        description="Train, evaluate and predict on the bundled digits.",
+        epilog=f"example:\n  {EXAMPLE}",
+        overrides=True,
+    )
+    add_arguments(parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and evaluate, then predict on val images with the checkpoint alone, and say what to try next."""
+    import cv2
+
+    from detectron2.data import DatasetCatalog
+
     from retina_plugin import load_config, load_predictor
     from retina_plugin.engine import argument_parser
     from retina_plugin.engine import run as run_training
@@ -33,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
     cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))
-    python, config = _from_here(sys.executable), _from_here(args.config_file)
+    train = f"{_from_here(sys.executable)} train_net.py" if is_checkout() else "retina train"
+    config = _from_here(args.config_file)
     print(f"""
 AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATASETS.TEST[0]}
 
@@ -45,8 +63,8 @@ AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATAS
 
 Next, evaluate it again, or change one thing and compare:
 
-  {python} train_net.py --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
-  {python} train_net.py --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
+  {train} --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
+  {train} --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
 """)
     return 0
 

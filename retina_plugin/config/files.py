@@ -1,5 +1,6 @@
 """Reading config files: YAML with ``_BASE_``, as data, each value with the file and line that set it."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from retina_plugin.config.keys import FIRST
+from retina_plugin.paths import shipped
 from retina_plugin.text import parse_yaml, read_text, read_yaml
 
 BASE_KEY = "_BASE_"
@@ -23,8 +25,6 @@ ARCHITECTURE = re.compile(
     re.M,
 )
 """What Detectron2's own configs name."""
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class Setting(NamedTuple):
@@ -50,6 +50,18 @@ def read_settings(file: str | os.PathLike) -> dict[str, Setting]:
     return _read(os.fspath(file), ())
 
 
+def shipped_or_own(file: str | os.PathLike) -> Path:
+    """Return the path of a config: as given, or, where there is no such file, the one of that name that comes with the package.
+
+    So ``configs/digits/quickstart.yaml`` works from any folder, also where the package was installed from a wheel.
+    """
+    path = Path(file).expanduser()
+    if not path.exists() and path.parts[:1] == ("configs",):
+        with contextlib.suppress(FileNotFoundError):
+            return shipped(str(path))
+    return path
+
+
 def settings_of(text: str, source: str) -> dict[str, Setting]:
     """The values of a YAML text without ``_BASE_``, by dotted key.
 
@@ -65,7 +77,7 @@ def _read(file: str, chain: tuple[str, ...]) -> dict[str, Setting]:
         raise ValueError(
             f"{asked}{file} is an address: configs are read from this machine only. Download it, look at it, and give its path"
         )
-    path = Path(file).expanduser()
+    path = shipped_or_own(file)
     real = os.path.realpath(path)
     if real in chain:
         raise ValueError(f"{asked}{file} leads back to where it began: {' -> '.join([*chain, real])}")
@@ -187,11 +199,13 @@ def _equivalent(path: Path) -> str:
     if (file := _same_name(path)) is not None:
         return f"The plugin's is {file}"
     if "retinanet" in path.stem.lower():
-        return f"The plugin has {', '.join(sorted(file.stem for file in (CONFIGS / 'coco').glob('retinanet*.yaml')))} in {CONFIGS / 'coco'}"
-    return f"The plugin's RetinaNet on COCO is {CONFIGS / 'coco/retinanet_R_50_FPN_1x.yaml'}; for data of your own give --data FOLDER"
+        names = sorted(file.stem for file in shipped("configs/coco").glob("retinanet*.yaml"))
+        return f"The plugin has {', '.join(names)} in {shipped('configs/coco')}"
+    config = shipped("configs/coco/retinanet_R_50_FPN_1x.yaml")
+    return f"The plugin's RetinaNet on COCO is {config}; for data of your own give --data FOLDER"
 
 
 def _same_name(path: Path) -> Path | None:
     """The shipped config that is called like a file of Detectron2's."""
-    files = (CONFIGS / f"{path.stem}.yaml", CONFIGS / f"coco/{path.stem}.yaml")
+    files = (shipped("configs") / folder / f"{path.stem}.yaml" for folder in ("", "coco"))
     return next((file for file in files if file.is_file() and os.path.realpath(file) != os.path.realpath(path)), None)

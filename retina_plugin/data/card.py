@@ -10,6 +10,7 @@ import yaml
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.values import spelled_alike
+from retina_plugin.paths import data_folder
 from retina_plugin.registry import IMPORT_IT
 from retina_plugin.text import read_yaml
 
@@ -95,7 +96,7 @@ class DatasetCard:
         """Folder of the data, from the environment now."""
         if override := os.environ.get(self.root_variable):
             return Path(override).expanduser()
-        return Path(os.environ.get("DETECTRON2_DATASETS", self.file.parent)).expanduser() / self.root
+        return Path(os.environ.get("DETECTRON2_DATASETS") or data_folder(self.file)).expanduser() / self.root
 
     def load(self, split: str) -> list[dict]:
         """Detectron2's dataset dicts of a split, cleaned; see :func:`retina_plugin.data.load.load_split`."""

@@ -15,6 +15,7 @@ from retina_plugin.data.image_files import MAX_IMAGE_PIXELS
 from retina_plugin.data.load import LoadResult, load_split, look_again, part_of
 from retina_plugin.data.problems import DatasetProblems, Kind, Problem, describe
 from retina_plugin.data.values import as_size
+from retina_plugin.paths import shipped
 from retina_plugin.text import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,14 @@ FOUND = "found"
 """Folder below ``datasets/`` for the cards of what ``--data`` finds."""
 
 
-def register_card(file: str | os.PathLike) -> DatasetCard:
+def register_card(file: str | os.PathLike, *, replace: bool = False) -> DatasetCard:
     """Register the splits of a card as "<name>_<split>", without reading the data.
 
     Registering the same file again takes what it says now.
+
+    Args:
+        file: the card.
+        replace: take the place of another card of the same name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,7 +42,7 @@ def register_card(file: str | os.PathLike) -> DatasetCard:
     for split in card.splits:
         name = f"{card.name}_{split}"
         registered_by = MetadataCatalog.get(name).get("card") if name in DatasetCatalog else None
-        if name in DatasetCatalog and registered_by != path:
+        if name in DatasetCatalog and registered_by != path and not (replace and registered_by):
             raise ValueError(
                 f"dataset card {file}: {name!r} is already registered"
                 + (f" by {registered_by}" if registered_by else "")
@@ -91,7 +96,7 @@ def is_card(file: str | os.PathLike) -> bool:
 
 def card_folders() -> list[Path]:
     """Where cards lie: ``datasets/`` of the repository and of the working directory, and in the second those that were found."""
-    return [Path(__file__).resolve().parents[2] / "datasets", Path.cwd() / "datasets", Path.cwd() / "datasets" / FOUND]
+    return [shipped("datasets"), Path.cwd() / "datasets", Path.cwd() / "datasets" / FOUND]
 
 
 def register_new_cards() -> None:

@@ -1,8 +1,10 @@
 """Training: the trainer on Detectron2's, its precision, schedule, checkpoints and start-up."""
 
+from retina_plugin.arguments import argument_parser
+
 from .checkpoint import RetinaCheckpointer
 from .ending import exit_code
-from .run import argument_parser, run
+from .launch import run
 from .setup import set_up
 from .trainer import RetinaTrainer
 

@@ -14,11 +14,11 @@ from detectron2.utils.events import EventWriter, JSONWriter
 
 from retina_plugin.data.loader import SimilarSizeBatches
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, part_of
-from retina_plugin.engine.evaluating import Evaluation
+from retina_plugin.engine.evaluation_hook import Evaluation
 from retina_plugin.engine.folder import keep_latest
 from retina_plugin.evaluation import write_results
 from retina_plugin.registry import SlotRegistry
-from retina_plugin.report.run import write_run_report
+from retina_plugin.report.run_page import write_run_report
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 
 from retina_plugin.engine.resume import json_lines
-from retina_plugin.machine import machine
+from retina_plugin.hardware import machine
 
 SUMMARY = "summary.json"
 

@@ -31,7 +31,7 @@ from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.dump import write_dump
 from retina_plugin.engine.ema import build_average
 from retina_plugin.engine.ending import Stopped, verdict
-from retina_plugin.engine.evaluating import BEST, Evaluation, StopTraining
+from retina_plugin.engine.evaluation_hook import BEST, Evaluation, StopTraining
 from retina_plugin.engine.folder import numbered
 from retina_plugin.engine.freezing import FrozenStatistics, freeze_parameters
 from retina_plugin.engine.gradients import parameters_without_gradient
@@ -50,7 +50,7 @@ from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, 
 from retina_plugin.engine.setup import seed
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
-from retina_plugin.engine.validation import validation_losses
+from retina_plugin.engine.validation_loss import validation_losses
 from retina_plugin.evaluation import EVALUATOR_REGISTRY
 from retina_plugin.modeling.checkpointing import checkpoint_gradients
 from retina_plugin.registry import SlotRegistry

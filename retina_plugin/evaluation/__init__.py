@@ -8,10 +8,10 @@ from retina_plugin.config.key import nearest
 from retina_plugin.config.resolve import class_names
 from retina_plugin.registry import SlotRegistry
 
-from .evaluator import BoxEvaluator
+from .coco import BoxEvaluator
 from .hotcoco import HotCocoEvaluator
 from .lvis import LvisEvaluator
-from .table import format_results, write_results
+from .result_table import format_results, write_results
 from .voc import VocEvaluator
 
 EVALUATOR_REGISTRY = SlotRegistry("evaluator", "TEST.EVALUATOR", section="TEST.EVALUATORS")

@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
-from retina_plugin.evaluation.table import METRICS
+from retina_plugin.evaluation.result_table import METRICS
 
 logger = logging.getLogger(__name__)
 

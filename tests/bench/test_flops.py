@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from retina_plugin.bench import flops
-from retina_plugin.bench.sides import random_inputs
+from retina_plugin.bench.implementations import random_inputs
 
 CPU = torch.device("cpu")
 

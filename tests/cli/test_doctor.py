@@ -29,17 +29,24 @@ def test_a_healthy_machine(capsys):
 
 
 @pytest.mark.parametrize(
-    "missing, mend",
+    "missing, fix",
     [("detectron2", "make setup"), ("cv2", "pip install opencv-python"), ("torch", "pip install torch==")],
 )
-def test_where_something_is_missing_it_still_runs_and_says_how_to_mend_it(missing, mend):
-    program = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['retina', 'doctor']; from retina_plugin.cli.main import main; sys.exit(main())"
+def test_where_something_is_missing_it_still_runs_and_says_how_to_fix_it(missing, fix):
+    program = f"import sys, sysconfig; sys.modules[{missing!r}] = None; sys.argv = [sysconfig.get_path('scripts') + '/retina', 'doctor']; from retina_plugin.cli.main import main; sys.exit(main())"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 1, result.stderr
-    assert "FAILS" in result.stdout and mend in result.stdout and "Traceback" not in result.stderr
+    assert "FAILS" in result.stdout and fix in result.stdout and "Traceback" not in result.stderr
 
 
 def test_without_detectron2_nothing_but_the_doctor_goes_on():
     program = "import sys; sys.modules['detectron2'] = None; import retina_plugin"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode != 0 and "`python -m retina_plugin doctor` says what to mend" in result.stderr
+    assert result.returncode != 0 and "`retina doctor` names the command that fixes it" in result.stderr
+
+
+def test_an_installation_without_its_configs_is_reported(tmp_path, monkeypatch, capsys):
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr("retina_plugin.paths.PACKAGE", tmp_path)
+    assert doctor.run(None) == 1
+    assert "configs and cards      FAILS" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from conftest import BASE, ROOT
 from detectron2 import model_zoo
 
 from retina_plugin import load_config
-from retina_plugin.config.files import CONFIGS, MOST_BASES, read_settings, settings_of
+from retina_plugin.config.files import MOST_BASES, read_settings, settings_of
 
 ZOO = Path(model_zoo.__file__).parent / "configs"
 
@@ -136,7 +136,7 @@ def test_a_config_of_detectron2s_zoo_is_answered_with_the_plugins(name):
         load_config(ZOO / f"COCO-Detection/{name}.yaml")
     assert (
         "\n" not in str(error.value)
-        and f"is a config for RetinaNet of Detectron2, not for the plugin. The plugin's is {CONFIGS / f'coco/{name}.yaml'}"
+        and f"is a config for RetinaNet of Detectron2, not for the plugin. The plugin's is {ROOT / f'configs/coco/{name}.yaml'}"
         in str(error.value)
     )
 

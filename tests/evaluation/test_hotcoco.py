@@ -18,7 +18,7 @@ from retina_plugin.data.catalog import register_card
 from retina_plugin.data.discover import discover, write_card
 from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures, write_predictions
-from retina_plugin.evaluation.table import METRICS
+from retina_plugin.evaluation.result_table import METRICS
 
 
 def random_truth(rng, num_images=30, num_classes=4):

@@ -57,7 +57,7 @@ def test_labels_that_are_no_integers_are_refused(labels):
 
 
 def test_the_validation_loss_refuses_them_too():
-    from retina_plugin.engine.validation import validation_losses
+    from retina_plugin.engine.validation_loss import validation_losses
 
     model = build_model(tiny_cfg()).train()
     with pytest.raises(LabelError, match="gt_classes 3,"):

@@ -11,7 +11,7 @@ from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from retina_plugin.bench.sides import calibrate, detectron2_cfg
+from retina_plugin.bench.implementations import calibrate, detectron2_cfg
 from retina_plugin.engine.weights import from_torchvision
 from retina_plugin.modeling.meta_arch import Predictions, RetinaPluginNet
 
