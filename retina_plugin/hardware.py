@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The hardware that a measurement was made on."""
 
 import platform
 from pathlib import Path
@@ -6,20 +6,18 @@ from pathlib import Path
 import torch
 
 
-def machine() -> str:
-    """Processor or GPU, threads and versions, in one line."""
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
-    else:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-        name = next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-        )
-        flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        found = [
-            label
-            for label, flag in (("AMX", "amx_bf16"), ("AVX-512 BF16", "avx512_bf16"), ("AVX-512", "avx512f"))
-            if flag in flags
-        ]
-        name += f" ({found[0] if found else 'no AVX-512'})"
+def describe_hardware() -> str:
+    """Return the name of the GPU, or else of the processor, the number of threads and torch's version, in one line."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _describe_processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _describe_processor() -> str:
+    """Return the processor's name and its fastest matrix or vector instructions, from /proc/cpuinfo where it exists."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    flags: list[str] = next((line.split() for line in lines if line.startswith("flags")), [])
+    extensions = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512"}
+    fastest = next((label for flag, label in extensions.items() if flag in flags), "no AVX-512")
+    return f"{next(names, platform.processor())} ({fastest})"

@@ -1,9 +1,9 @@
-"""What a figure was measured on."""
+"""The hardware that a measurement was made on."""
 
 import torch
 
-from retina_plugin.hardware import machine
+from retina_plugin.hardware import describe_hardware
 
 
-def test_it_names_threads_and_torch():
-    assert f"{torch.get_num_threads()} threads, torch {torch.__version__}" in machine()
+def test_the_description_contains_threads_and_the_torch_version():
+    assert f"{torch.get_num_threads()} threads, torch {torch.__version__}" in describe_hardware()

@@ -24,9 +24,9 @@ SIZE = (256, 320)
 
 def machine_and_driver() -> str:
     """Card, driver and versions."""
-    from retina_plugin.hardware import machine
+    from retina_plugin.hardware import describe_hardware
 
-    lines = [machine()]
+    lines = [describe_hardware()]
     if torch.cuda.is_available():
         lines.append(
             f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from retina_plugin.bench.measure import median_and_spread
-from retina_plugin.hardware import machine
+from retina_plugin.hardware import describe_hardware
 
 
 @dataclass
@@ -74,9 +74,9 @@ def plot(rows: list[Row], file: Path) -> None:
 def write(rows: list[Row], notes: list[str], folder: Path) -> str:
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` to ``folder``; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = table(rows, [machine(), *notes])
+    text = table(rows, [describe_hardware(), *notes])
     (folder / "bench.json").write_text(
-        json.dumps({"machine": machine(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1),
+        json.dumps({"machine": describe_hardware(), "notes": notes, "rows": [asdict(row) for row in rows]}, indent=1),
         encoding="utf-8",
     )
     (folder / "bench.md").write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 
 from retina_plugin.engine.resume import json_lines
-from retina_plugin.hardware import machine
+from retina_plugin.hardware import describe_hardware
 
 SUMMARY = "summary.json"
 
@@ -32,7 +32,7 @@ def write_summary(cfg: CfgNode, model: torch.nn.Module, results: dict[str, dict[
         "parameters": sum(n for n, _ in parameters),
         "trained_parameters": sum(n for n, trained in parameters if trained),
         "peak_memory_mib": peak_memory_mib(),
-        "machine": machine(),
+        "machine": describe_hardware(),
         "precision": str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."),
     }
     file = folder / SUMMARY

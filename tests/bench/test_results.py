@@ -5,7 +5,7 @@ import json
 import cv2
 
 from retina_plugin.bench.results import Row, table, write
-from retina_plugin.hardware import machine
+from retina_plugin.hardware import describe_hardware
 
 ROWS = [
     Row("work", "some work", "theirs", [2.0, 2.2, 2.1], 300 * 2**20),
@@ -26,5 +26,5 @@ def test_what_is_written(tmp_path):
     text = write(ROWS, [], tmp_path / "new")
     assert (tmp_path / "new/bench.md").read_text() == text
     data = json.loads((tmp_path / "new/bench.json").read_text())
-    assert data["rows"][0]["seconds"] == [2.0, 2.2, 2.1] and data["machine"] == machine()
+    assert data["rows"][0]["seconds"] == [2.0, 2.2, 2.1] and data["machine"] == describe_hardware()
     assert cv2.imread(str(tmp_path / "new/bench.png")).shape[1] > 500
