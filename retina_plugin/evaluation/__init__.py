@@ -1,4 +1,4 @@
-"""What becomes of an evaluation."""
+"""Evaluators and result tables."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,8 +15,11 @@ from .result_table import format_results, write_results
 from .voc import VocEvaluator
 
 EVALUATOR_REGISTRY = SlotRegistry("evaluator", "TEST.EVALUATOR", section="TEST.EVALUATORS")
-"""``DatasetEvaluator`` classes of Detectron2; they get those of ``dataset_name``, ``output_dir``, ``detections_per_image`` and ``cfg`` that
-their constructor names, and the options that they declare. ``evaluate()`` returns {task: {metric: value}}, on the main process."""
+"""Subclasses of Detectron2's ``DatasetEvaluator``.
+
+Of ``dataset_name``, ``output_dir``, ``detections_per_image`` and ``cfg`` a constructor receives those that it names,
+and the options that it declares. ``evaluate()`` returns {task: {metric: value}} on the main process.
+"""
 
 EVALUATOR_REGISTRY.register("hotcoco")(HotCocoEvaluator)
 EVALUATOR_REGISTRY.register("detectron2")(BoxEvaluator)
@@ -25,9 +28,13 @@ EVALUATOR_REGISTRY.register("lvis")(LvisEvaluator)
 
 
 def unknown_metrics(cfg: CfgNode, metrics: Iterable[str]) -> Iterator[str]:
-    """Say for every metric, "AP" or "task/AP", that the evaluator of a config is known not to give, which it does.
+    """Yield one message for each metric that the evaluator of a config does not report.
 
-    An evaluator says with ``metric_names(class_names)`` which figures of boxes it gives; of one that does not, nothing is known.
+    An evaluator lists its box metrics in ``metric_names(class_names)``; one without that method is not checked.
+
+    Args:
+        cfg: the config; TEST.EVALUATOR and the classes of DATASETS.TEST are read.
+        metrics: names, "AP" or "task/AP".
     """
     names = getattr(EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR), "metric_names", None)
     if names is None:
@@ -38,18 +45,18 @@ def unknown_metrics(cfg: CfgNode, metrics: Iterable[str]) -> Iterator[str]:
         task, _, name = metric.rpartition("/")
         if task in ("", "bbox") and name not in known:
             near = nearest(name, known)
+            hint = f"; did you mean {near}?" if near else "."
             yield (
-                f"{metric!r} is no metric of TEST.EVALUATOR {cfg.TEST.EVALUATOR}"
-                + (f"; did you mean {near}?" if near else ".")
-                + f" There are {', '.join(plain)}, and those of classes"
+                f"{metric!r} is not a metric of TEST.EVALUATOR {cfg.TEST.EVALUATOR}{hint} "
+                f"Available: {', '.join(plain)}, and the metrics per class"
             )
 
 
 def refuse_unknown_metric(cfg: CfgNode) -> None:
-    """Refuse a TEST.BEST_METRIC that no evaluation will give, before the training that it would be looked for in.
+    """Refuse, before training starts, a TEST.BEST_METRIC that the evaluator will not report.
 
     Raises:
-        ValueError: with those that there are.
+        ValueError: the metric is unknown; the message lists those available.
     """
     if cfg.TEST.BEST_METRIC and cfg.DATASETS.TEST:
         for problem in unknown_metrics(cfg, [cfg.TEST.BEST_METRIC]):

@@ -1,4 +1,4 @@
-"""Detectron2's COCO evaluation of boxes, with an answer where nothing was detected."""
+"""Detectron2's COCO evaluation of boxes, with AP 0 instead of NaN if nothing was detected."""
 
 import json
 import logging
@@ -23,21 +23,22 @@ logger = logging.getLogger(__name__)
 
 
 class BoxEvaluator(COCOEvaluator):
-    """``COCOEvaluator`` of boxes, on the records that training would see; gives AP 0, not NaN, to a model that detects nothing.
+    """``COCOEvaluator`` for boxes, scored against the records that training would see.
+
+    A model that detects nothing has AP 0, not NaN.
 
     Args:
-        dataset_name: in detectron2's catalogs.
-        output_dir: for the detections, ``coco_instances_results.json``, with the ids of the annotations, and for the annotations as scored.
+        dataset_name: name in Detectron2's catalogs.
+        output_dir: folder for the detections (``coco_instances_results.json``, with the annotations' own ids) and for
+            the annotations as scored.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE.
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str, detections_per_image: int = COCO_DETECTIONS) -> None:
-        self.dataset_name, self.num_detections, self.processed, self.truth = (
-            dataset_name,
-            0,
-            set(),
-            GroundTruth.of(dataset_name),
-        )
+        self.dataset_name = dataset_name
+        self.num_detections = 0
+        self.processed: set[int] = set()
+        self.truth = GroundTruth.of(dataset_name)
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{dataset_name.replace('/', '_').replace(':', '_')}_coco_format.json"
@@ -69,16 +70,25 @@ class BoxEvaluator(COCOEvaluator):
         self.num_detections, self.processed = 0, set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the detections of a batch."""
-        super().process([{**record, "image_id": self.truth.number_of(record)} for record in inputs], outputs)
-        self.processed |= {self.truth.number_of(record) for record in inputs}
+        """Collect the detections of a batch.
+
+        Raises:
+            ValueError: an input is not an image of the dataset.
+        """
+        numbers = [self.truth.known_number_of(record, self.dataset_name) for record in inputs]
+        super().process([{**x, "image_id": number} for x, number in zip(inputs, numbers, strict=True)], outputs)
+        self.processed.update(numbers)
         self.num_detections += sum(len(output["instances"]) for output in outputs)
 
-    def evaluate(self, img_ids=None) -> OrderedDict | None:
-        """COCO's figures in percent on the main process, None on the others."""
+    def evaluate(self, img_ids: list[int] | None = None) -> OrderedDict | None:
+        """Return COCO's metrics in percent on the main process, None on the others.
+
+        Args:
+            img_ids: numbers of the images to score, from 1; None scores all that were processed.
+        """
         detections = sum(comm.all_gather(self.num_detections))
-        self._do_evaluation = self.truth.labelled  # what Detectron2 calls a dataset without annotations
-        processed = set().union(*comm.all_gather(self.processed))
+        self._do_evaluation = self.truth.labelled  # False is Detectron2's mark of a dataset without annotations
+        processed: set[int] = set().union(*comm.all_gather(self.processed))
         if img_ids is None and self.truth.labelled and len(processed) < len(self.truth.original_ids):
             img_ids = [image["id"] for image in self.truth.of_images(processed, self.dataset_name)["images"]]
         results = super().evaluate(img_ids)
@@ -88,14 +98,15 @@ class BoxEvaluator(COCOEvaluator):
             return None
         if not self.truth.labelled:
             logger.warning(
-                "dataset %s has no annotations: its detections are in %s, and there is nothing to score",
+                "dataset %s has no annotations: its detections were written to %s, but cannot be scored",
                 self.dataset_name,
                 Path(self._output_dir) / PREDICTIONS,
             )
             return OrderedDict()
         if detections == 0:
             logger.warning(
-                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
+                "no detections on %s, so its AP is 0: "
+                "the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
                 self.dataset_name,
             )
             results["bbox"] = dict.fromkeys(METRICS, 0.0)
@@ -104,6 +115,7 @@ class BoxEvaluator(COCOEvaluator):
         return results
 
     def _give_original_ids(self, file: Path) -> None:
+        """Replace the image and category numbers in a file of detections by the annotations' own ids."""
         if not file.is_file():
             return
         found = json.loads(file.read_text(encoding="utf-8"))

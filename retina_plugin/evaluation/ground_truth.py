@@ -1,4 +1,4 @@
-"""What a dataset is scored against: the records that training would see, with numbers of their own."""
+"""The ground truth that a dataset is scored against: the records that training would see, with images renumbered."""
 
 import logging
 import sys
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class GroundTruth:
-    """Cleaned records as COCO's ``pycocotools`` takes them.
+    """Cleaned records in the format that ``pycocotools`` expects.
 
     Attributes:
-        coco: images numbered from 1, categories label + 1, boxes x, y, width, height.
-        numbers: number of an image by its id and by its file.
-        original_ids: of the images, by number.
-        original_categories: ids of the classes in the annotations, by label; label + 1 where they are not known.
-        labelled: whether there are annotations at all; a test set may come without.
+        coco: images numbered from 1, categories label + 1, boxes (x, y, width, height).
+        numbers: number of each image, by its id and by its file name.
+        original_ids: id of each image in the annotations, by number.
+        original_categories: id of each class in the annotations, by label; label + 1 if unknown.
+        labelled: whether there are any annotations; a test set may come without.
         class_names: K names.
     """
 
@@ -34,25 +34,28 @@ class GroundTruth:
 
     @classmethod
     def of(cls, dataset_name: str) -> "GroundTruth":
-        """Read a registered dataset, its problems left out as training leaves them out.
+        """Read a registered dataset, leaving out the same faulty images and boxes as training does.
 
         Raises:
-            KeyError: it is not registered.
-            ValueError: there is not one image in it; a label is none of its classes.
+            KeyError: the dataset is not registered.
+            ValueError: it has no usable image, or a label outside its classes.
         """
-        records = result_of(
-            dataset_name, max_pixels=sys.maxsize
-        ).records  # what the loader leaves out is not processed, and not scored
+        # No limit on pixels: images that the loader leaves out are not processed, and therefore not scored.
+        records = result_of(dataset_name, max_pixels=sys.maxsize).records
         if not records:
-            raise ValueError(f"dataset {dataset_name} has not one image that can be evaluated")
+            raise ValueError(f"dataset {dataset_name} has no image that can be evaluated")
         metadata = MetadataCatalog.get(dataset_name)
         labels = {x["category_id"] for record in records for x in record.get("annotations") or ()}
         names = list(metadata.get("thing_classes") or [str(i) for i in range(max(labels, default=0) + 1)])
         if wrong := sorted(label for label in labels if not 0 <= label < len(names)):
+            shown = [*names[:5], "..."] if len(names) > 5 else names
             raise ValueError(
-                f"dataset {dataset_name} has the label {wrong[0]}, but {len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): labels are 0..{len(names) - 1}"
+                f"dataset {dataset_name} has the label {wrong[0]}, but {len(names)} classes ({', '.join(shown)}): "
+                f"labels are 0..{len(names) - 1}"
             )
-        images, annotations, numbers = [], [], {}
+        images: list[dict] = []
+        annotations: list[dict] = []
+        numbers: dict = {}
         for number, record in enumerate(records, start=1):
             numbers[record["file_name"]] = numbers[record["image_id"]] = number
             images.append(
@@ -70,9 +73,8 @@ class GroundTruth:
                         "iscrowd": int(x.get("iscrowd", 0)),
                     }
                 )
-        known = {
-            label: original for original, label in (metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()
-        }
+        to_label = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+        known = {label: original for original, label in to_label.items()}
         return cls(
             coco={
                 "info": {},
@@ -88,12 +90,19 @@ class GroundTruth:
         )
 
     def of_images(self, numbers: set[int], dataset_name: str) -> dict:
-        """The annotations of the images that were processed: one that turned out to be broken is not scored, as it is not trained on."""
+        """Return the annotations of the images that were processed.
+
+        An image that turned out to be unreadable is not scored, just as it is not trained on.
+
+        Args:
+            numbers: of the processed images.
+            dataset_name: for the warning about images left out.
+        """
         left_out = len(self.original_ids) - len(numbers)
         if not left_out:
             return self.coco
         logger.warning(
-            "dataset %s: %d of %d images were not processed, and are not scored",
+            "dataset %s: %d of %d images were not processed and are not scored",
             dataset_name,
             left_out,
             len(self.original_ids),
@@ -106,6 +115,17 @@ class GroundTruth:
         }
 
     def number_of(self, record: dict) -> int | None:
-        """The number of the image that a dict of a loader is about; None if it is none of the dataset's."""
+        """Return the number of the image of a dataset dict; None if the dataset has no such image."""
         number = self.numbers.get(record.get("image_id"))
         return self.numbers.get(record.get("file_name")) if number is None else number
+
+    def known_number_of(self, record: dict, dataset_name: str) -> int:
+        """Return the number of the image of a dataset dict.
+
+        Raises:
+            ValueError: the dataset has no such image.
+        """
+        number = self.number_of(record)
+        if number is None:
+            raise ValueError(f"dataset {dataset_name} has no image {record.get('image_id', record.get('file_name'))!r}")
+        return number

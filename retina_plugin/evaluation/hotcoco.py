@@ -1,10 +1,11 @@
-"""COCO's box AP by hotcoco, a Rust port of pycocotools: the same numbers, tens of times faster."""
+"""COCO's box AP, computed by hotcoco, a Rust port of pycocotools: the same numbers, tens of times faster."""
 
 import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hotcoco
 import msgspec
@@ -20,24 +21,26 @@ from retina_plugin.evaluation.result_table import METRICS
 logger = logging.getLogger(__name__)
 
 PRECISION_RECALL = "precision_recall.json"
-"""Class -> precision at recall 0, 0.01, ..., 1 with IoU 0.5; -1 where there is no such box."""
+"""File of class -> precision at recall 0, 0.01, ..., 1 at IoU 0.5; -1 for a class without ground truth."""
 
 PREDICTIONS = "coco_instances_results.json"
+"""File of the detections, named as Detectron2 names it."""
 
 WRITTEN_AT_ONCE = 20_000
-"""Detections that are turned into JSON together, which bounds the memory."""
+"""Detections encoded as JSON at a time, which bounds the memory."""
 
 COCO_DETECTIONS = 100
-"""Detections of an image that COCO's figures count."""
+"""Detections per image that COCO's metrics count."""
 
 
-def coco_figures(coco_eval, class_names: list[str]) -> dict[str, float]:
-    """COCO's twelve figures and the AP of every class, in percent; NaN where there is no such box.
+def coco_figures(coco_eval: Any, class_names: list[str]) -> dict[str, float]:
+    """Return COCO's twelve metrics and the AP of every class, in percent; NaN without ground truth.
 
     Args:
-        coco_eval: a ``COCOeval`` of hotcoco or pycocotools, evaluated and accumulated with 1, 10, 100 detections an image, or with a
-            fourth, larger number: then "AP@100" is COCO's AP, and "AP" and what follows it count that many.
-        class_names: in the order of the ids of its categories.
+        coco_eval: a ``COCOeval`` of hotcoco or pycocotools, evaluated and accumulated with 1, 10, 100 detections per
+            image, or with a fourth, larger number: then "AP@100" is COCO's AP, and all others count that many
+            detections.
+        class_names: in the order of the category ids.
     """
     precision = np.asarray(coco_eval.eval["precision"])  # IoU x recall x class x area x detections
     recall = np.asarray(coco_eval.eval["recall"])  # IoU x class x area x detections
@@ -52,25 +55,26 @@ def coco_figures(coco_eval, class_names: list[str]) -> dict[str, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean in percent of what is there: -1 marks what is not."""
+    """Return the mean of values of any shape, in percent; those of -1, COCO's "no ground truth", are left out."""
     there = values[values > -1]
     return 100 * float(there.mean()) if there.size else float("nan")
 
 
 def counted(detections: int) -> list[int]:
-    """Detections of an image that are counted: COCO's, and as many as are kept if these are more."""
+    """Return the numbers of detections per image to count: COCO's 1, 10, 100, and ``detections`` if it is larger."""
     return [1, 10, COCO_DETECTIONS, *([detections] if detections > COCO_DETECTIONS else [])]
 
 
 class HotCocoEvaluator(DatasetEvaluator):
-    """In the place of Detectron2's ``COCOEvaluator`` for boxes; also writes ``coco_instances_results.json`` and ``precision_recall.json``.
+    """Faster replacement of Detectron2's ``COCOEvaluator`` for boxes.
 
-    Scores against the records that training would see. Gives AP 0, not NaN, to a model that detects nothing, and only writes the
-    detections for a dataset without annotations.
+    Scores against the records that training would see, and writes ``coco_instances_results.json`` and
+    ``precision_recall.json``. A model that detects nothing has AP 0, not NaN. For a dataset without annotations only
+    the detections are written.
 
     Args:
-        dataset_name: in detectron2's catalogs.
-        output_dir: for the detections, with the image and category ids of the annotations.
+        dataset_name: name in Detectron2's catalogs.
+        output_dir: folder for the detections, with the image and category ids of the annotations.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE.
     """
 
@@ -83,7 +87,7 @@ class HotCocoEvaluator(DatasetEvaluator):
 
     @staticmethod
     def metric_names(class_names: Sequence[str]) -> list[str]:
-        """What "bbox" of the figures may hold, so that a name can be checked before a training."""
+        """Return the metrics that "bbox" of the results may hold, so that a name can be checked before training."""
         return [*METRICS, "AP@100", *(f"AP-{name}" for name in class_names)]
 
     def reset(self) -> None:
@@ -92,23 +96,23 @@ class HotCocoEvaluator(DatasetEvaluator):
         self.processed: set[int] = set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the detections of a batch: rows (image number, x, y, width, height, score, label)."""
+        """Collect the detections of a batch as rows (image number, x, y, width, height, score, label).
+
+        Raises:
+            ValueError: an input is not an image of the dataset.
+        """
         for record, output in zip(inputs, outputs, strict=True):
-            number = self.truth.number_of(record)
-            if number is None:
-                raise ValueError(
-                    f"dataset {self.dataset_name} has no image {record.get('image_id', record.get('file_name'))!r}"
-                )
+            number = self.truth.known_number_of(record, self.dataset_name)
             self.processed.add(number)
             found = output["instances"].to("cpu")
-            rows = np.empty((len(found), 7), dtype=np.float32)  # exact for the numbers of 16 million images
+            rows = np.empty((len(found), 7), dtype=np.float32)  # float32 is exact up to image number 2^24
             rows[:, 0] = number
             rows[:, 1:5] = BoxMode.convert(found.pred_boxes.tensor.float().numpy(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
             rows[:, 5], rows[:, 6] = found.scores.float().numpy(), found.pred_classes.numpy()
             self.detections.append(rows)
 
     def evaluate(self) -> OrderedDict | None:
-        """COCO's figures in percent on the main process, None on the others."""
+        """Return the metrics in percent on the main process, None on the others."""
         mine = np.concatenate([np.zeros((0, 7), dtype=np.float32), *self.detections])
         self.detections = [mine]
         gathered, processed = comm.gather(mine, dst=0), comm.gather(self.processed, dst=0)
@@ -119,72 +123,81 @@ class HotCocoEvaluator(DatasetEvaluator):
         write_predictions(rows, self.truth, self.output_dir / PREDICTIONS)
         if not self.truth.labelled:
             logger.warning(
-                "dataset %s has no annotations: its detections are in %s, and there is nothing to score",
+                "dataset %s has no annotations: its detections were written to %s, but cannot be scored",
                 self.dataset_name,
                 self.output_dir / PREDICTIONS,
             )
             return OrderedDict()
         if len(rows) == 0:
             logger.warning(
-                "not one detection on %s, so its AP is 0: the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
+                "no detections on %s, so its AP is 0: "
+                "the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
                 self.dataset_name,
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
         return OrderedDict(self.score(rows, self.truth.of_images(set().union(*processed), self.dataset_name)))
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
-        """The figures of detections, {"bbox": {metric: percent}}.
+        """Score detections and return {"bbox": {metric: percent}}.
 
         Args:
             rows: (D, 7) float32, image number, x, y, width, height, score, label; D > 0.
-            coco: images, annotations and categories of what was processed, numbered from 1.
+            coco: images, annotations and categories of the processed images, numbered from 1.
         """
         say_what_is_counted(self.truth, self.most)
         truth = hotcoco.COCO(coco)
-        coco_eval = hotcoco.COCOeval(truth, truth.loadRes(numbered_from_one(rows)), "bbox")
+        coco_eval: Any = hotcoco.COCOeval(truth, truth.loadRes(numbered_from_one(rows)), "bbox")
         params = coco_eval.params
         params.max_dets = self.most
         coco_eval.params = params
         coco_eval.evaluate()
         coco_eval.accumulate()
-        curves = np.asarray(coco_eval.eval["precision"])[
-            0, :, :, 0, -1
-        ]  # recall x class, at IoU 0.5, all areas, most detections
-        (self.output_dir / PRECISION_RECALL).write_text(
-            json.dumps({name: curves[:, k].tolist() for k, name in enumerate(self.truth.class_names)}), encoding="utf-8"
-        )
+        precision = np.asarray(coco_eval.eval["precision"])
+        curves = precision[0, :, :, 0, -1]  # recall x class, at IoU 0.5, all areas, most detections
+        by_class = {name: curves[:, k].tolist() for k, name in enumerate(self.truth.class_names)}
+        (self.output_dir / PRECISION_RECALL).write_text(json.dumps(by_class), encoding="utf-8")
         return {"bbox": coco_figures(coco_eval, self.truth.class_names)}
 
 
 def say_what_is_counted(truth: GroundTruth, most: list[int]) -> None:
-    """Warn where an image has more objects than detections of it are counted."""
+    """Log how many detections per image are counted, and warn if images have more objects than that.
+
+    Args:
+        truth: the annotations.
+        most: the numbers of detections per image, as :func:`counted` returns them.
+    """
     counts: dict[int, int] = {}
     for annotation in truth.coco["annotations"]:
         counts[annotation["image_id"]] = counts.get(annotation["image_id"], 0) + (not annotation["iscrowd"])
     if len(most) > 3:
-        logger.info("AP counts %d detections an image (TEST.DETECTIONS_PER_IMAGE); AP@100 is COCO's", most[-1])
+        logger.info("AP counts %d detections per image (TEST.DETECTIONS_PER_IMAGE); AP@100 is COCO's AP", most[-1])
     if crowded := sum(count > most[-1] for count in counts.values()):
         logger.warning(
-            "%d images have more than %d objects, the most that is counted: AP 100 cannot be reached; raise TEST.DETECTIONS_PER_IMAGE",
+            "%d images have more than %d objects, the most detections that are counted, "
+            "so AP 100 cannot be reached: raise TEST.DETECTIONS_PER_IMAGE",
             crowded,
             most[-1],
         )
 
 
 def numbered_from_one(rows: np.ndarray) -> np.ndarray:
-    """The rows in float64, as hotcoco takes them, with categories, label + 1, in the place of labels."""
+    """Return rows (D, 7) of detections in float64, as hotcoco expects them, with the label replaced by the category.
+
+    Args:
+        rows: (D, 7), image number, x, y, width, height, score, label; the category is label + 1.
+    """
     rows = rows.astype(np.float64)
     rows[:, 6] += 1
     return rows
 
 
 def write_predictions(rows: np.ndarray, truth: GroundTruth, file: Path) -> None:
-    """Write detections as Detectron2 does, with the ids of the annotations, a part of them at a time.
+    """Write detections in Detectron2's format, with the ids of the annotations, in parts to bound the memory.
 
     Args:
         rows: (D, 7), image number, x, y, width, height, score, label.
-        truth: has the ids.
-        file: becomes one JSON list.
+        truth: holds the ids.
+        file: the file to write, one JSON list.
     """
     with open(file, "wb") as stream:
         stream.write(b"[")
@@ -200,7 +213,7 @@ def write_predictions(rows: np.ndarray, truth: GroundTruth, file: Path) -> None:
             ]
             try:
                 text = msgspec.json.encode(records)
-            except UnicodeEncodeError:  # an id that is no text in UTF-8
+            except UnicodeEncodeError:  # an id that cannot be encoded as UTF-8
                 text = json.dumps(records).encode()
             stream.write((b", " if start else b"") + text[1:-1])
         stream.write(b"]")

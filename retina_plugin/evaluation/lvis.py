@@ -1,4 +1,4 @@
-"""LVIS's average precision, of rare, common and frequent classes, by hotcoco."""
+"""LVIS's average precision for rare, common and frequent classes, computed by hotcoco."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,22 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, numbered_from_one
 
 RARE, COMMON = 10, 100
-"""Most training images of a rare and of a common class."""
+"""Largest number of training images of a rare and of a common class."""
 
 PARTLY, ABSENT = "not_exhaustive_category_ids", "neg_category_ids"
-"""Of a record of Detectron2's LVIS: classes that were not labelled completely, and classes that are known not to be there."""
+"""Keys of a record of Detectron2's LVIS: classes not labelled exhaustively, and classes verified to be absent."""
 
 
 class LvisEvaluator(HotCocoEvaluator):
-    """AP, APr, APc, APf and what else LVIS reports, in percent; a class counts on the images where somebody looked for it.
+    """LVIS's metrics (AP, APr, APc, APf, ...) in percent; a class is scored only on images that were annotated for it.
 
-    For a dataset of Detectron2's ``register_lvis_instances``, whose records say which classes were looked for.
+    For datasets of Detectron2's ``register_lvis_instances``, whose records list the classes each image was annotated
+    for.
 
     Args:
-        dataset_name: in detectron2's catalogs.
-        output_dir: for the detections.
-        detections_per_image: LVIS counts 300 of an image.
+        dataset_name: name in Detectron2's catalogs.
+        output_dir: folder for the detections.
+        detections_per_image: LVIS counts 300.
 
     Source: Gupta et al. 2019, *LVIS*, section 3.
     """
@@ -34,24 +35,23 @@ class LvisEvaluator(HotCocoEvaluator):
         records = DatasetCatalog.get(dataset_name)
         if not any(PARTLY in record and ABSENT in record for record in records):
             raise ValueError(
-                f"TEST.EVALUATOR lvis needs a dataset of LVIS, and the records of {dataset_name} have no {PARTLY} and {ABSENT}; hotcoco gives COCO's figures"
+                f"TEST.EVALUATOR lvis needs an LVIS dataset, but the records of {dataset_name} have no {PARTLY} and "
+                f"{ABSENT}; use TEST.EVALUATOR hotcoco for COCO's metrics"
             )
         self.looked_for = {self.truth.number_of(record): record for record in records}
         counts = {
             entry["id"]: entry["image_count"]
             for entry in MetadataCatalog.get(dataset_name).get("class_image_count") or ()
         }
-        if not counts:  # as in the annotations of the split itself
+        if not counts:  # count in the annotations of the evaluated split instead
             for annotation in {(x["category_id"], x["image_id"]) for x in self.truth.coco["annotations"]}:
                 counts[annotation[0]] = counts.get(annotation[0], 0) + 1
-        self.frequency = {
-            number: "r" if counts.get(number, 0) <= RARE else "c" if counts[number] <= COMMON else "f"
-            for number in range(1, len(self.truth.class_names) + 1)
-        }
+        categories = range(1, len(self.truth.class_names) + 1)
+        self.frequency = {number: _frequency(counts.get(number, 0)) for number in categories}
 
     @staticmethod
     def metric_names(class_names: Sequence[str]) -> list[str]:
-        """See :class:`HotCocoEvaluator`."""
+        """Return the metrics that LVIS reports; there are none per class."""
         return [
             "AP",
             "AP50",
@@ -61,15 +61,25 @@ class LvisEvaluator(HotCocoEvaluator):
         ]
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
-        """See :class:`HotCocoEvaluator`."""
-        images = [
-            {**image, **{key: list(self.looked_for.get(image["id"], {}).get(key, ())) for key in (PARTLY, ABSENT)}}
-            for image in coco["images"]
-        ]
+        """Score detections (D, 7), as :meth:`HotCocoEvaluator.score` does, with LVIS's rules."""
+        images = []
+        for image in coco["images"]:
+            record = self.looked_for.get(image["id"], {})
+            images.append({**image, **{key: list(record.get(key, ())) for key in (PARTLY, ABSENT)}})
         categories = [{**category, "frequency": self.frequency[category["id"]]} for category in coco["categories"]]
         truth = hotcoco.COCO({**coco, "images": images, "categories": categories})
         found = hotcoco.COCOeval(truth, truth.loadRes(numbered_from_one(rows)), "bbox", lvis_style=True)
         found.run()
-        return {
-            "bbox": {name: 100 * value if value >= 0 else float("nan") for name, value in found.get_results().items()}
-        }
+        return {"bbox": {name: _percent(value) for name, value in found.get_results().items()}}
+
+
+def _frequency(num_images: int) -> str:
+    """Return the group of a class with that many training images: "r" (rare), "c" (common) or "f" (frequent)."""
+    if num_images <= RARE:
+        return "r"
+    return "c" if num_images <= COMMON else "f"
+
+
+def _percent(value: float) -> float:
+    """Return a metric in percent; NaN for -1, which stands for "no ground truth"."""
+    return 100 * value if value >= 0 else float("nan")

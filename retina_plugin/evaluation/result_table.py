@@ -1,4 +1,4 @@
-"""The results of ``COCOEvaluator`` as a table and as JSON."""
+"""Results of an evaluation as a table and as JSON."""
 
 import json
 import math
@@ -7,16 +7,16 @@ from pathlib import Path
 from retina_plugin.names import markdown_cell, one_line
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""COCO's twelve, in percent: AP averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes below 32², up to 96²,
-above; average recall with 1, 10, 100 detections an image; with 100, of small, medium, large boxes."""
+"""COCO's twelve metrics, in percent: AP averaged over IoU 0.50-0.95, at 0.50, at 0.75; of boxes with an area below 32²,
+up to 96², above; average recall with 1, 10, 100 detections per image; with 100, of small, medium, large boxes."""
 
 
 def format_results(results: dict[str, dict[str, float]], title: str) -> str:
-    """A Markdown table of COCO's six numbers, and below it the AP of every class.
+    """Format COCO's metrics as a Markdown table, and below it the AP of every class.
 
     Args:
         results: as ``COCOEvaluator`` returns them: {"bbox": {"AP": percent, ..., "AP-<class>": percent}}.
-        title: a line above the table.
+        title: heading of the table, one line.
 
     Example:
         >>> print(format_results({"bbox": {"AP": 50.0, "AP50": 80.0, "AP-cat": 50.0}}, "val"))
@@ -53,13 +53,13 @@ def format_results(results: dict[str, dict[str, float]], title: str) -> str:
 
 
 def _percent(value: float) -> str:
-    return "no such box" if math.isnan(value) else f"{value:.2f}"
+    """Return two decimals; NaN means that no box of the ground truth belongs to the metric."""
+    return "n/a (no ground truth)" if math.isnan(value) else f"{value:.2f}"
 
 
 def write_results(results: dict[str, dict[str, float]], folder: str, title: str) -> Path:
     """Write ``results.json`` and ``coco_table.md`` to ``folder``; return the path of the table."""
-    folder = Path(folder)
-    (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    table = folder / "coco_table.md"
+    (Path(folder) / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    table = Path(folder) / "coco_table.md"
     table.write_text(format_results(results, title), encoding="utf-8")
     return table

@@ -110,10 +110,10 @@ MISTAKES = [
     ("axes: {INPUT.COLOR_JITTER: [0.0, 0.1], jitter: {on: {INPUT.COLOR_JITTER: 0.3}, off: {}}}", "the axes INPUT.COLOR_JITTER and jitter both set INPUT.COLOR_JITTER"),
     ("seeds: [1, 2, 1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "seeds has 1 more than once"),
     ("seeds: [-1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "a negative SEED is another one every time"),
-    ("report: [AP, APxx]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'APxx' is no metric of TEST.EVALUATOR hotcoco; did you mean"),
+    ("report: [AP, APxx]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'APxx' is not a metric of TEST.EVALUATOR hotcoco; did you mean"),
     ("report: [AP, AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report has AP more than once"),
     ("report: [AP-ten]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP-ten'"),
-    ("options: {TEST.EVALUATOR: voc, TEST.BEST_METRIC: bbox/AP50}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP' is no metric of TEST.EVALUATOR voc; did you mean AP50"),
+    ("options: {TEST.EVALUATOR: voc, TEST.BEST_METRIC: bbox/AP50}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP' is not a metric of TEST.EVALUATOR voc; did you mean AP50"),
     ("report: [bbox/APX]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'bbox/APX'"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Evaluation: the ground truth scores 100, nothing scores 0, VOC works like COCO."""
+"""Evaluators: the ground truth scores 100, no detections score 0, VOC annotations work like COCO's."""
 
 import json
 
@@ -16,7 +16,7 @@ from retina_plugin.evaluation import EVALUATOR_REGISTRY
 
 @pytest.fixture(params=["hotcoco", "detectron2"])
 def evaluate(request):
-    """Evaluation of a dataset by each evaluator."""
+    """Return a function that evaluates a dataset, for each evaluator."""
     return lambda *args: run(EVALUATOR_REGISTRY.get(request.param), *args)
 
 
@@ -35,25 +35,33 @@ def truth(record):
     return Instances(size, pred_boxes=Boxes(boxes), scores=torch.ones(len(boxes)), pred_classes=classes)
 
 
-def test_the_ground_truth_scores_a_hundred(evaluate, small_digits, tmp_path):
+def test_ground_truth_scores_100(evaluate, small_digits, tmp_path):
     assert evaluate("digits_val", tmp_path, truth)["AP"] == pytest.approx(100)
 
 
-def test_no_detection_at_all_scores_zero_and_says_so(evaluate, small_digits, tmp_path, caplog):
+def test_no_detections_score_zero_with_a_warning(evaluate, small_digits, tmp_path, caplog):
     results = evaluate("digits_val", tmp_path, lambda record: truth(record)[torch.zeros(0, dtype=torch.int64)])
     assert results["AP"] == 0.0 and results["AP50"] == 0.0
-    assert "not one detection on digits_val" in caplog.text
+    assert "no detections on digits_val" in caplog.text
 
 
-def test_voc_annotations_are_converted(evaluate, tmp_path):
+@pytest.mark.parametrize("name", ["hotcoco", "detectron2"])
+def test_image_of_a_different_dataset_is_refused(name, small_digits, tmp_path):
+    evaluator = EVALUATOR_REGISTRY.get(name)("digits_val", output_dir=str(tmp_path))
+    evaluator.reset()
+    with pytest.raises(ValueError, match="dataset digits_val has no image 'elsewhere'"):
+        evaluator.process([{"image_id": "elsewhere"}], [{"instances": Instances((9, 9))}])
+
+
+def test_voc_annotations_are_scored(evaluate, tmp_path):
     name = f"voc_eval_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
     for folder in ("images", "xml"):
         (tmp_path / "v" / folder).mkdir(parents=True)
     Image.new("RGB", (90, 60)).save(tmp_path / "v/images/a.jpg")
     (tmp_path / "v/list.txt").write_text("a\n")
     (tmp_path / "v/xml/a.xml").write_text(
-        "<annotation><filename>a.jpg</filename><size><width>90</width><height>60</height></size><object><name>cat</name><bndbox>"
-        "<xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>"
+        "<annotation><filename>a.jpg</filename><size><width>90</width><height>60</height></size>"
+        "<object><name>cat</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>"
     )
     card = {"name": name, "format": "voc", "root": "v", "classes": ["cat"], "licence": "-", "source": "-",
             "splits": {"val": {"images": "images", "annotations": "xml", "image_set": "list.txt"}}}  # fmt: skip
@@ -62,7 +70,7 @@ def test_voc_annotations_are_converted(evaluate, tmp_path):
     assert evaluate(f"{name}_val", tmp_path, truth)["AP"] == pytest.approx(100)
 
 
-def test_a_card_with_some_of_the_categories_in_an_order_of_its_own(tmp_path):
+def test_card_with_a_subset_of_the_categories_in_a_different_order(tmp_path):
     (tmp_path / "s/images").mkdir(parents=True)
     Image.new("RGB", (90, 60)).save(tmp_path / "s/images/a.jpg")
     names = {5: "dog", 2: "cat", 9: "cow"}
@@ -78,9 +86,8 @@ def test_a_card_with_some_of_the_categories_in_an_order_of_its_own(tmp_path):
             "splits": {"val": {"images": "images", "annotations": "val.json"}}}  # fmt: skip
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     register_card(tmp_path / "card.yaml")
-    evaluator = EVALUATOR_REGISTRY.get("hotcoco")(
-        f"{name}_val", output_dir=str(tmp_path)
-    )  # before anyone has loaded the data
+    # The evaluator is built before anything has loaded the data.
+    evaluator = EVALUATOR_REGISTRY.get("hotcoco")(f"{name}_val", output_dir=str(tmp_path))
     (record,) = DatasetCatalog.get(f"{name}_val")
     cow = truth(record)[[a["category_id"] == 0 for a in record["annotations"]]]
     evaluator.process([record], [{"instances": cow}])

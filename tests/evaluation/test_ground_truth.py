@@ -1,4 +1,4 @@
-"""What is scored is what training would see."""
+"""Evaluation scores the records that training would see."""
 
 import json
 
@@ -18,7 +18,7 @@ NAMES = iter(f"scored{i}" for i in range(1000))
 
 @pytest.fixture()
 def card(tmp_path):
-    """A split with everything that is left out of training, and ids that are no 1, 2, 3."""
+    """Register a split with every fault that training leaves out, and ids other than 1, 2, 3; return its name."""
     for i in range(5):
         Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / f"{i}.png")
     (tmp_path / "3.png").write_bytes(b"cut")
@@ -40,25 +40,15 @@ def card(tmp_path):
     }
     (tmp_path / "a.json").write_text(json.dumps(data))
     name = next(NAMES)
-    (tmp_path / f"{name}.yaml").write_text(
-        json.dumps(
-            {
-                "name": name,
-                "format": "coco",
-                "classes": ["cat", "dog"],
-                "root": ".",
-                "licence": "",
-                "source": "",
-                "splits": {"val": {"images": ".", "annotations": "a.json"}},
-            }
-        )
-    )
+    card = {"name": name, "format": "coco", "classes": ["cat", "dog"], "root": ".", "licence": "", "source": ""}
+    card["splits"] = {"val": {"images": ".", "annotations": "a.json"}}
+    (tmp_path / f"{name}.yaml").write_text(json.dumps(card))
     register_card(tmp_path / f"{name}.yaml")
     return f"{name}_val"
 
 
 @pytest.mark.parametrize("which", ["hotcoco", "detectron2"])
-def test_the_kept_boxes_score_a_hundred_and_are_written_with_the_ids_of_the_annotations(card, which, tmp_path):
+def test_kept_boxes_score_100_and_are_written_with_the_annotations_ids(card, which, tmp_path):
     evaluator = EVALUATOR_REGISTRY.get(which)(card, output_dir=str(tmp_path / "out"), detections_per_image=100)
     evaluator.reset()
     records = result_of(card).records
@@ -75,23 +65,13 @@ def test_the_kept_boxes_score_a_hundred_and_are_written_with_the_ids_of_the_anno
 
 
 @pytest.mark.parametrize("which", ["hotcoco", "detectron2"])
-def test_more_than_a_hundred_objects_count_as_many_as_are_kept(which, tmp_path, caplog):
+def test_images_with_more_than_100_objects_count_all_kept_detections(which, tmp_path, caplog):
     Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
     boxes = [[4 * (i % 50), 9 * (i // 50), 4 * (i % 50) + 3, 9 * (i // 50) + 8] for i in range(150)]
     annotations = [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0} for box in boxes]
     name = next(NAMES)
-    DatasetCatalog.register(
-        name,
-        lambda: [
-            {
-                "file_name": str(tmp_path / "a.png"),
-                "image_id": 5,
-                "height": 480,
-                "width": 640,
-                "annotations": annotations,
-            }
-        ],
-    )
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 5, "height": 480, "width": 640}
+    DatasetCatalog.register(name, lambda: [{**record, "annotations": annotations}])
     MetadataCatalog.get(name).set(thing_classes=["x"])
     aps = {}
     for most in (100, 300):
@@ -109,7 +89,7 @@ def test_more_than_a_hundred_objects_count_as_many_as_are_kept(which, tmp_path, 
 
 
 @pytest.mark.parametrize("which", ["hotcoco", "detectron2"])
-def test_without_annotations_detections_are_written_and_nothing_is_scored(which, tmp_path, caplog):
+def test_without_annotations_detections_are_only_written(which, tmp_path, caplog):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     name = next(NAMES)
     DatasetCatalog.register(name, lambda: [{"file_name": str(tmp_path / "a.png")}])
@@ -127,7 +107,7 @@ def test_without_annotations_detections_are_written_and_nothing_is_scored(which,
     assert json.loads((tmp_path / "coco_instances_results.json").read_text())[0]["image_id"] == str(tmp_path / "a.png")
 
 
-def test_labels_beyond_the_classes_are_refused_by_name(tmp_path):
+def test_label_outside_the_classes_is_refused(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     name = next(NAMES)
     box = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 3}

@@ -1,4 +1,4 @@
-"""The same numbers as pycocotools: all twelve and per class, on random and on degenerate data."""
+"""hotcoco computes the same numbers as pycocotools: all twelve and per class, on random and degenerate data."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ from retina_plugin.evaluation.result_table import METRICS
 
 
 def random_truth(rng, num_images=30, num_classes=4):
-    """COCO annotations with crowds, tiny and large boxes, empty images and a class without any box."""
+    """Return COCO annotations with crowds, tiny and large boxes, empty images and a class without any box."""
     images = [{"id": 7 * i + 3, "width": 640, "height": 480, "file_name": f"{i}.jpg"} for i in range(num_images)]
     categories = [{"id": 10 * k + 1, "name": f"class{k}"} for k in range(num_classes)]
     annotations = []
@@ -30,13 +30,15 @@ def random_truth(rng, num_images=30, num_classes=4):
         for _ in range(rng.integers(0, 12)):
             w, h = np.exp(rng.uniform(1.5, 6, 2))
             box = [*(rng.uniform(0, 300, 2)), w, h]
-            annotations.append({"id": len(annotations) + 1, "image_id": image["id"], "category_id": categories[rng.integers(0, num_classes - 1)]["id"],
-                                "bbox": [float(x) for x in box], "area": float(w * h), "iscrowd": int(rng.random() < 0.1)})  # fmt: skip
+            category = categories[rng.integers(0, num_classes - 1)]["id"]
+            annotation = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category}
+            annotation |= {"bbox": [float(x) for x in box], "area": float(w * h), "iscrowd": int(rng.random() < 0.1)}
+            annotations.append(annotation)
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
 def random_detections(rng, truth, per_image=15):
-    """Half of them near a box of their image, scores with ties."""
+    """Return detections, about half of them near a box of their image, with ties among the scores."""
     rows = []
     for image in truth["images"]:
         boxes = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
@@ -45,10 +47,8 @@ def random_detections(rng, truth, per_image=15):
                 near = boxes[rng.integers(len(boxes))]
                 box, category = np.array(near["bbox"]) * rng.uniform(0.8, 1.2, 4), near["category_id"]
             else:
-                box, category = (
-                    np.r_[rng.uniform(0, 400, 2), np.exp(rng.uniform(2, 5, 2))],
-                    truth["categories"][rng.integers(4)]["id"],
-                )
+                box = np.r_[rng.uniform(0, 400, 2), np.exp(rng.uniform(2, 5, 2))]
+                category = truth["categories"][rng.integers(4)]["id"]
             rows.append([image["id"], *box, round(rng.random(), 2), category])
     return np.array(rows)
 
@@ -59,14 +59,13 @@ def figures(coco, coco_eval_class, truth, rows):
     coco_eval.accumulate()
     coco_eval.summarize()
     figures = coco_figures(coco_eval, [c["name"] for c in truth["categories"]])
-    assert [figures[name] for name in METRICS] == pytest.approx(
-        [100 * v if v >= 0 else np.nan for v in coco_eval.stats], abs=1e-9, nan_ok=True
-    )
+    want = [100 * v if v >= 0 else np.nan for v in coco_eval.stats]
+    assert [figures[name] for name in METRICS] == pytest.approx(want, abs=1e-9, nan_ok=True)
     return figures
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_all_figures_equal_those_of_pycocotools(tmp_path, seed):
+def test_all_metrics_equal_those_of_pycocotools(tmp_path, seed):
     rng = np.random.default_rng(seed)
     truth = random_truth(rng)
     rows = random_detections(rng, truth, per_image=(15, 150)[seed % 2])
@@ -80,8 +79,8 @@ def test_all_figures_equal_those_of_pycocotools(tmp_path, seed):
     assert 0.1 < got["AP"] < 99
 
 
-def test_a_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
-    """Boxes of the other part, in the same JSON, are not missed ones."""
+def test_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
+    """Boxes of the other part, in the same JSON, do not count as missed."""
     card = discover(digits_root / "instances_train.json", name="digits_in_parts")
     assert "part" in card.splits["val"]
     card = register_card(write_card(card, tmp_path)[0])
@@ -108,14 +107,10 @@ def test_predictions_are_written_in_parts_with_any_ids(tmp_path, monkeypatch):
     )
     rows = np.array([[1 + i % 2, 1.5, 2.25, i, 4, 0.125 * i, i // 4] for i in range(8)], dtype=np.float32)
     write_predictions(rows, truth, tmp_path / "x.json")
+    ids = [(truth.original_ids[1 + i % 2], [7, 5][i // 4]) for i in range(8)]
     want = [
-        {
-            "image_id": truth.original_ids[1 + i % 2],
-            "category_id": [7, 5][i // 4],
-            "bbox": [1.5, 2.25, float(i), 4.0],
-            "score": 0.125 * i,
-        }
-        for i in range(8)
+        {"image_id": image, "category_id": category, "bbox": [1.5, 2.25, float(i), 4.0], "score": 0.125 * i}
+        for i, (image, category) in enumerate(ids)
     ]
     assert json.loads((tmp_path / "x.json").read_text()) == want
     write_predictions(rows[:0], truth, tmp_path / "x.json")

@@ -1,4 +1,4 @@
-"""LVIS's figures: a class counts where somebody looked for it, rare and frequent classes apart."""
+"""LVIS's metrics: classes are scored only where annotated, rare and frequent ones separately."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from retina_plugin.evaluation import EVALUATOR_REGISTRY
 
 @pytest.fixture()
 def dataset(tmp_path):
-    """Two images, three classes: a rare one, a common one, a frequent one; on the second image nobody looked for the first."""
+    """Register two images with a rare, a common and a frequent class; the second is not annotated for the rare one."""
     records = []
     for i, (boxes, absent) in enumerate([([(0, 0), (1, 20), (2, 40)], []), ([(1, 0), (2, 20)], [])]):
         file = tmp_path / f"{i}.png"
@@ -41,19 +41,15 @@ def dataset(tmp_path):
 
 
 def evaluate(records, found, folder, name="lvis"):
-    """found: (image, label, x, score)."""
-    evaluator = EVALUATOR_REGISTRY.build(
-        name, dataset_name="lvis_like", output_dir=str(folder), detections_per_image=300
-    )
+    """Evaluate detections (image, label, x, score)."""
+    arguments = {"dataset_name": "lvis_like", "output_dir": str(folder), "detections_per_image": 300}
+    evaluator = EVALUATOR_REGISTRY.build(name, **arguments)
     for record in records:
         mine = [one for one in found if one[0] == record["image_id"]]
-        instances = Instances(
-            (64, 64), pred_boxes=Boxes(torch.tensor([[x, 0.0, x + 10, 10] for _, _, x, _ in mine]).reshape(-1, 4))
-        )
-        instances.scores, instances.pred_classes = (
-            torch.tensor([s for *_, s in mine]),
-            torch.tensor([label for _, label, *_ in mine], dtype=torch.int64),
-        )
+        boxes = torch.tensor([[x, 0.0, x + 10, 10] for _, _, x, _ in mine]).reshape(-1, 4)
+        instances = Instances((64, 64), pred_boxes=Boxes(boxes))
+        instances.scores = torch.tensor([score for *_, score in mine])
+        instances.pred_classes = torch.tensor([label for _, label, *_ in mine], dtype=torch.int64)
         evaluator.process([record], [{"instances": instances}])
     return evaluator.evaluate()["bbox"]
 
@@ -61,28 +57,25 @@ def evaluate(records, found, folder, name="lvis"):
 PERFECT = [(1, 0, 0.0, 0.9), (1, 1, 20.0, 0.9), (1, 2, 40.0, 0.9), (2, 1, 0.0, 0.9), (2, 2, 20.0, 0.9)]
 
 
-def test_what_nobody_looked_for_costs_nothing_and_what_is_known_to_be_absent_does(dataset, tmp_path):
+def test_false_detection_counts_only_for_a_class_verified_to_be_absent(dataset, tmp_path):
     assert evaluate(dataset, PERFECT, tmp_path)["AP"] == pytest.approx(100, abs=0.1)
-    stray = [*PERFECT, (2, 0, 50.0, 0.99)]  # a rare thing on the second image, more certain than the right one
+    stray = [*PERFECT, (2, 0, 50.0, 0.99)]  # the rare class on the second image, scored above the true detection
     found = evaluate(dataset, stray, tmp_path)
-    assert found["APr"] == pytest.approx(100, abs=0.1), "on that image nobody looked for it"
+    assert found["APr"] == pytest.approx(100, abs=0.1), "that image is not annotated for the rare class"
     dataset[1]["neg_category_ids"] = [1]
     found = evaluate(dataset, stray, tmp_path)
     assert found["APr"] == pytest.approx(50, abs=0.6) and found["APc"] == found["APf"] == pytest.approx(100, abs=0.1)
 
 
-def test_another_dataset_is_refused(dataset, tmp_path):
+def test_dataset_without_lvis_records_is_refused(dataset, tmp_path):
     for record in dataset:
         del record["neg_category_ids"]
-    with pytest.raises(ValueError, match="lvis needs a dataset of LVIS, and the records of lvis_like have no"):
+    with pytest.raises(ValueError, match="lvis needs an LVIS dataset, but the records of lvis_like have no"):
         evaluate(dataset, PERFECT, tmp_path)
 
 
-def test_voc_by_key(dataset, tmp_path):
+def test_voc_evaluator_chosen_by_its_key(dataset, tmp_path):
     found = evaluate(dataset, PERFECT[:-1], tmp_path, name="voc")
-    assert (
-        found["AP50-rare"] == found["AP50-common"] == 100
-        and found["AP50-frequent"] == 50
-        and found["AP50"] == pytest.approx(250 / 3)
-    )
+    assert found["AP50-rare"] == found["AP50-common"] == 100 and found["AP50-frequent"] == 50
+    assert found["AP50"] == pytest.approx(250 / 3)
     assert found["AP50-11-frequent"] == pytest.approx(100 * 6 / 11)

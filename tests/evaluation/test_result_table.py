@@ -6,14 +6,13 @@ import math
 from retina_plugin.evaluation.result_table import format_results, write_results
 
 RESULTS = {
-    "bbox": {"AP": 12.345, "AP50": 20.0, "AP75": 10.0, "APs": math.nan, "APm": 1.0, "APl": 2.0, "AP-cat": 12.345}
+    "bbox": {"AP": 12.346, "AP50": 20.0, "AP75": 10.0, "APs": math.nan, "APm": 1.0, "APl": 2.0, "AP-cat": 12.346}
 }
 
 
-def test_a_size_without_boxes_is_said():
+def test_metric_without_ground_truth_is_not_available():
     text = format_results(RESULTS, "pets")
-    assert "| 12.35 | 20.00 | 10.00 | no such box | 1.00 | 2.00 |" in text or "| 12.34 |" in text
-    assert "no such box" in text and "| cat |" in text
+    assert "| 12.35 | 20.00 | 10.00 | n/a (no ground truth) | 1.00 | 2.00 |" in text and "| cat | 12.35 |" in text
 
 
 def test_both_files_are_written(tmp_path):
