@@ -1,95 +1,149 @@
-"""The import rules of the design, and what `import retina_plugin` promises."""
+"""The import rules of docs/architecture.md, and what `import retina_plugin` promises."""
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "retina_plugin"
-FORBIDDEN = {
-    # part: what it must not import (docs/architecture.md, "Who may know whom")
-    "registry": ["retina_plugin"],
-    "hardware": ["retina_plugin"],
-    "arguments": ["retina_plugin", "detectron2", "torch"],
-    "paths": ["retina_plugin", "detectron2", "torch"],
-    "moved": ["retina_plugin", "detectron2", "torch"],
-    "analysis": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.ablation", "retina_plugin.report", "retina_plugin.cli"],
-    "config": ["retina_plugin.data", "retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
-    "data": ["retina_plugin.modeling", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
-    "modeling": ["retina_plugin.data", "retina_plugin.engine", "retina_plugin.evaluation", "retina_plugin.inference", "retina_plugin.cli"],
-    "modeling.losses": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling.assignment", "retina_plugin.modeling.postprocess", "retina_plugin.modeling.head", "retina_plugin.modeling.neck"],
-    "modeling.assignment": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling"],
-    "modeling.postprocess": ["detectron2.config", "detectron2.utils.events", "detectron2.data", "retina_plugin.modeling"],
-    "modeling.backbone": ["retina_plugin.config", "retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
-    "modeling.neck": ["retina_plugin.config", "retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
-    "modeling.head": ["retina_plugin.config", "retina_plugin.modeling.losses", "retina_plugin.modeling.meta_arch", "retina_plugin.modeling.assignment"],
-    "engine": ["retina_plugin.inference", "retina_plugin.cli"],
-    "evaluation": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.cli"],
-    "inference": ["retina_plugin.cli"],
-    "report": ["retina_plugin.engine", "retina_plugin.inference", "retina_plugin.ablation", "retina_plugin.bench", "retina_plugin.cli"],
-    "ablation": ["retina_plugin.cli", "retina_plugin.bench", "retina_plugin.inference"],
-    "bench": ["retina_plugin.cli", "retina_plugin.engine", "retina_plugin.inference"],
-}  # fmt: skip
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+HEADER = "| part | may import | never imports |\n|---|---|---|\n"
 
 
-def imports_of(path):
-    """Dotted names that a file imports, from its syntax tree."""
-    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+class Rule(NamedTuple):
+    """One row of the table of import rules; names are relative to retina_plugin or those of other packages."""
+
+    parts: list[str]
+    allowed: list[str]
+    everything: bool
+    forbidden: list[str]
+
+
+def rules_of(page: str) -> list[Rule]:
+    """Return the rows of the table "Import rules" of a page."""
+    lines = page.partition(HEADER)[2].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    names = [[re.findall(r"`([\w.]+)`", cell) for cell in row] for row in rows]
+    return [
+        Rule(parts, allowed, row[1] == "everything", forbidden)
+        for row, (parts, allowed, forbidden) in zip(rows, names, strict=True)
+    ]
+
+
+RULES = rules_of(PAGE)
+PARTS = {part: rule for rule in RULES for part in rule.parts}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports, also inside functions, from its syntax tree."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
+            base = [node.module] if node.module else []
             if node.level:
-                base = ".".join(
-                    [*package.split(".")[: len(package.split(".")) - node.level + 1], *([base] if base else [])]
-                )
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+                base = [*package[: len(package) - node.level + 1], *base]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
-def files_of(part):
-    path = PACKAGE.joinpath(*part.split("."))
-    return (
-        sorted(path.rglob("*.py"))
-        if path.is_dir()
-        else [*path.parent.glob(f"{path.name}.py"), *path.parent.glob(f"{path.name}_*.py")]
-    )
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file, relative to retina_plugin; the package's own ``__init__`` keeps its name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_import_rules(part):
-    files = files_of(part)
-    assert files, f"{part} does not exist"
+def as_in_the_table(name: str) -> str:
+    """Return an imported name as the table writes it: parts of the plugin without "retina_plugin."."""
+    if name.split(".")[0] != "retina_plugin":
+        return name
+    inner = name.partition(".")[2]
+    return inner if inner.split(".")[0] in PARTS else "__init__"  # retina_plugin.load_config is defined in __init__
+
+
+def within(name: str, parts: Iterable[str]) -> bool:
+    """Return whether a dotted name is one of the parts or below one."""
+    return any(name == part or name.startswith(part + ".") for part in parts)
+
+
+def breaches(rule: Rule, path: Path) -> list[str]:
+    """Return the imports of a file that a rule does not allow, each in words."""
+    module = module_of(path)
+    own = [part for part in PARTS if within(module, [part])]
+    governs = max(own, key=len) in rule.parts
+    wrong = []
+    imports = (name for name in imports_of(path) if name.split(".")[0] not in sys.stdlib_module_names)
+    for name in map(as_in_the_table, imports):
+        if within(name, [max(own, key=len)]):
+            continue
+        allowed = rule.everything or within(name, rule.allowed)
+        if within(name, rule.forbidden) or (governs and not allowed):
+            wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: ",".join(rule.parts))
+def test_imports_follow_the_table_in_the_architecture_page(rule):
+    files = [path for path in sorted(PACKAGE.rglob("*.py")) if within(module_of(path), rule.parts)]
+    assert [breach for path in files for breach in breaches(rule, path)] == []
+
+
+def test_every_part_has_one_row_and_every_name_in_the_table_exists():
+    top_level = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/__init__.py")
+    }
+    assert {part for part in PARTS if "." not in part} == top_level
+    assert len(PARTS) == sum(len(rule.parts) for rule in RULES)
+    modules = {module_of(path) for path in PACKAGE.rglob("*.py")}
+    assert set(PARTS) <= modules
+    others = {name for rule in RULES for name in (*rule.allowed, *rule.forbidden)} - modules
+    assert [name for name in sorted(others) if importlib.util.find_spec(name) is None] == []
+
+
+def test_the_table_allows_nothing_that_it_forbids():
+    assert [name for rule in RULES for name in rule.allowed if within(name, rule.forbidden)] == []
+
+
+@pytest.mark.parametrize(("line", "breach"), [
+    ("from retina_plugin import cli", "imports cli"),
+    ("def f():\n    from ..engine import trainer", "imports engine.trainer"),
+    ("import retina_plugin", "imports __init__"),
+    ("import scipy.stats", "imports scipy.stats"),
+    ("import json, torch\nfrom ..data import boxes\nfrom ..config import key", None),
+])  # fmt: skip
+def test_an_import_that_the_table_does_not_allow_is_found(line, breach, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path / "retina_plugin")
+    file = tmp_path / "retina_plugin/data/new.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(line, encoding="utf-8")
+    assert breaches(PARTS["data"], file) == ([f"retina_plugin/data/new.py {breach}"] if breach else [])
+
+
+def test_the_architecture_page_lists_every_folder():
+    listed = set(re.findall(r"^\| `([\w/]+)/` \|", PAGE, re.MULTILINE))
+    packages = {
+        f"retina_plugin/{path.parent.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.glob("*/**/__init__.py")
+    }
+    assert packages <= listed
+    assert {"configs", "datasets", "docs", "examples/my_variant", "tests", "tools"} <= listed
+    assert {f"configs/{path.name}" for path in (ROOT / "configs").iterdir() if path.is_dir()} <= listed
+    assert [folder for folder in sorted(listed) if not (ROOT / folder).is_dir()] == []
+
+
+def test_no_module_uses_private_names_or_the_retinanet_of_detectron2():
     wrong = [
-        f"{file.relative_to(ROOT)} imports {name}"
-        for file in files
-        for name in imports_of(file)
-        for forbidden in FORBIDDEN[part]
-        if name == forbidden or name.startswith(forbidden + ".")
-        if not (part.startswith("modeling.") and name.startswith(f"retina_plugin.{part}"))
-    ]
-    assert wrong == []
-
-
-def test_nothing_imports_the_command_line():
-    wrong = [
-        str(f)
-        for f in PACKAGE.rglob("*.py")
-        if "cli" not in f.parts and f.name != "__main__.py"
-        for n in imports_of(f)
-        if n.startswith("retina_plugin.cli")
-    ]
-    assert wrong == []
-
-
-def test_nobody_uses_detectron2s_private_names_or_subclasses_its_retinanet():
-    wrong = [
-        f"{f}: {n}"
-        for f in PACKAGE.rglob("*.py")
-        for n in imports_of(f)
-        if n.startswith("detectron2") and (n.rsplit(".")[-1].startswith("_") or n.endswith(".RetinaNet"))
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in PACKAGE.rglob("*.py")
+        for name in imports_of(path)
+        if name.startswith("detectron2") and (name.rsplit(".")[-1].startswith("_") or name.endswith(".RetinaNet"))
     ]
     assert wrong == []
 
@@ -101,11 +155,16 @@ def test_every_source_file_has_a_test_file():
 
 
 def test_in_a_fresh_process_the_import_alone_fills_the_registries():
-    program = (
-        "import retina_plugin; from detectron2.modeling import META_ARCH_REGISTRY, BACKBONE_REGISTRY; from detectron2.data import DatasetCatalog;"
-        "assert 'RetinaPluginNet' in META_ARCH_REGISTRY and 'build_retina_resnet' in BACKBONE_REGISTRY and 'digits_train' in DatasetCatalog;"
-        "import importlib, retina_plugin.modeling.losses.classification as c; importlib.reload(c)"
-    )
+    program = """
+import importlib
+import retina_plugin
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+assert "RetinaPluginNet" in META_ARCH_REGISTRY and "build_retina_resnet" in BACKBONE_REGISTRY
+assert "digits_train" in DatasetCatalog
+import retina_plugin.modeling.losses.classification as c
+importlib.reload(c)
+"""
     subprocess.run([sys.executable, "-c", program], check=True, cwd="/")
 
 
@@ -114,7 +173,7 @@ POSIX = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
 
 
 def test_nothing_needs_modules_that_windows_lacks(small_digits):
-    """Every module is imported, a dataset checked and a config loaded, while these modules cannot be imported by the plugin."""
+    """Import every module, check a dataset and load a config, while the plugin cannot import these modules."""
     program = f"""
 import builtins, importlib, os, pkgutil
 original = builtins.__import__
@@ -125,7 +184,8 @@ def refuse(name, globals=None, locals=None, fromlist=(), level=0):
 builtins.__import__ = refuse
 del os.pread, os.O_NONBLOCK
 import retina_plugin
-names = [module.name for module in pkgutil.walk_packages(retina_plugin.__path__, "retina_plugin.") if not module.name.endswith("__main__")]
+modules = pkgutil.walk_packages(retina_plugin.__path__, "retina_plugin.")
+names = [module.name for module in modules if not module.name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
 from retina_plugin.data.check import check_card
@@ -140,23 +200,24 @@ print(len(names))
     assert int(result.stdout.split()[-1]) > 90
 
 
-def test_text_files_are_utf8_wherever_they_are_written():
-    """Windows would take another encoding, and a class called "Δ" would end a run."""
-    wrong = []
-    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py"), ROOT / "setup.py"]:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            named = {keyword.arg for keyword in node.keywords}
-            binary = any(
-                isinstance(x, ast.Constant) and isinstance(x.value, str) and "b" in x.value for x in node.args[1:2]
-            )
-            is_open = name == "open" and isinstance(node.func, ast.Name) and not binary
-            if (
-                (isinstance(node.func, ast.Attribute) and name in ("read_text", "write_text") or is_open)
-                and "encoding" not in named
-                and not (is_open and len(node.args) > 2)
-            ):
-                wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+def _lacks_encoding(node: ast.AST) -> bool:
+    """Return whether a node opens a text file without naming the encoding."""
+    if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+        return False
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr in ("read_text", "write_text")
+    modes = [x.value for x in node.args[1:2] if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+    is_open = isinstance(node.func, ast.Name) and node.func.id == "open"
+    return is_open and not any("b" in mode for mode in modes) and len(node.args) < 3
+
+
+def test_every_text_file_is_opened_with_its_encoding():
+    """The default of Windows is another encoding, and a class called "Δ" would end a run."""
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py"), ROOT / "setup.py"]
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if _lacks_encoding(node)
+    ]
     assert wrong == []
