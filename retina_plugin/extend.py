@@ -1,7 +1,7 @@
-"""Everything that a variant of one's own is written with; docs/extending.md shows how.
+"""Everything you need to write your own variants; docs/extending.md shows how.
 
-A module registers variants when it is imported. Name it under IMPORTS in a config, with ``--import`` on the command line, or, in an
-installed package, as an entry point of the group ``retina_plugin.plugins``.
+A module registers its variants when it is imported. Name the module under IMPORTS in a config, with ``--import`` on the
+command line or, in an installed package, as an entry point of the group ``retina_plugin.plugins``.
 """
 
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY

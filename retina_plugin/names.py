@@ -1,13 +1,13 @@
-"""Names from strangers' files, such as classes, as text: in Markdown, in pictures, on the terminal."""
+"""Names from third-party files, such as class names, as plain text: in Markdown, in pictures and on the terminal."""
 
 import re
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that move the cursor, colour, ring, break lines or turn the direction of writing."""
+"""Characters that move the cursor, set colours, ring the bell, break lines or change the direction of writing."""
 
 
 def one_line(text: object) -> str:
-    r"""The text with every character that a terminal would act on written out.
+    r"""Escape every character that a terminal would act on.
 
     Example:
         >>> one_line("cat" + chr(27) + "[31m" + chr(10) + "dog")
@@ -17,7 +17,7 @@ def one_line(text: object) -> str:
 
 
 def markdown_cell(text: object) -> str:
-    r"""The text as it stands, in a cell of a Markdown table.
+    r"""Escape a text so that a cell of a Markdown table shows it verbatim.
 
     Example:
         >>> markdown_cell("a|b*c")
@@ -27,7 +27,7 @@ def markdown_cell(text: object) -> str:
 
 
 def plain_label(text: object) -> str:
-    r"""The text as it stands, in a picture of matplotlib, which takes what is between two dollars for a formula.
+    r"""Escape a text so that matplotlib shows it verbatim; it reads text between two dollars as a formula.
 
     Example:
         >>> plain_label("US$ and A$")

@@ -1,35 +1,48 @@
-"""The registry used for every slot of the plugin that Detectron2 has no registry for."""
+"""The registry behind every slot of the plugin that Detectron2 has no registry for."""
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fvcore.common.registry import Registry
 
 SLOTS: dict[str, "SlotRegistry"] = {}
-"""The registries by the config key that chooses from them; ``import retina_plugin`` fills it."""
+"""The registries by the config key that selects from them; filled by ``import retina_plugin``."""
+
+IMPORT_IT = (
+    "Your own variants are known once the module that registers them is imported: IMPORTS in the config, "
+    "or --import MODULE."
+)
+"""What to do about an unknown name."""
 
 
 class Condition(NamedTuple):
-    """When a variant reads a key: ``holds(cfg)``; ``otherwise`` says why the key has no effect if that is false."""
+    """When a variant reads a key.
+
+    Args:
+        holds: Function of the config: whether the key is read.
+        otherwise: Why the key has no effect where ``holds`` returns False.
+    """
 
     holds: Callable[[Any], bool]
     otherwise: str
 
 
 def reads(*keys: str, when: Mapping[str, Condition] | None = None) -> Callable[[Any], Any]:
-    """Return a decorator that declares which config keys a variant reads, beside those that every variant of its slot does.
+    """Return a decorator that declares which config keys a variant reads besides those of every variant of its slot.
 
-    The declaration is the attribute ``config_keys``, from key to ``Condition`` or None. A variant without one
-    is taken to read everything that the others of its slot do. ``modeling.options.unused_options`` compares.
+    The declaration is the attribute ``config_keys``, a dict from key to ``Condition`` or None. A variant without a
+    declaration is assumed to read everything that the other variants of its slot read.
+    ``modeling.options.unused_options`` compares them.
 
     Args:
-        keys: dotted keys that are always read.
-        when: keys that are read on a condition only.
+        keys: Dotted keys that are always read.
+        when: Keys that are read under a condition only.
     """
 
     def decorate(obj: Any) -> Any:
+        """Set ``config_keys`` of a class or function and return it."""
         obj.config_keys = {**dict.fromkeys(keys), **(when or {})}
         return obj
 
@@ -37,15 +50,16 @@ def reads(*keys: str, when: Mapping[str, Condition] | None = None) -> Callable[[
 
 
 class Option(NamedTuple):
-    """An option of a variant, declared where the variant is registered: a config key, and an argument of its constructor.
+    """An option of a variant, declared where the variant is registered: a config key and a constructor argument.
 
     Args:
-        name: of the argument, such as "gamma". Of the variant "asymmetric" of the classification loss it is the key
+        name: Name of the argument, such as "gamma". For the variant "asymmetric" of the classification loss its key is
             MODEL.CLS_LOSS.ASYMMETRIC_GAMMA.
-        rule: which values it may have: ``Number``, ``Choice``, ``Flag``, ``Text``, ``Several`` of ``retina_plugin.config.values``.
-        default: one of them.
-        meaning: what it does, a sentence.
-        unit: of the number, if it has one.
+        rule: Allowed values: ``Number``, ``Choice``, ``Flag``, ``Text`` or ``Several`` of
+            ``retina_plugin.config.values``.
+        default: One of the allowed values.
+        meaning: What the option does, one sentence.
+        unit: Unit of the number, if it has one.
     """
 
     name: str
@@ -56,21 +70,20 @@ class Option(NamedTuple):
 
 
 OPTIONS: dict[str, Option] = {}
-"""What variants have declared, by config key."""
+"""The options that variants have declared, by config key."""
 
 
 class SlotRegistry(Registry):
-    """Variants of one part of the detector, chosen by name from the config.
+    """Variants of one part of the detector, selected by name in the config.
 
-    Differs from detectron2's ``Registry`` in four ways: a variant is registered under a name of
-    its own (``@LOSSES.register("focal")``) and may declare options, registering the same object again after a module
-    reload is allowed, and an unknown name is answered with the config key to set and the known
-    names.
+    Differs from Detectron2's ``Registry`` in four ways: a variant has a name of its own
+    (``@LOSSES.register("focal")``) and may declare options; registering the same object again after a module reload is
+    allowed; and the error for an unknown name states the config key, the known names and the nearest one.
 
     Args:
-        name: what the slot holds, for messages ("classification loss").
-        key: the config key that chooses the variant ("MODEL.RETINANET.CLS_LOSS").
-        section: of the config, for the keys of options ("MODEL.CLS_LOSS"); "": variants have no options.
+        name: What the slot holds, for messages ("classification loss").
+        key: Config key that selects the variant ("MODEL.RETINANET.CLS_LOSS").
+        section: Section of the config for the keys of options ("MODEL.CLS_LOSS"); "": variants cannot have options.
     """
 
     def __init__(self, name: str, key: str, *, section: str = "") -> None:
@@ -83,14 +96,15 @@ class SlotRegistry(Registry):
         """Return a decorator that registers a class or function under ``name``.
 
         Args:
-            name: for the config.
-            options: that are this variant's alone; each is a key below ``section`` and an argument of the constructor.
+            name: Name of the variant in the config.
+            options: Options of this variant only; each is a key in ``section`` and an argument of the constructor.
 
         Raises:
-            ValueError: another object already has this name, or an option cannot be one.
+            ValueError: If a different object already has this name, or an option is not valid.
         """
 
         def decorate(obj: Any) -> Any:
+            """Register a class or function and return it."""
             old = self._obj_map.get(name)
             if old is not None and (old.__module__, old.__qualname__) != (obj.__module__, obj.__qualname__):
                 raise ValueError(f"{self._name} {name!r} is already registered by {old.__module__}.{old.__qualname__}")
@@ -102,22 +116,25 @@ class SlotRegistry(Registry):
         return decorate
 
     def _key_of(self, name: str, variant: Any, option: Option) -> str:
-        """The config key of an option.
+        """Return the config key of an option.
 
         Raises:
-            ValueError: it cannot be one.
+            ValueError: If the option is not valid.
         """
         what = f"option {option.name!r} of the {self._name} {name!r}"
         if not self.section:
-            raise ValueError(f"{what}: a {self._name} has no options in the config")
+            raise ValueError(f"{what}: a {self._name} cannot have options in the config")
         if not option.name.isidentifier() or not name.isidentifier():
-            raise ValueError(f"{what}: both become part of a config key, so they must be of letters, digits and '_'")
+            raise ValueError(
+                f"{what}: both names become part of a config key, so they must consist of letters, digits and '_'"
+            )
         if not option.rule.allows(option.default):
             raise ValueError(f"{what}: its default is {option.default!r}; it must be {option.rule.says()}")
         parameters = inspect.signature(variant).parameters
         if option.name not in parameters and not _takes_all(parameters):
             raise ValueError(
-                f"{what}: {variant.__module__}.{variant.__qualname__} has no argument {option.name}; it has {', '.join(parameters) or 'none'}"
+                f"{what}: {variant.__module__}.{variant.__qualname__} has no argument {option.name}; "
+                f"its arguments: {', '.join(parameters) or 'none'}"
             )
         return f"{self.section}.{name}_{option.name}".upper()
 
@@ -125,35 +142,38 @@ class SlotRegistry(Registry):
         """Return the variant called ``name``.
 
         Raises:
-            ValueError: there is none; the message lists those that exist and the nearest one.
+            ValueError: If there is none; the message lists the known names and the nearest one.
         """
         if name in self._obj_map:
             return self._obj_map[name]
         near = difflib.get_close_matches(str(name), self._obj_map, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"{self.key} is {name!r}, but there is no such {self._name}; known: {', '.join(sorted(self._obj_map))}.{hint} {IMPORT_IT}"
+            f"{self.key} is {name!r}, but there is no such {self._name}; "
+            f"known: {', '.join(sorted(self._obj_map))}.{hint} {IMPORT_IT}"
         )
 
     def option_keys(self, name: str) -> dict[str, str]:
-        """The options that a variant has declared: argument of its constructor to config key."""
+        """Return the options that a variant has declared, as a dict from constructor argument to config key."""
         return self._options.get(name, {})
 
     def options_of(self, name: str, cfg: Any) -> dict[str, Any]:
-        """What a config says of the options that a variant has declared: argument of its constructor to value."""
+        """Return the values of a variant's declared options in a config, by constructor argument."""
         return {argument: _value(cfg, key) for argument, key in self.option_keys(name).items()}
 
     def build(self, name: str, *, cfg: Any = None, **offered: Any) -> Any:
         """Construct the variant called ``name``.
 
         Args:
-            name: of the variant.
-            cfg: with the options that it has declared, and itself for a constructor that names ``cfg``; None: options keep the
-                constructor's defaults.
-            offered: what every variant of the slot may have; it gets what its constructor names, or all if it takes ``**kwargs``.
+            name: Name of the variant.
+            cfg: Config with the variant's declared options; passed on if the constructor has an argument ``cfg``.
+                None: options keep the constructor's defaults.
+            offered: Arguments available to every variant of the slot. The constructor gets those that it names, or all
+                of them if it takes ``**kwargs``.
 
         Raises:
-            ValueError: there is no such variant, it asks for what is neither offered nor declared, or it refuses its options.
+            ValueError: If there is no such variant, its constructor needs an argument that is neither offered nor
+                declared as an option, or it rejects its options.
         """
         variant = self.get(name)
         if cfg is not None:
@@ -161,29 +181,21 @@ class SlotRegistry(Registry):
         parameters = inspect.signature(variant).parameters
         if cfg is not None and "cfg" in parameters:
             offered["cfg"] = cfg
-        wanted = [
-            p.name
-            for p in parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        if missing := [argument for argument in wanted if argument not in offered]:
+        if missing := [argument for argument in _required(parameters) if argument not in offered]:
             raise ValueError(
-                f"{self._name} {name!r} ({variant.__module__}.{variant.__qualname__}) asks for {', '.join(missing)}; it can have {', '.join(sorted(offered))}, "
-                f"and what it declares: register({name!r}, options=[Option({missing[0]!r}, ...)])"
+                f"{self._name} {name!r} ({variant.__module__}.{variant.__qualname__}) needs {', '.join(missing)}; "
+                f"available: {', '.join(sorted(offered))}, and options that it declares with "
+                f"register({name!r}, options=[Option({missing[0]!r}, ...)])"
             )
-        return variant(
-            **(
-                offered
-                if _takes_all(parameters)
-                else {argument: value for argument, value in offered.items() if argument in parameters}
-            )
-        )
+        if not _takes_all(parameters):
+            offered = {argument: value for argument, value in offered.items() if argument in parameters}
+        return variant(**offered)
 
 
-IMPORT_IT = (
-    "One of your own is known once the module that registers it is imported: IMPORTS in the config, or --import MODULE."
-)
-"""What to do about an unknown name."""
+def _required(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the names of the parameters that a caller has to pass."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters.values() if p.default is p.empty and p.kind not in variadic]
 
 
 def _takes_all(parameters: Mapping[str, inspect.Parameter]) -> bool:

@@ -1,4 +1,4 @@
-"""Every shipped config: read safely, built on the CPU, stepped once."""
+"""Every shipped config is loaded safely, built on the CPU and stepped once."""
 
 import pytest
 import torch
@@ -15,28 +15,29 @@ from retina_plugin.config import all_keys, get_key
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
-CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text())]
-SWEEPS = [(p, size) for p in FILES if p not in CONFIGS for size in yaml.safe_load(p.read_text())["sizes"]]
+CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text(encoding="utf-8"))]
+SWEEPS = [
+    (p, size) for p in FILES if p not in CONFIGS for size in yaml.safe_load(p.read_text(encoding="utf-8"))["sizes"]
+]
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RETINANET.NUM_CONVS", 1]
 BOXES = [[[10.0, 10.0, 60.0, 50.0]], []]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
 def test_a_config_loads_builds_and_steps(path, small_digits):
-    yaml.safe_load(path.read_text())
-    data = (
-        ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []
-    )  # its data is the user's
-    cfg = load_config(path, [*SMALL, *data])
+    yaml.safe_load(path.read_text(encoding="utf-8"))
+    # finetune.yaml leaves its datasets to the user.
+    datasets = {"finetune": ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)]}
+    cfg = load_config(path, [*SMALL, *datasets.get(path.stem, [])])
     model = build_model(cfg).train()
-    # No weights are loaded here: frozen random normalisation would let the signal explode.
+    # No weights are loaded here, and the signal would explode in random layers with frozen normalisation.
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             if name.endswith("norm.weight"):
                 buffer.fill_(0.3)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    with EventStorage():  # Detectron2's R-CNN logs without asking whether anybody listens
+    with EventStorage():  # Detectron2's R-CNN logs even where there is no storage
         losses = model(make_inputs([(64, 96), (64, 64)], BOXES, [[cfg.MODEL.RETINANET.NUM_CLASSES - 1], []]))
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -46,11 +47,12 @@ def test_a_config_loads_builds_and_steps(path, small_digits):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
-def test_a_config_says_only_what_differs_from_its_base(path):
-    own = yaml.safe_load(path.read_text())
+def test_a_config_contains_only_what_differs_from_its_base(path):
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
     base = CfgNode(CfgNode.load_yaml_with_base(str((path.parent / own.pop("_BASE_")).resolve())))
 
     def repeated(node, below, prefix=""):
+        """Yield the dotted keys whose value is that of the base."""
         for key, value in node.items():
             if isinstance(value, dict):
                 yield from repeated(value, below.get(key, {}), f"{prefix}{key}.")
@@ -61,7 +63,7 @@ def test_a_config_says_only_what_differs_from_its_base(path):
 
 
 @pytest.mark.parametrize("path, size", SWEEPS, ids=[f"{path.stem} {size}" for path, size in SWEEPS])
-def test_a_run_of_a_sweep_differs_from_its_base_in_exactly_the_keys_it_names(path, size, tmp_path):
+def test_a_run_of_a_sweep_changes_only_the_keys_that_the_sweep_names(path, size, tmp_path):
     sweep = load_sweep(path, size)
     sweep.check()
     base = load_config(sweep.base)
@@ -69,17 +71,16 @@ def test_a_run_of_a_sweep_differs_from_its_base_in_exactly_the_keys_it_names(pat
         cfg = sweep.config(run, tmp_path)
         differing = {key for key in all_keys(cfg) if get_key(cfg, key) != get_key(base, key)}
         named = {*sweep.options, *sweep.changes(run.labels)}
-        pixels = (
-            {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"} if "MODEL.WEIGHTS" in named else set()
-        )  # follow the weights
-        assert differing <= named | pixels | {"SEED", "OUTPUT_DIR"}
-    # Every key that an axis names differs from the base somewhere, or it would not belong there.
+        if "MODEL.WEIGHTS" in named:  # the pixels follow the weights
+            named |= {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
+        assert differing <= named | {"SEED", "OUTPUT_DIR"}
+    # Every key of an axis differs from the base in at least one run; otherwise it would not belong there.
     for axis in sweep.axes.values():
         for key in {key for changes in axis.values() for key in changes}:
             assert any(get_key(sweep.config(run, tmp_path), key) != get_key(base, key) for run in sweep.runs), key
 
 
-def test_every_sweep_has_both_sizes_and_the_papers_tables_the_papers_figures():
+def test_every_sweep_has_both_sizes_and_the_papers_tables_have_its_figures():
     names = {
         "table_1a",
         "table_1b",
@@ -100,4 +101,4 @@ def test_every_sweep_has_both_sizes_and_the_papers_tables_the_papers_figures():
 
 def test_base_files_are_safe_yaml():
     for path in (ROOT / "configs").rglob("Base*.yaml"):
-        yaml.safe_load(path.read_text())
+        yaml.safe_load(path.read_text(encoding="utf-8"))

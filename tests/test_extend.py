@@ -1,10 +1,10 @@
-"""One module has everything that a variant is written with."""
+"""One module exports everything needed to write a variant."""
 
 from retina_plugin import extend
 from retina_plugin.registry import SLOTS
 
 
-def test_it_has_every_registry_and_what_it_names():
+def test_it_exports_every_registry_and_everything_it_imports():
     names = {name for name in vars(extend) if not name.startswith("_")}
     assert set(extend.__all__) == names
     registries = {id(getattr(extend, name)) for name in extend.__all__ if name.endswith("_REGISTRY")}

@@ -21,15 +21,11 @@ BOXES = [[[10.0, 12.0, 60.0, 70.0], [40.0, 30.0, 90.0, 62.0]], [[5.0, 5.0, 30.0,
         ("digits", ROOT / "configs/digits/quickstart.yaml", []),
     ],
 )
-def test_both_give_equal_models(lazy, config, opts):
+def test_both_build_equal_models(lazy, config, opts):
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", *opts])
     theirs, ours = build_model(cfg), instantiate(LazyConfig.load(str(ROOT / f"configs/lazy/{lazy}.py")).model)
-    assert {name: x.shape for name, x in ours.state_dict().items()} == {
-        name: x.shape for name, x in theirs.state_dict().items()
-    }
-    assert [name for name, p in ours.named_parameters() if p.requires_grad] == [
-        name for name, p in theirs.named_parameters() if p.requires_grad
-    ]
+    assert shapes(ours) == shapes(theirs)
+    assert trained_parameters(ours) == trained_parameters(theirs)
     ours.load_state_dict(theirs.state_dict())
     inputs = make_inputs([(96, 128), (80, 100)], BOXES, [[0, 2], [1]])
     for model in (ours, theirs):
@@ -37,46 +33,51 @@ def test_both_give_equal_models(lazy, config, opts):
     with torch.no_grad():
         found, wanted = (model.eval()(inputs) for model in (ours, theirs))
         for a, b in zip(found, wanted, strict=True):
-            assert (
-                len(a["instances"])
-                and torch.equal(a["instances"].pred_boxes.tensor, b["instances"].pred_boxes.tensor)
-                and torch.equal(a["instances"].scores, b["instances"].scores)
-            )
-    assert {name: loss.item() for name, loss in ours.train()(inputs).items()} == {
-        name: loss.item() for name, loss in theirs.train()(inputs).items()
-    }
-    assert (
-        ours.pixel_mean.equal(theirs.pixel_mean)
-        and ours.input_format == theirs.input_format
-        and ours.autocast_dtype == theirs.autocast_dtype
-    )
+            assert len(a["instances"])
+            assert torch.equal(a["instances"].pred_boxes.tensor, b["instances"].pred_boxes.tensor)
+            assert torch.equal(a["instances"].scores, b["instances"].scores)
+    assert losses_of(ours, inputs) == losses_of(theirs, inputs)
+    assert ours.pixel_mean.equal(theirs.pixel_mean)
+    assert ours.input_format == theirs.input_format
+    assert ours.autocast_dtype == theirs.autocast_dtype
+
+
+def shapes(model):
+    return {name: x.shape for name, x in model.state_dict().items()}
+
+
+def trained_parameters(model):
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def losses_of(model, inputs):
+    return {name: loss.item() for name, loss in model.train()(inputs).items()}
+
+
+def groups_of(optimizer):
+    return [(group["lr"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
 
 
 def test_the_digits_are_trained_with_the_same_data_optimizer_and_schedule(small_digits, tmp_path):
-    cfg, lazy = (
-        load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu"]),
-        LazyConfig.load(str(ROOT / "configs/lazy/digits.py")),
-    )
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu"])
+    lazy = LazyConfig.load(str(ROOT / "configs/lazy/digits.py"))
     model = instantiate(lazy.model)
     lazy.optimizer.params.model = model
     ours, theirs = instantiate(lazy.optimizer), build_optimizer(cfg, build_model(cfg))
-    assert [(group["lr"], group["weight_decay"], len(group["params"])) for group in ours.param_groups] == [
-        (group["lr"], group["weight_decay"], len(group["params"])) for group in theirs.param_groups
-    ]
-    a, b = (
-        LRMultiplier(ours, multiplier=instantiate(lazy.lr_multiplier), max_iter=lazy.train.max_iter),
-        build_lr_scheduler(cfg, theirs),
-    )
+    assert groups_of(ours) == groups_of(theirs)
+    our_schedule = LRMultiplier(ours, multiplier=instantiate(lazy.lr_multiplier), max_iter=lazy.train.max_iter)
+    their_schedule = build_lr_scheduler(cfg, theirs)
     for _ in range(1000):
-        assert a.get_last_lr() == pytest.approx(b.get_last_lr())
-        ours.step(), theirs.step(), a.step(), b.step()
+        assert our_schedule.get_last_lr() == pytest.approx(their_schedule.get_last_lr())
+        for stepped in (ours, theirs, our_schedule, their_schedule):
+            stepped.step()
     lazy.dataloader.train.num_workers = lazy.dataloader.test.num_workers = 0
     lazy.dataloader.evaluator.output_dir = str(tmp_path)
     batch = next(iter(instantiate(lazy.dataloader.train)))
     loss = sum(model.train()(batch).values())
     assert len(batch) == 8 and loss.isfinite()
-    judge = instantiate(lazy.dataloader.evaluator)
+    evaluator = instantiate(lazy.dataloader.evaluator)
     with torch.no_grad():
         for inputs in instantiate(lazy.dataloader.test):
-            judge.process(inputs, model.eval()(inputs))
-    assert judge.evaluate()["bbox"]["AP"] >= 0
+            evaluator.process(inputs, model.eval()(inputs))
+    assert evaluator.evaluate()["bbox"]["AP"] >= 0

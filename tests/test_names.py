@@ -1,4 +1,6 @@
-"""Names from strangers' files are text everywhere."""
+"""Names from third-party files are plain text everywhere."""
+
+import logging
 
 import matplotlib.pyplot as plt
 import pytest
@@ -30,7 +32,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_row_stays_one_row(name):
+def test_a_row_of_a_result_table_stays_one_row(name):
     rows = format_results({"bbox": {"AP": 1.0, f"AP-{name}": 1.0, "AP-other": 2.0}}, name).splitlines()
     assert len([row for row in rows if row.startswith("| ")]) == 2 + 3
     for row in rows[-2:]:
@@ -40,7 +42,7 @@ def test_one_row_stays_one_row(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_shows_it_as_it_stands(name):
+def test_a_figure_shows_a_name_verbatim(name):
     figure, axes = plt.subplots(figsize=(1, 1))
     axes.set_title(plain_label(name))
     axes.set_yticks([0, 1], [plain_label(name), "b"])
@@ -48,13 +50,11 @@ def test_a_picture_shows_it_as_it_stands(name):
     plt.close(figure)
 
 
-def test_what_a_terminal_would_act_on_is_written_out():
+def test_control_characters_are_escaped():
     assert one_line("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td" and one_line("é漢字$|") == "é漢字$|"
     assert markdown_cell("a|b\\c") == r"a\|b\\c"
 
 
-def test_a_log_line_keeps_its_own_breaks_and_no_escapes():
-    import logging
-
+def test_a_log_line_keeps_its_line_breaks_and_escapes_its_arguments():
     record = logging.LogRecord("retina_plugin", logging.INFO, "", 0, "two\nlines of %s", ("\x1b[31m",), None)
     assert console_text(record) == "two\nlines of \\x1b[31m"

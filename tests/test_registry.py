@@ -1,15 +1,24 @@
-"""Names, reloads and unknown names."""
+"""The registry of slots: names, reloads, unknown names and constructor arguments."""
 
 import pytest
 
-from retina_plugin.registry import SlotRegistry
+from retina_plugin.registry import SLOTS, SlotRegistry
+
+
+@pytest.fixture(autouse=True)
+def slots():
+    """Forget the registries of a test, which add themselves to the slots of the plugin."""
+    before = dict(SLOTS)
+    yield
+    SLOTS.clear()
+    SLOTS.update(before)
 
 
 def make(qualname, module="m"):
     return type(qualname, (), {"__module__": module})
 
 
-def test_registers_under_the_given_name_and_survives_a_reload():
+def test_a_variant_has_its_given_name_and_can_be_reloaded():
     registry = SlotRegistry("loss", "MODEL.LOSS")
     first, again = make("Focal"), make("Focal")
     registry.register("focal")(first)
@@ -17,14 +26,14 @@ def test_registers_under_the_given_name_and_survives_a_reload():
     assert registry.get("focal") is again
 
 
-def test_another_object_under_a_taken_name_is_refused():
+def test_a_different_object_under_the_same_name_is_refused():
     registry = SlotRegistry("loss", "MODEL.LOSS")
     registry.register("focal")(make("Focal"))
     with pytest.raises(ValueError, match="already registered by m.Focal"):
         registry.register("focal")(make("Other"))
 
 
-def test_an_unknown_name_is_answered_with_key_known_names_and_the_nearest():
+def test_an_unknown_name_is_reported_with_key_known_names_and_the_nearest():
     registry = SlotRegistry("loss", "MODEL.LOSS")
     registry.register("focal")(make("Focal"))
     registry.register("ohem")(make("Ohem"))
@@ -32,7 +41,7 @@ def test_an_unknown_name_is_answered_with_key_known_names_and_the_nearest():
         registry.get("focall")
 
 
-def test_a_variant_gets_those_options_that_it_names():
+def test_a_constructor_gets_only_the_arguments_it_names():
     registry = SlotRegistry("thing", "A.THING")
 
     @registry.register("two")

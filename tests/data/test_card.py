@@ -114,7 +114,7 @@ def test_data_that_cannot_be_read_names_dataset_and_card(make_card, tmp_path):
     name, file = make_card()
     (tmp_path / "pets/a.json").write_text("{")
     register_card(file)
-    with pytest.raises(ValueError, match=rf"dataset {name}_train \(card .*{name}.yaml\).*is no JSON"):
+    with pytest.raises(ValueError, match=rf"dataset {name}_train \(card .*{name}.yaml\).*not valid JSON"):
         DatasetCatalog.get(f"{name}_train")
 
 

@@ -244,7 +244,7 @@ BROKEN = [
     ("coco", only_cats, "unused_class", "no box has the class 'dog'"),
     ("coco", small((200, 12)), "extreme", "is 200x12"),
     ("coco", entry("annotations", 0, image_id=99), "lost", "an image that is not listed"),
-    ("coco", text('{"images": ['), "file", "is no JSON"),
+    ("coco", text('{"images": ['), "file", "not valid JSON"),
     ("coco", text('{"images": []}'), "file", "is not a COCO JSON"),
     ("coco", without_key, "resized", "1 of 3 images have no usable width"),
     ("coco", entry("images", 0, width=128, height=96), "scaled", "boxes scaled"),

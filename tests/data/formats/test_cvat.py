@@ -192,7 +192,7 @@ def test_tracks_and_what_cannot_be_read_are_refused_by_name(write, tmp_path):
         "none.xml",
     ]
     assert "for video (tracks), which is not read" in found.refused[0].reason and "entities" in found.refused[1].reason
-    for file, words in (("annotations.xml", "has tracks"), ("cut.xml", "is no XML")):
+    for file, words in (("annotations.xml", "has tracks"), ("cut.xml", "is not valid XML")):
         with pytest.raises(ValueError, match=words):
             read(tmp_path, "cvat", {"annotations": file})
 
