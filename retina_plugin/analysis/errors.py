@@ -1,17 +1,18 @@
-"""Which detections are right, which are not, and what was missed."""
+"""Which detections are correct, which are wrong, and which objects were missed."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
 
-class ImageErrors(NamedTuple):
-    """Detections of one image against its ground truth.
+@dataclass(frozen=True)
+class ImageErrors:
+    """Detections of one image compared with its ground truth.
 
     Attributes:
-        right: (D,) bool, matched with a box of the same class.
+        right: (D,) bool, detections matched with a box of the same class.
         missed: (M,) bool, boxes that no detection matches.
     """
 
@@ -20,7 +21,7 @@ class ImageErrors(NamedTuple):
 
     @property
     def count(self) -> int:
-        """Wrong detections and missed boxes."""
+        """Number of wrong detections and missed boxes."""
         return int((~self.right).sum() + self.missed.sum())
 
 
@@ -33,20 +34,22 @@ def image_errors(
     *,
     iou: float = 0.5,
 ) -> ImageErrors:
-    """Match the detections of one image with its boxes, the most certain first, each box once.
+    """Match the detections of one image with its boxes in the order of descending scores, each box at most once.
 
     Args:
-        boxes, classes, scores: (D, 4) XYXY, (D,), (D,).
-        gt_boxes, gt_classes: (M, 4), (M,), without crowds.
-        iou: that a match needs.
+        boxes: (D, 4) XYXY, pixels.
+        classes: (D,) labels.
+        scores: (D,) scores.
+        gt_boxes: (M, 4) XYXY, pixels, without crowds.
+        gt_classes: (M,) labels.
+        iou: minimum IoU of a match.
 
     Source: the matching of Pascal VOC's evaluation (Everingham et al. 2010).
     """
     right, missed = np.zeros(len(boxes), dtype=bool), np.ones(len(gt_boxes), dtype=bool)
     if len(boxes) and len(gt_boxes):
-        overlap = box_iou(
-            torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(gt_boxes, dtype=torch.float64)
-        ).numpy()
+        found, wanted = (torch.as_tensor(x, dtype=torch.float64) for x in (boxes, gt_boxes))
+        overlap = box_iou(found, wanted).numpy()
         overlap[np.asarray(classes)[:, None] != np.asarray(gt_classes)[None]] = 0
         for i in np.argsort(-np.asarray(scores), kind="stable"):
             j = int(np.where(missed, overlap[i], -1).argmax())

@@ -1,4 +1,4 @@
-"""The focal loss explained with numbers and pictures: the imbalance example, and figures 1 and 4 of the paper."""
+"""The focal loss in numbers and pictures: the class imbalance example, and figures 1 and 4 of the paper."""
 
 import math
 from collections.abc import Iterable
@@ -7,39 +7,41 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retina_plugin.modeling.losses.dense import focal_terms
+from retina_plugin.modeling.meta_arch import RetinaPluginNet
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
-"""Those of figure 1; γ = 0 is the cross entropy."""
+"""Values of γ in figure 1; γ = 0 is the cross entropy."""
 
 
 def focal_loss(p_t: Tensor, gamma: float) -> Tensor:
-    """-(1 - p_t)^γ log(p_t) of probabilities p_t in (0, 1) of the right answer, any shape (Lin et al. 2017, equation 4)."""
+    """Return -(1 - p_t)^γ log(p_t) for probabilities p_t in (0, 1) of the correct class, any shape.
+
+    Source: Lin et al. 2017, equation 4.
+    """
     return focal_terms(-torch.special.logit(p_t), gamma)[0]
 
 
 def imbalance_example(
     foreground: float = 0.8, background: float = 0.01, num_background: int = 100, gamma: float = 2.0
 ) -> str:
-    """One foreground and many easy backgrounds, cross entropy and focal loss side by side, in base-10 logarithms.
+    """Compare cross entropy and focal loss for one foreground and many easy background examples, in base-10 logarithms.
 
     Args:
-        foreground: score of the one object.
-        background: score of every background.
-        num_background: how many of these.
-        gamma: of the focal loss; no α.
+        foreground: score of the one foreground example.
+        background: score of every background example.
+        num_background: number of background examples.
+        gamma: γ of the focal loss; α is not used.
 
     Returns:
         A Markdown table.
     """
     p_t = torch.tensor([foreground, 1 - background], dtype=torch.float64)
     counts = torch.tensor([1.0, num_background], dtype=torch.float64)
-    lines = [
-        f"| | 1 foreground at {foreground:g} | {num_background} backgrounds at {background:g} | sum | share of the foreground |",
-        "|---|---|---|---|---|",
-    ]
+    columns = f"1 foreground at {foreground:g} | {num_background} backgrounds at {background:g}"
+    lines = [f"| | {columns} | sum | share of the foreground |", "|---|---|---|---|---|"]
     for name, g in (("cross entropy", 0.0), (f"focal loss, γ = {gamma:g}", gamma)):
         one, many = (focal_loss(p_t, g) * counts / math.log(10)).tolist()
         lines.append(f"| {name} | {one:.8f} | {many:.8f} | {one + many:.8f} | {100 * one / (one + many):.1f} % |")
@@ -47,7 +49,7 @@ def imbalance_example(
 
 
 def draw_figure_1(file: Path) -> None:
-    """Loss over p_t for several γ (Lin et al. 2017, figure 1)."""
+    """Draw the loss over p_t for several γ (Lin et al. 2017, figure 1)."""
     p_t = torch.linspace(0.005, 0.999, 500, dtype=torch.float64)
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
     for gamma in GAMMAS:
@@ -65,28 +67,28 @@ def draw_figure_1(file: Path) -> None:
 
 @torch.no_grad()
 def collect_p_t(
-    model: nn.Module, batches: Iterable[list[dict]], *, background_per_image: int = 20_000
+    model: RetinaPluginNet, batches: Iterable[list[dict]], *, background_per_image: int = 20_000
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities that a detector gives the right answer.
+    """Collect the probabilities that a detector assigns to the correct class.
 
     Args:
-        model: ``RetinaPluginNet``; it is left as it was.
+        model: the detector; its weights and mode are left unchanged.
         batches: lists of dataset dicts with "image" and "instances".
-        background_per_image: background logits drawn at random from each image, as there are millions.
+        background_per_image: background logits sampled from each image, which has millions.
 
     Returns:
-        p_t (F,) of the labelled classes of foreground anchors, and (B,) of background.
+        p_t (F,) of the labelled classes of foreground anchors, and (B,) of background, both in [0, 1].
     """
-    training, foreground, background = model.training, [], []
+    training = model.training
+    foreground: list[Tensor] = []
+    background: list[Tensor] = []
     model.eval()
     try:
         for batch in batches:
             predictions = model.predict(model.preprocess_image(batch))
             labels = model.label_inputs(predictions.anchors, batch)
-            logits, (images, anchors) = (
-                torch.cat(predictions.logits, dim=1).float(),
-                labels.foreground,
-            )  # (N, R, K), (P,) each
+            logits = torch.cat(predictions.logits, dim=1).float()  # (N, R, K)
+            images, anchors = labels.foreground  # (P,) each
             foreground.append(logits[images, anchors, labels.gt_labels[images, anchors]].sigmoid())
             for x, y in zip(logits, labels.gt_labels, strict=True):
                 p_t = (-x[y == x.shape[1]]).sigmoid().flatten()
@@ -98,7 +100,11 @@ def collect_p_t(
 
 
 def cumulative_share(losses: Tensor) -> np.ndarray:
-    """Share of the total loss that the i easiest of n examples have together, (n,) ascending to 1."""
+    """Return the share of the total loss that the i easiest examples contribute, for i = 1..n: (n,), ascending to 1.
+
+    Args:
+        losses: (n,) losses, >= 0.
+    """
     ordered = losses.double().sort().values
     return (ordered.cumsum(0) / ordered.sum().clamp(min=1e-300)).numpy()
 
@@ -106,15 +112,16 @@ def cumulative_share(losses: Tensor) -> np.ndarray:
 def draw_figure_4(
     foreground: Tensor, background: Tensor, file: Path, gammas: Iterable[float] = (0.0, 0.5, 1.0, 2.0)
 ) -> dict[float, tuple[float, float]]:
-    """Cumulative distributions of the normalised loss over examples from easy to hard (Lin et al. 2017, figure 4).
+    """Draw cumulative distributions of the normalised loss over the examples, easy to hard (Lin et al. 2017, figure 4).
 
     Args:
-        foreground, background: p_t (F,) and (B,) of :func:`collect_p_t`.
-        file: picture to write.
+        foreground: (F,) p_t of foreground, from :func:`collect_p_t`.
+        background: (B,) p_t of background.
+        file: the picture to write.
         gammas: γ of the curves.
 
     Returns:
-        For each γ the share of the loss that the hardest tenth has, of foreground and of background.
+        For each γ the share of the loss that the hardest tenth contributes, for foreground and for background.
     """
     figure, both = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     hardest: dict[float, list[float]] = {}
@@ -129,4 +136,4 @@ def draw_figure_4(
     both[0].legend()
     figure.savefig(file, dpi=120)
     plt.close(figure)
-    return {gamma: tuple(shares) for gamma, shares in hardest.items()}
+    return {gamma: (shares[0], shares[1]) for gamma, shares in hardest.items()}

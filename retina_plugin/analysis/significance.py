@@ -1,4 +1,4 @@
-"""Whether rows of a sweep differ by more than their seeds do."""
+"""Whether the rows of a sweep differ by more than the noise between seeds."""
 
 import math
 import statistics
@@ -8,11 +8,11 @@ from typing import NamedTuple
 from scipy import stats
 
 ALPHA = 0.05
-"""A difference is called one if its p value, corrected for the number of rows, is at most this."""
+"""Significance level: largest p value, corrected for the number of rows, of a difference that is reported as one."""
 
 
 class Spread(NamedTuple):
-    """How much one run differs from seed to seed.
+    """How much the result of a run varies between seeds.
 
     Args:
         sd: standard deviation, pooled over rows.
@@ -24,11 +24,11 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of a row's mean to that of the row that it is compared to.
+    """Difference of a row's mean from that of the row it is compared to.
 
     Args:
-        value: of the means.
-        p: two-sided, of Student's t test; None where no spread is known.
+        value: the row's mean minus the other.
+        p: two-sided p value of Student's t test; None if the spread is unknown.
         p_holm: the same, corrected for the number of rows.
     """
 
@@ -38,18 +38,18 @@ class Difference(NamedTuple):
 
     @property
     def is_one(self) -> bool | None:
-        """Whether seeds alone would hardly give it; None where no spread is known."""
+        """Whether the difference is significant at ``ALPHA``; None if the spread is unknown."""
         return None if self.p_holm is None else self.p_holm <= ALPHA
 
 
 def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread | None:
-    """The spread of a run over seeds, taken as the same in all rows; None without a row that shows one.
+    """Estimate the spread over seeds, assumed equal in all rows; None if no row shows one.
 
-    Rows of one seed say nothing of it. Nor do rows whose seeds agree to the last digit, such as AP 0 where nothing was learnt: they are
-    at the end of the scale, and would make the spread of the others look smaller.
+    Left out are rows of one seed, and rows whose seeds agree to the last digit, such as AP 0 if nothing was learned:
+    they are at the end of the scale, and would make the spread of the others look smaller.
 
     Args:
-        rows: values over seeds.
+        rows: values over seeds, per row.
 
     Example:
         >>> pooled_spread([[40.0, 42.0], [44.0, 48.0], [0.0, 0.0], [50.0]])
@@ -59,23 +59,24 @@ def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread | None:
     freedom = sum(len(values) - 1 for values in telling)
     if not freedom:
         return None
-    return Spread(
-        math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in telling) / freedom), freedom
-    )
+    squares = sum(statistics.variance(values) * (len(values) - 1) for values in telling)
+    return Spread(math.sqrt(squares / freedom), freedom)
 
 
 def p_value(difference: float, spread: Spread, n: int, m: int) -> float:
-    """Two-sided p of a difference of the means of n and m runs, by Student's t with the degrees of freedom of the spread.
+    """Return the two-sided p value of a difference between the means of n and m runs.
 
-    Source: Student 1908; the test of a contrast in one-way analysis of variance, such as Montgomery, *Design and Analysis of
-    Experiments*, section 3.5.
+    It is that of Student's t with the degrees of freedom of the spread.
+
+    Source: Student 1908; the test of a contrast in one-way analysis of variance, see for example Montgomery, *Design
+    and Analysis of Experiments*, section 3.5.
     """
     t = abs(difference) / (spread.sd * math.sqrt(1 / n + 1 / m))
     return float(2 * stats.t.sf(t, spread.freedom))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values corrected for their number, so that the chance of a single false difference among all stays below the bound.
+    """Correct p values for their number, which bounds the probability of even one false difference among all of them.
 
     Source: Holm 1979, *A simple sequentially rejective multiple test procedure*.
 
@@ -93,10 +94,10 @@ def holm(ps: Sequence[float]) -> list[float]:
 def differences(
     rows: Mapping[tuple[str, ...], Sequence[float]], base: tuple[str, ...]
 ) -> dict[tuple[str, ...], Difference]:
-    """The difference of every row that has been run to the row ``base``; empty if that one has not.
+    """Compare every row that has been run with the row ``base``; the result is empty if ``base`` has not been run.
 
     Args:
-        rows: labels to values over seeds.
+        rows: labels -> values over seeds.
         base: labels of the row that the others are compared to.
     """
     others = {labels: values for labels, values in rows.items() if labels != base and values}
