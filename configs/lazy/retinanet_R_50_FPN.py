@@ -1,6 +1,7 @@
-"""LazyConfig of Base-RetinaNet.yaml on a ResNet-50: `model` alone, for `LazyConfig.load` and `instantiate`, with the constructors that the YAML's builders call.
+"""LazyConfig of Base-RetinaNet.yaml on a ResNet-50, for ``LazyConfig.load`` and ``instantiate``.
 
-Values of parts that stand for each other are written once below; change them, or nodes such as `model.cls_loss`.
+It has ``model`` only, with the constructors that the builders of the YAML config call. Values that several parts share
+are defined once below; override those, or nodes such as ``model.cls_loss``.
 """
 
 from detectron2.config import LazyCall as L
@@ -23,7 +24,9 @@ transform = L(Box2BoxTransform)(weights=(1.0, 1.0, 1.0, 1.0))
 
 model = L(RetinaPluginNet)(
     backbone=L(FPN)(
-        bottom_up=L(build_resnet)(depth=50, out_features=["res3", "res4", "res5"], norm="FrozenBN", freeze_at=2, stride_in_1x1=True),
+        bottom_up=L(build_resnet)(
+            depth=50, out_features=["res3", "res4", "res5"], norm="FrozenBN", freeze_at=2, stride_in_1x1=True
+        ),
         in_features=["res3", "res4", "res5"],
         out_channels=channels,
         norm="",
@@ -31,11 +34,19 @@ model = L(RetinaPluginNet)(
     ),
     head=L(RetinaNetHead)(
         input_shape=[L(ShapeSpec)(channels=channels, stride=stride) for stride in strides],
-        num_classes=num_classes, num_anchors=9, num_convs=4, channels=0, norm="", prior_prob=0.01,
+        num_classes=num_classes,
+        num_anchors=9,
+        num_convs=4,
+        channels=0,
+        norm="",
+        prior_prob=0.01,
     ),
     head_in_features=[f"p{level}" for level in levels],
     anchor_generator=L(PyramidAnchorGenerator)(
-        sizes=anchor_sizes(strides, scale=4.0, scales_per_octave=3), aspect_ratios=[[0.5, 1.0, 2.0]], strides=strides, offset=0.0
+        sizes=anchor_sizes(strides, scale=4.0, scales_per_octave=3),
+        aspect_ratios=[[0.5, 1.0, 2.0]],
+        strides=strides,
+        offset=0.0,
     ),
     assigner=L(MaxIoUAssigner)(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True),
     cls_loss=L(FocalLoss)(alpha=0.25, gamma=2.0),
@@ -50,4 +61,4 @@ model = L(RetinaPluginNet)(
     pixel_std=[1.0, 1.0, 1.0],
     channels_last=True,
     precision="auto",
-)  # fmt: skip
+)
