@@ -36,7 +36,7 @@ format: dev
 
 # The documentation as a site, into site/.
 docs: dev
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 wheel: dev
 	$(PY) -m build --wheel --no-isolation --outdir dist .

@@ -1,11 +1,13 @@
-"""Links of the pages that lead out of docs/: on the site they go to the repository, on disk they stay relative."""
+"""Links of the pages that lead out of docs/: on disk they are relative, on the site they need an address."""
 
 import re
+from typing import Any
 
-REPOSITORY = "https://github.com/retina-plugin/retina_plugin/blob/main/"
-LINK = re.compile(r"(\]\()\.\./([^)\s]+)(\))")
+LINK = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]+)\)")
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Replace ``](../configs/...)`` by the address of the file in the repository."""
-    return LINK.sub(lambda match: f"{match[1]}{REPOSITORY}{match[2]}{match[3]}", markdown)
+def on_page_markdown(markdown: str, *, config: Any, **_: object) -> str:
+    """Point ``[text](../configs/...)`` at the repository, if mkdocs.yml has a ``repo_url``; else keep the text only."""
+    if config.repo_url:
+        return LINK.sub(lambda match: f"[{match[1]}]({config.repo_url.rstrip('/')}/blob/main/{match[2]})", markdown)
+    return LINK.sub(lambda match: match[1], markdown)
