@@ -1,1 +1,1 @@
-"""Pages that explain data and runs: one HTML file each, readable offline."""
+"""Pages that explain datasets and runs: one HTML file each, readable offline."""

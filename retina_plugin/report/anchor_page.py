@@ -1,20 +1,19 @@
-"""Pictures of ground truth that anchors cover, and of what they do not."""
+"""Pictures of the ground truth that anchors cover, and of the boxes that they do not."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
-from retina_plugin.data.pixels import read_image
 from retina_plugin.analysis.coverage import GroundTruth
+from retina_plugin.report.dataset_page import read_bgr
 from retina_plugin.report.drawing import captioned, draw_boxes, fitting_scale, flow, legend
 
 MATCHED, MISSED = 0, 1
 COLOURS = np.array([[136, 153, 0], [17, 51, 204]], dtype=np.uint8)
-"""Green for an anchor at IoU >= 0.5, red for none (BGR); a green and a red that colour-blind people tell apart."""
+"""Green for boxes with an anchor at IoU >= 0.5, red for those without (BGR), distinguishable by colour-blind people."""
 
 IN_A_ROW = 3
-"""Pictures of the ordinary width; where boxes are small pictures are larger, and fewer stand in a row."""
+"""Pictures per row at their usual width; pictures of small boxes are larger, so fewer fit."""
 
 
 def worst_sheet(
@@ -24,19 +23,23 @@ def worst_sheet(
     *,
     count: int = 6,
     width: int = 420,
-    read: Callable[[str], np.ndarray] = partial(read_image, image_format="BGR"),
+    read: Callable[[str], np.ndarray] = read_bgr,
 ) -> np.ndarray:
-    """Draw the images with the most boxes without an anchor, each box with its best IoU: green from 0.5 on, red below.
+    """Draw the images with the most boxes without an anchor, each box with its best IoU.
 
-    Where every box has one, the image with the lowest best IoU is shown.
+    Boxes are green from an IoU of 0.5 on, red below. If every box has an anchor, the image with the lowest best IoU is
+    drawn.
 
     Args:
-        records: Detectron2's dataset dicts, those ``truth`` is of.
+        records: Detectron2's dataset dicts that ``truth`` was made from.
         truth: their boxes at network resolution.
-        best: (M,) the best IoU of each.
-        count: images.
-        width: of each picture, pixels; more where boxes are small.
-        read: (h, w, 3) uint8, BGR, of a file; an image that it refuses is passed over.
+        best: (M,) best IoU of each box.
+        count: maximum number of images.
+        width: width of each picture, pixels; larger if boxes are small.
+        read: reads a file as (h, w, 3) uint8, BGR; an image that it refuses is skipped.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
     """
     missed = np.bincount(truth.image[best < 0.5], minlength=len(records))
     drawn = []
@@ -56,7 +59,7 @@ def worst_sheet(
         drawn.append(captioned(picture, f"{missed[i]} of {mine.sum()} boxes without an anchor"))
     pictures = flow(drawn or [np.full((width // 4, width, 3), 255, np.uint8)], width=IN_A_ROW * (width + 6))
     explained = legend(
-        [("an anchor at IoU >= 0.5", COLOURS[MATCHED]), ("none; the numbers are the best IoU", COLOURS[MISSED])],
+        [("anchor at IoU >= 0.5", COLOURS[MATCHED]), ("no anchor; the numbers are the best IoU", COLOURS[MISSED])],
         pictures.shape[1],
     )
     return np.vstack([pictures, explained])

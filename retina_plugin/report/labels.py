@@ -1,22 +1,22 @@
-"""Where the label of a box goes: beside it, over no small box and over no other label."""
+"""Placement of box labels: next to their box, over no small box and over no other label."""
 
 import numpy as np
 
 SMALL_SIDE = 28
-"""Pixels of the picture: no label may cover any of a box with a side below this, its own included."""
+"""Pixels of the picture; no label may cover any part of a box with a side below this, including its own box."""
 
 MOST_COVERED, MOST_OF_ITS_OWN = 0.12, 0.2
-"""Shares of a larger box that the label of another box and its own may cover."""
+"""Shares of a larger box that the label of a different box, and its own label, may cover."""
 
 MOST_CHARACTERS = 26
-"""Of a label; a longer one loses its middle."""
+"""Maximum length of a label; a longer one is shortened in the middle."""
 
 
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Return a label as one short line; the end stays because a score stands there.
+    r"""Return a label as one short line; its end, which holds the score, is kept.
 
     Example:
-        >>> one_line("a name with\\na line break")
+        >>> one_line("a name with\na line break")
         'a name with a line break'
         >>> one_line("a" * 40 + " 0.93")
         'aaaaaaaaaaaaaaaaa...a 0.93'
@@ -34,25 +34,29 @@ def place_labels(
     order: np.ndarray | None = None,
     taken: np.ndarray | None = None,
 ) -> list[tuple[int, int] | None]:
-    """Find a place for each label; one that would hide a small box, much of a large one or another label gets none.
+    """Find a place for each label.
+
+    A label that would hide a small box, much of a large one, or another label gets none.
 
     Args:
-        boxes: (D, 4) XYXY pixels of the picture.
+        boxes: (D, 4) XYXY, pixels of the picture.
         sizes: (D, 2) (width, height) of each label, pixels.
-        width, height: of the picture.
-        order: (D,) indices, those first that get the best places; without, as they come.
-        taken: (T, 4) XYXY places that labels have already.
+        width: width of the picture, pixels.
+        height: height of the picture, pixels.
+        order: (D,) indices in the order in which places are assigned; None for the order of the boxes.
+        taken: (T, 4) XYXY, places that are already occupied.
 
     Returns:
-        D corners (left, top), or None for a label to leave out.
+        D corners (left, top), None for a label to leave out.
     """
     boxes = np.asarray(boxes, dtype=float).reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
     small, areas = sides.min(axis=1) < SMALL_SIDE, np.maximum(sides.prod(axis=1), 1.0)
-    labels = [] if taken is None else [tuple(place) for place in taken]
+    labels: list[np.ndarray] = [] if taken is None else list(taken)
     places: list[tuple[int, int] | None] = [None] * len(boxes)
     for i in range(len(boxes)) if order is None else order:
-        rects = _candidates(boxes[i], *sizes[i], width, height)
+        w, h = sizes[i]
+        rects = _candidates(boxes[i], w, h, width, height)
         if not len(rects):
             continue
         covered = _shared(rects, boxes)  # (candidates, D)
@@ -66,12 +70,15 @@ def place_labels(
             cost = np.where(free, shares.sum(axis=1) + 0.02 * np.arange(len(rects)), np.inf)
             best = rects[int(cost.argmin())]
             places[i] = (int(best[0]), int(best[1]))
-            labels.append(tuple(best))
+            labels.append(best)
     return places
 
 
 def _candidates(box: np.ndarray, w: int, h: int, width: int, height: int) -> np.ndarray:
-    """Places for a label inside the picture, XYXY, the best first: above, within, below, right, left; moved sideways at the border."""
+    """Return candidate places (n, 4) XYXY for a label of size (w, h) inside the picture, best first.
+
+    They are above the box (4,), inside, below, right and left of it, moved sideways at the border of the picture.
+    """
     x1, y1, x2, y2 = np.floor(box[0]), np.floor(box[1]), np.ceil(box[2]), np.ceil(box[3])
     corners = [
         (x1, y1 - h),
@@ -93,7 +100,7 @@ def _candidates(box: np.ndarray, w: int, h: int, width: int, height: int) -> np.
 
 
 def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Areas that each of (n, 4) and each of (m, 4) XYXY share, (n, m); a box without area counts as one of a pixel."""
+    """Return the areas (n, m) shared by boxes (n, 4) and (m, 4), XYXY; a box without area counts as one pixel."""
     end = np.maximum(b[:, 2:], b[:, :2] + 1)
     sides = np.minimum(a[:, None, 2:], end[None]) - np.maximum(a[:, None, :2], b[None, :, :2])
     return np.clip(sides, 0, None).prod(axis=2)

@@ -1,4 +1,4 @@
-"""One HTML file with everything inside: pictures, plots, tables; it needs no network."""
+"""One self-contained HTML file with pictures, plots and tables, readable without network."""
 
 import base64
 import html
@@ -10,44 +10,53 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
+from retina_plugin.report.drawing import Colour
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd }
+h1 { font-size: 1.5rem; margin-bottom: .2rem }
+h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd }
 p { margin: .4rem 0; max-width: 75ch } .note { color: #666 }
-table { border-collapse: collapse; margin: .5rem 0 } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
+table { border-collapse: collapse; margin: .5rem 0 }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th { background: #f5f5f5 } th:first-child, td:first-child { text-align: left }
 h1, h2, p, th, td { overflow-wrap: anywhere } th, td { max-width: 28rem; unicode-bidi: isolate }
 img { max-width: 100%; height: auto } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto }
 figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top; max-width: 100% }
 figcaption { color: #666; font-size: .85rem; width: 0; min-width: max(100%, 11rem); overflow-wrap: anywhere }
-.legend span { display: inline-block; margin-right: 1rem } .legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .35rem; vertical-align: -.1rem; border: 1px solid #666 }
+.legend span { display: inline-block; margin-right: 1rem }
+.legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .35rem; vertical-align: -.1rem;
+  border: 1px solid #666 }
 """
+
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">"""
 
 
 class Page:
-    """A page that is put together part by part.
+    """A page that is assembled part by part.
 
     Args:
-        title: of the page, plain text.
-        subtitle: a line below it.
+        title: title of the page, plain text.
+        subtitle: line below it, plain text.
     """
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title = title
-        self._parts = [f"<h1>{html.escape(title)}</h1>"] + (
-            [f'<p class="note">{html.escape(subtitle)}</p>'] if subtitle else []
-        )
+        self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        if subtitle:
+            self._parts.append(f'<p class="note">{html.escape(subtitle)}</p>')
 
     def heading(self, text: str) -> None:
-        """Begin a section."""
+        """Start a section."""
         self._parts.append(f"<h2>{html.escape(text)}</h2>")
 
     def text(self, text: str) -> None:
-        """A paragraph of plain text."""
+        """Add a paragraph of plain text."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
-    def legend(self, entries: Sequence[tuple[str, Sequence[int]]]) -> None:
-        """Coloured squares with texts; colours are BGR, as those of pictures."""
+    def legend(self, entries: Sequence[tuple[str, Colour]]) -> None:
+        """Add coloured squares with texts; colours are BGR, as in pictures."""
         squares = "".join(
             f'<span><i style="background: rgb({int(r)}, {int(g)}, {int(b)})"></i>{html.escape(text)}</span>'
             for text, (b, g, r) in entries
@@ -55,41 +64,45 @@ class Page:
         self._parts.append(f'<p class="legend">{squares}</p>')
 
     def code(self, text: str) -> None:
-        """Text as it is, such as YAML."""
+        """Add preformatted text, such as YAML."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; cells are shown as their text."""
-        line = lambda cells, tag: (
-            "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-        )  # noqa: E731
-        self._parts.append(f"<table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table>")
+        """Add a table; cells are converted with ``str``."""
+        lines = [_table_row(header, "th"), *(_table_row(row, "td") for row in rows)]
+        self._parts.append(f"<table>{''.join(lines)}</table>")
 
     def picture(self, image: np.ndarray, caption: str = "", *, quality: int = 85) -> None:
-        """An image (H, W, 3) uint8, BGR, as JPEG."""
+        """Add an image (H, W, 3) uint8, BGR, as JPEG."""
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
         self._embed("image/jpeg", data, caption)
 
     def plot(self, figure: plt.Figure, caption: str = "") -> None:
-        """A figure of matplotlib, which is closed."""
+        """Add a figure of matplotlib as PNG, and close it."""
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=110)
         plt.close(figure)
         self._embed("image/png", stream.getvalue(), caption)
 
     def _embed(self, kind: str, data: bytes, caption: str) -> None:
+        """Add an image of a MIME type as a data URI."""
         below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        self._parts.append(
-            f'<figure><img alt="{html.escape(caption or self.title)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">{below}</figure>'
-        )
+        source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        self._parts.append(f'<figure><img alt="{html.escape(caption or self.title)}" src="{source}">{below}</figure>')
 
     def write(self, file: str | os.PathLike) -> None:
-        """Write the page; who reads it meanwhile sees the old or the new one, never half of it."""
+        """Write the page atomically: a reader sees the old or the new version."""
         body = "\n".join(self._parts)
-        text = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
+        head = f"{HEAD}<title>{html.escape(self.title)}</title><style>{STYLE}</style></head>"
+        text = f"{head}\n<body>\n{body}\n</body></html>\n"
         unfinished = f"{os.fspath(file)}.unfinished"
-        with open(
-            unfinished, "w", encoding="utf-8", errors="backslashreplace"
-        ) as stream:  # names of files need not be UTF-8
+        # File names on the page need not be valid UTF-8.
+        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
         os.replace(unfinished, file)
+
+
+def _table_row(cells: Sequence[object], tag: str) -> str:
+    """Return a row of a table, its cells escaped, in elements of the given tag."""
+    inside = "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,14 +14,14 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from retina_plugin.analysis.errors import ImageErrors, image_errors
 from retina_plugin.config import add_retina_config, all_keys, get_key
 from retina_plugin.data.pixels import build_reader
-from retina_plugin.analysis.errors import ImageErrors, image_errors
 from retina_plugin.evaluation.hotcoco import PRECISION_RECALL
 from retina_plugin.evaluation.result_table import METRICS
 from retina_plugin.paths import shipped
 from retina_plugin.report.drawing import draw_boxes, fitting_scale
-from retina_plugin.report.figures import finish, legend_beside, log_numbers, plain, say, style
+from retina_plugin.report.figures import finish, integer_ticks, legend_beside, log_numbers, plain, say, style
 from retina_plugin.report.page import Page
 
 METHOD = "configs/Base-RetinaNet.yaml"
@@ -30,25 +31,28 @@ SHOWN_SCORE = 0.5
 
 RIGHT, WRONG, MISSED = 0, 1, 2
 COLOURS = np.array([[136, 153, 0], [17, 51, 204], [230, 150, 0]], dtype=np.uint8)
-"""Green: right; red: wrong; blue, with dashes: missed (BGR). Colour-blind people tell these apart."""
+"""Green: correct; red: wrong; blue and dashed: missed (BGR). Colour-blind people can distinguish these."""
 
 MOST_CURVES = 8
-"""Classes with a precision-recall curve of their own; of more the best and the worst have one."""
+"""Maximum number of coloured precision-recall curves; of more classes the best and the worst are coloured."""
 
 REPORT = "report.html"
 
 ACCOUNT = "dataset.txt"
-"""In the folder of a run on data that --data found: what became of its images, files and boxes."""
+"""File in the folder of a run on data found by --data: how its images, files and boxes were used."""
 
 
 def write_run_report(folder: str | os.PathLike) -> Path:
-    """Write ``report.html`` of a run that goes on or has ended: how it went, what it finds, and its worst mistakes.
+    """Write ``report.html`` of a running or finished run: training curves, results and its worst mistakes.
 
     Args:
-        folder: OUTPUT_DIR; needs its ``config.yaml``; the other parts of the page are those whose files are there.
+        folder: OUTPUT_DIR, with a ``config.yaml``; parts of the page whose files are missing are left out.
+
+    Returns:
+        Path of the page.
 
     Raises:
-        FileNotFoundError: it holds no run.
+        FileNotFoundError: the folder holds no run.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -56,10 +60,8 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     cfg = CfgNode(settings)
     lines = _json_lines(folder / "metrics.json")
-    page = Page(
-        f"Run {folder.name}",
-        f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing'}; {_progress(cfg, lines)}",
-    )
+    trained, evaluated = ", ".join(cfg.DATASETS.TRAIN), ", ".join(cfg.DATASETS.TEST) or "nothing"
+    page = Page(f"Run {folder.name}", f"trained on {trained}, evaluated on {evaluated}; {_progress(cfg, lines)}")
     if (folder / ACCOUNT).is_file():
         page.heading("Data")
         for line in (folder / ACCOUNT).read_text(encoding="utf-8").splitlines():
@@ -68,14 +70,15 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     if results.get("bbox"):
         _results(page, results["bbox"], "Result")
     if final := _load(folder / "final_test/results.json").get("bbox"):
-        _results(page, final, f"Best weights on {', '.join(cfg.DATASETS.FINAL_TEST)}, which chose nothing")
+        unused = ", ".join(cfg.DATASETS.FINAL_TEST)
+        _results(page, final, f"Best weights on {unused}, which had no part in choosing them")
     _curves(page, lines)
     if curves := _load(folder / PRECISION_RECALL):
         page.heading("Precision and recall at IoU 0.5")
-        page.plot(_precision_recall(curves), "Each point is a score threshold: the further right, the lower.")
+        page.plot(_precision_recall(curves), "Each point is a score threshold, lower towards the right.")
     _examples(page, cfg, folder)
     _cost(page, cfg, _load(folder / "summary.json"), lines)
-    page.heading("What differs from the method")
+    page.heading("Differences from the method")
     page.text("Config keys that differ from Base-RetinaNet.yaml, the paper's method with Detectron2's refinements:")
     page.table(["key", "method", "this run"], differences(settings))
     page.write(folder / REPORT)
@@ -83,31 +86,40 @@ def write_run_report(folder: str | os.PathLike) -> Path:
 
 
 def differences(settings: dict) -> list[tuple[str, object, object]]:
-    """(key, value in Base-RetinaNet.yaml, value here) of the keys of a resolved config that differ from it."""
+    """Return (key, value in Base-RetinaNet.yaml, value here) of the keys of a resolved config that differ from it."""
     base = get_cfg()
     add_retina_config(base)
     base.merge_from_other_cfg(CfgNode(CfgNode.load_yaml_with_base(str(shipped(METHOD)))))
     here = CfgNode(settings)
     known = set(all_keys(base))
-    plain = lambda value: list(value) if isinstance(value, tuple) else value  # noqa: E731
-    found = [
-        (key, plain(get_key(base, key)) if key in known else "-", plain(get_key(here, key))) for key in all_keys(here)
-    ]
-    return [(key, old, new) for key, old, new in found if old != new and not (isinstance(old, CfgNode) and not old)]
+    found = []
+    for key in all_keys(here):
+        old = _as_list(get_key(base, key)) if key in known else "-"
+        new = _as_list(get_key(here, key))
+        open_section = isinstance(old, CfgNode) and not old
+        if old != new and not open_section:
+            found.append((key, old, new))
+    return found
+
+
+def _as_list(value: object) -> object:
+    """Return a tuple as a list, which YAML makes no difference between, and anything else unchanged."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _load(file: Path) -> dict:
+    """Return the content of a JSON file; empty if there is none."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _json_lines(file: Path) -> list[dict]:
-    """Lines of ``metrics.json``; of an iteration that a resumed run did again the later one."""
+    """Return the lines of ``metrics.json`` by iteration; if a resumed run repeated one, its later values."""
     by_iteration: dict[int, dict] = defaultdict(dict)
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 values = json.loads(line)
-            except ValueError:  # killed while it wrote
+            except ValueError:  # a last line cut off when the run was killed
                 continue
             if isinstance(values, dict):
                 by_iteration[values.get("iteration", -1)].update(values)
@@ -115,27 +127,28 @@ def _json_lines(file: Path) -> list[dict]:
 
 
 def _progress(cfg: CfgNode, lines: list[dict]) -> str:
+    """Return how many iterations are done, as text."""
     done = lines[-1]["iteration"] + 1 if lines else 0
     return f"iteration {done} of {cfg.SOLVER.MAX_ITER}"
 
 
 def _results(page: Page, box: dict, title: str) -> None:
+    """Add COCO's metrics, and the AP of the classes from low to high."""
     page.heading(title)
     names = [name for name in METRICS if name in box]
     page.table(names, [[_percent(box[name]) for name in names]])
     classes = [(name.removeprefix("AP-"), value) for name, value in box.items() if name.startswith("AP-")]
-    page.table(
-        ["class", "AP"],
-        [(name, _percent(value)) for name, value in sorted(classes, key=lambda x: -1 if math.isnan(x[1]) else x[1])],
-    )
+    classes.sort(key=lambda item: -1 if math.isnan(item[1]) else item[1])
+    page.table(["class", "AP"], [(name, _percent(value)) for name, value in classes])
 
 
 def _percent(value: float) -> str:
-    return "no such box" if math.isnan(value) else f"{value:.1f}"
+    """Return one decimal; NaN means that no box of the ground truth belongs to the metric."""
+    return "n/a (no ground truth)" if math.isnan(value) else f"{value:.1f}"
 
 
 def _series(lines: list[dict], key: str) -> tuple[list, list]:
-    """Iterations, and the finite values that a key has there."""
+    """Return the iterations at which a key has finite values, and these values."""
     points = [
         (x["iteration"] + 1, x[key])
         for x in lines
@@ -145,6 +158,7 @@ def _series(lines: list[dict], key: str) -> tuple[list, list]:
 
 
 def _curves(page: Page, lines: list[dict]) -> None:
+    """Add curves of the losses, AP and learning rate."""
     if not _series(lines, "total_loss")[0]:
         return
     page.heading("Training curves")
@@ -156,9 +170,7 @@ def _curves(page: Page, lines: list[dict]) -> None:
         "validation/total_loss": "validation",
     }
     keys = dict.fromkeys(key for line in lines for key in line if key.endswith(("bbox/AP", "bbox/AP50")))
-    aps = {
-        key: key.replace("bbox/", "").replace("/", ": ") for key in keys
-    }  # several test sets: their names stand before
+    aps = {key: key.replace("bbox/", "").replace("/", ": ") for key in keys}  # with several test sets: "name: AP"
     _plot(left, lines, losses)
     if any(value > 0 for key in losses for value in _series(lines, key)[1]):
         left.set_yscale("log")
@@ -172,18 +184,17 @@ def _curves(page: Page, lines: list[dict]) -> None:
     if not any(_series(lines, key)[0] for key in aps):
         say(middle, "no evaluation yet")
     for axes in (left, middle, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        integer_ticks(axes)
     page.plot(figure, "A validation loss that rises while the training loss falls means overfitting.")
 
 
 def _plot(axes: plt.Axes, lines: list[dict], names: dict[str, str]) -> None:
-    """A curve of each key that has values, with a marker at each of few; the legend stands below the axes."""
+    """Draw a curve per key that has values, with markers if they are few, and a legend below the axes."""
     for i, (key, name) in enumerate(names.items()):
         at, values = _series(lines, key)
         if at:
-            axes.plot(
-                at, values, label=name, marker="o" if len(at) < 30 else None, markersize=3.5, linewidth=1.3, **style(i)
-            )
+            marker = "o" if len(at) < 30 else None
+            axes.plot(at, values, label=name, marker=marker, markersize=3.5, linewidth=1.3, **style(i))
     if len(names) > 1 and axes.lines:
         box = axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
         for text in box.get_texts():
@@ -191,33 +202,26 @@ def _plot(axes: plt.Axes, lines: list[dict], names: dict[str, str]) -> None:
 
 
 def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
-    """A curve per class; of many classes the best and the worst, the others in grey, and the mean of all."""
+    """Draw a curve per class and their mean; of many classes only the best and the worst are coloured."""
     figure, axes = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
-    recall, known = (
-        np.linspace(0, 1, 101),
-        {name: np.array(values) for name, values in curves.items() if max(values, default=-1) >= 0},
-    )
-    order = sorted(known, key=lambda name: -known[name].clip(min=0).mean())
+    recall = np.linspace(0, 1, 101)
+    known = {name: np.array(values).clip(min=0) for name, values in curves.items() if max(values, default=-1) >= 0}
+    order = sorted(known, key=lambda name: -known[name].mean())
     named = order if len(order) <= MOST_CURVES else order[: MOST_CURVES // 2] + order[-(MOST_CURVES // 2) :]
     handles, names = [], []
     for name in order:
         if name not in named:
-            axes.plot(recall, known[name].clip(min=0), color="0.8", linewidth=0.7, zorder=1)
+            axes.plot(recall, known[name], color="0.8", linewidth=0.7, zorder=1)
     for i, name in enumerate(named):
-        handles += axes.plot(recall, known[name].clip(min=0), linewidth=1.3, **style(i))
+        handles += axes.plot(recall, known[name], linewidth=1.3, **style(i))
         names.append(name)
     if len(known) > 1:
-        handles += axes.plot(
-            recall, np.mean([values.clip(min=0) for values in known.values()], axis=0), color="black", linewidth=2.4
-        )
+        handles += axes.plot(recall, np.mean(list(known.values()), axis=0), color="black", linewidth=2.4)
         names.append(f"mean of {len(known)} classes")
-    finish(
-        axes,
-        title="precision over recall"
-        + (f", best and worst of {len(order)} classes" if len(named) < len(order) else ""),
-        x="recall",
-        y="precision",
-    )
+    title = "precision over recall"
+    if len(named) < len(order):
+        title += f", best and worst of {len(order)} classes"
+    finish(axes, title=title, x="recall", y="precision")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     if not known:
         say(axes, "no class has a box")
@@ -226,7 +230,7 @@ def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
 
 
 def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
-    """The images with the most mistakes first, and some without any."""
+    """Add pictures of the images with the most mistakes, and of the two with the fewest."""
     file = folder / "coco_instances_results.json"
     if not cfg.DATASETS.TEST or not file.is_file() or cfg.DATASETS.TEST[0] not in DatasetCatalog:
         return
@@ -240,15 +244,16 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     judged = [(record, *_judge(record, found[record["image_id"]], contiguous)) for record in records]
     judged.sort(key=lambda item: -item[-1].count)
     wrong = sum(item[-1].count > 0 for item in judged)
-    page.heading("What it finds, the worst first")
+    page.heading("Detections, worst images first")
     page.text(
-        f"{wrong} of {len(judged)} images have a mistake at score {SHOWN_SCORE} and IoU 0.5. Labels that would hide a small box, or repeat in a crowd, are left out."
+        f"{wrong} of {len(judged)} images have mistakes at score {SHOWN_SCORE} and IoU 0.5. "
+        "Labels that would hide a small box, or repeat in a crowd, are left out."
     )
     page.legend(
         [
-            ("right", COLOURS[RIGHT]),
-            ("wrong: the class, the place, or found twice", COLOURS[WRONG]),
-            ("missed, with dashes", COLOURS[MISSED]),
+            ("correct", COLOURS[RIGHT]),
+            ("wrong: class, position or duplicate", COLOURS[WRONG]),
+            ("missed, dashed", COLOURS[MISSED]),
         ]
     )
     read = build_reader(cfg, "BGR")
@@ -258,22 +263,20 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
         except (OSError, ValueError) as error:
             page.text(f"{record['image_id']} is not shown: {error}")
             continue
-        page.picture(
-            _draw(image, record, boxes, classes, scores, errors, metadata.thing_classes),
-            f"{record['image_id']}: {int((~errors.right).sum())} wrong, {int(errors.missed.sum())} missed, {int(errors.right.sum())} right",
-        )
+        wrong, missed, right = int((~errors.right).sum()), int(errors.missed.sum()), int(errors.right.sum())
+        drawn = _draw(image, record, boxes, classes, scores, errors, metadata.thing_classes)
+        page.picture(drawn, f"{record['image_id']}: {wrong} wrong, {missed} missed, {right} correct")
 
 
 def _judge(record: dict, found: list[dict], contiguous: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, ImageErrors]:
+    """Return the boxes (D, 4) XYXY, classes (D,) and scores (D,) of an image's detections, and its errors."""
     boxes = np.array([x["bbox"] for x in found], dtype=float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     classes = np.array([contiguous.get(x["category_id"], x["category_id"]) for x in found], dtype=int)
     scores = np.array([x["score"] for x in found], dtype=float)
     truth = [x for x in record["annotations"] if not x.get("iscrowd")]
-    gt_boxes, gt_classes = (
-        np.array([x["bbox"] for x in truth], dtype=float).reshape(-1, 4),
-        np.array([x["category_id"] for x in truth], dtype=int),
-    )
+    gt_boxes = np.array([x["bbox"] for x in truth], dtype=float).reshape(-1, 4)
+    gt_classes = np.array([x["category_id"] for x in truth], dtype=int)
     return boxes, classes, scores, image_errors(boxes, classes, scores, gt_boxes, gt_classes)
 
 
@@ -284,20 +287,21 @@ def _draw(
     classes: np.ndarray,
     scores: np.ndarray,
     errors: ImageErrors,
-    names: list[str],
+    names: Sequence[str],
 ) -> np.ndarray:
+    """Draw correct, wrong and missed boxes on an image: (H, W, 3) uint8, BGR."""
     truth = [x for x in record["annotations"] if not x.get("iscrowd")]
     missed = [x for x, was in zip(truth, errors.missed, strict=True) if was]
     every = np.concatenate([boxes, np.array([x["bbox"] for x in missed], dtype=float).reshape(-1, 4)])
-    labels = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)] + [
-        names[x["category_id"]] for x in missed
-    ]
+    labels = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)]
+    labels += [names[x["category_id"]] for x in missed]
     kinds = [RIGHT if right else WRONG for right in errors.right] + [MISSED] * len(missed)
     scale = fitting_scale(image.shape[:2], every, width=PICTURE_WIDTH)
     return draw_boxes(image, every, labels, kinds, scale=scale, colours=COLOURS, dashed=[MISSED])
 
 
 def _cost(page: Page, cfg: CfgNode, summary: dict, lines: list[dict]) -> None:
+    """Add a table of speed, memory and size."""
     times = [x["time"] for x in lines if "time" in x]
     if not times:
         return
@@ -310,11 +314,9 @@ def _cost(page: Page, cfg: CfgNode, summary: dict, lines: list[dict]) -> None:
         ("waiting for data", f"{100 * waiting / seconds:.0f} %"),
     ]
     if summary:
+        total, trained = summary["parameters"] / 1e6, summary["trained_parameters"] / 1e6
         rows += [
-            (
-                "parameters",
-                f"{summary['parameters'] / 1e6:.2f} M, {summary['trained_parameters'] / 1e6:.2f} M of them trained",
-            ),
+            ("parameters", f"{total:.2f} M, of which {trained:.2f} M are trained"),
             ("peak memory", f"{summary['peak_memory_mib']:,.0f} MiB"),
             ("machine", f"{summary['machine']}, {summary['precision']}"),
         ]

@@ -1,4 +1,4 @@
-"""Labels hide no small box, lie over no other label and stay in the picture."""
+"""Labels cover no small box and no other label, and stay inside the picture."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,12 @@ def random_boxes(count, low, high, seed=0):
 
 
 def placed(boxes, size=LABEL, **options):
-    """(n, 4) XYXY of the labels that found a place, and whose they are."""
+    """Return the places (n, 4) XYXY of the labels that have one, and the indices of their boxes."""
     sizes = np.array([size] * len(boxes)).reshape(-1, 2)
     places = place_labels(boxes, sizes, width=WIDTH, height=HEIGHT, **options)
     own = [i for i, place in enumerate(places) if place]
-    return np.array([(*places[i], places[i][0] + size[0], places[i][1] + size[1]) for i in own], dtype=float).reshape(
-        -1, 4
-    ), own
+    corners = np.array([places[i] for i in own], dtype=float).reshape(-1, 2)
+    return np.concatenate([corners, corners + size], axis=1), own
 
 
 def shared(a, b):
@@ -39,7 +38,7 @@ def shared(a, b):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("count", "low", "high"), [(40, 3, 25), (200, 3, 25), (60, 4, 120), (12, 60, 200), (1, 5, 6)])
-def test_no_label_hides_a_small_box_much_of_a_large_one_or_another_label(count, low, high, seed):
+def test_labels_cover_no_small_box_little_of_a_large_one_and_no_label(count, low, high, seed):
     boxes = random_boxes(count, low, high, seed)
     labels, own = placed(boxes)
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -55,24 +54,24 @@ def test_no_label_hides_a_small_box_much_of_a_large_one_or_another_label(count, 
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (WIDTH - 20, 0), (0, HEIGHT - 20), (WIDTH - 20, HEIGHT - 20)])
-def test_a_small_box_in_a_corner_has_its_label_inside_the_picture_and_beside_it(corner):
+def test_small_box_in_a_corner_has_its_label_inside_the_picture(corner):
     box = np.array([[*corner, corner[0] + 20, corner[1] + 20]], dtype=float)
     labels, own = placed(box)
     assert own == [0] and shared(labels, box).sum() == 0
     assert (labels[0, :2] <= box[0, 2:]).all() and (labels[0, 2:] >= box[0, :2]).all(), "it touches its box"
 
 
-def test_a_box_as_large_as_the_picture_has_its_label_within():
+def test_box_as_large_as_the_picture_has_its_label_inside():
     labels, own = placed(np.array([[0.0, 0, WIDTH, HEIGHT]]))
     assert own == [0] and labels[0].tolist() == [0, 0, *LABEL]
 
 
-def test_a_label_larger_than_the_picture_and_no_boxes():
+def test_label_larger_than_the_picture_and_no_boxes():
     assert placed(np.array([[5.0, 5, 20, 20]]), size=(WIDTH + 1, 14))[1] == []
     assert place_labels(np.zeros((0, 4)), np.zeros((0, 2)), width=9, height=9) == []
 
 
-def test_the_first_of_the_order_gets_the_place_and_taken_places_stay_free():
+def test_first_in_the_order_gets_the_best_place_and_taken_places_stay_free():
     box = [100.0, 100, 160, 160]
     sizes = np.array([LABEL] * 2)
     above = (100, 100 - LABEL[1])
@@ -84,7 +83,7 @@ def test_the_first_of_the_order_gets_the_place_and_taken_places_stay_free():
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb\x00", "x" * 300 + " 0.93", "", "  ", "\u4e2d\u6587", "<b>$x$|"])
-def test_a_label_is_one_short_line(name):
+def test_label_is_one_short_line(name):
     line = one_line(name)
     assert len(line) <= MOST_CHARACTERS and line.isprintable() and line == line.strip()
-    assert not name.endswith("0.93") or line.endswith("0.93"), "the score stays"
+    assert not name.endswith("0.93") or line.endswith("0.93"), "the score is kept"
