@@ -269,5 +269,5 @@ def test_an_installed_package_is_found_by_its_entry_point(place, tmp_path):
     (tmp_path / "site/my_variant/__init__.py").write_text("raise RuntimeError('broken today')")
     said = call("-c", "import retina_plugin; print('goes on')", cwd=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
     assert (
-        "goes on" in said and "the plugin my_variant (my_variant) does not import: RuntimeError: broken today" in said
+        "goes on" in said and "the plugin my_variant (my_variant) fails to import: RuntimeError: broken today" in said
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint of the plugin says of itself, as far as configs need it."""
+"""The config that a checkpoint of the plugin contains."""
 
 import os
 import pickle
@@ -8,25 +8,33 @@ import torch
 from retina_plugin.text import parse_yaml
 
 INFO_KEY = "retina_plugin"
-"""Where a checkpoint of the plugin says what it is."""
+"""Key of the description that the plugin adds to its checkpoints."""
 
 CONFIG_KEY = "config"
-"""In what it says: the whole config, as YAML."""
+"""Key in that description: the whole config, as YAML."""
+
+
+NOT_A_CHECKPOINT = (RuntimeError, ValueError, AttributeError, pickle.UnpicklingError, EOFError, OSError)
+"""What torch.load and the access to its result raise for a file that is not a zip of named tensors."""
 
 
 def config_in_checkpoint(file: str) -> dict | None:
-    """The config that a checkpoint of the plugin carries; None for any other file, and for none. Tensors are not read."""
+    """Return the config in a checkpoint of the plugin, or None for any other file or a path that is not a file.
+
+    Tensors are not read.
+
+    Raises:
+        ValueError: If the checkpoint has a config that is not valid YAML, or not a mapping.
+    """
     if not os.path.isfile(file):
         return None
     try:
         info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)
-    except (
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-    ):  # no zip of tensors by name: not ours
+    except NOT_A_CHECKPOINT:
         return None
-    return info and parse_yaml(info[CONFIG_KEY], source=f"the config in {file}")
+    if not info:
+        return None
+    config = parse_yaml(info[CONFIG_KEY], source=f"the config in {file}")
+    if config is not None and not isinstance(config, dict):
+        raise ValueError(f"the config in {file} holds a {type(config).__name__}; a mapping is expected")
+    return config

@@ -1,4 +1,4 @@
-"""From a file, a text or a config made by hand to one that can be built from."""
+"""From a file, a text or a config made by hand to a config that can be built."""
 
 import subprocess
 import sys
@@ -18,16 +18,16 @@ CPU = ["MODEL.DEVICE", "cpu"]
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
 
-def test_a_saved_config_loads_alone_and_stays_as_it_is(tmp_path):
+def test_a_saved_config_loads_without_its_base_and_does_not_change(tmp_path):
     cfg = load_config(DIGITS, [*CPU, "SOLVER.IMS_PER_BATCH", "4"])
     text = dump_config(cfg)
     assert text.startswith("NEEDS_IMPORT_RETINA_PLUGIN: 1\n")
-    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     assert dump_config(load_config(tmp_path / "config.yaml")) == dump_config(config_from_text(text)) == text
     assert cfg.is_frozen()
 
 
-def test_without_the_plugin_a_config_is_refused_by_a_key_that_says_why():
+def test_without_the_plugin_a_config_is_refused_with_a_key_that_says_why():
     program = f"from detectron2.config import get_cfg; get_cfg().merge_from_file({str(DIGITS)!r})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode != 0
@@ -35,8 +35,8 @@ def test_without_the_plugin_a_config_is_refused_by_a_key_that_says_why():
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path):
-    (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(Exception, match="bad.yaml, line 1: the tag .* is not allowed"):
+    (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    with pytest.raises(Exception, match=r"bad.yaml, line 1: the tag .* is not allowed"):
         load_config(tmp_path / "bad.yaml")
 
 
@@ -45,16 +45,15 @@ def test_a_missing_file_is_named():
         load_config("nowhere.yaml")
 
 
-def test_all_unknown_keys_are_listed_with_the_nearest_known(tmp_path):
-    (tmp_path / "typo.yaml").write_text(
-        f"_BASE_: {BASE}\nMODEL:\n  RETINANET:\n    NUM_CLASES: 3\nSOLVR:\n  BASE_LR: 0.1\n"
-    )
+def test_all_unknown_keys_are_listed_with_the_nearest_known_ones(tmp_path):
+    text = f"_BASE_: {BASE}\nMODEL:\n  RETINANET:\n    NUM_CLASES: 3\nSOLVR:\n  BASE_LR: 0.1\n"
+    (tmp_path / "typo.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError) as error:
         load_config(tmp_path / "typo.yaml", ["BASE_LR", "0.1"])
-    said = str(error.value)
-    assert "MODEL.RETINANET.NUM_CLASES; did you mean MODEL.RETINANET.NUM_CLASSES?" in said
-    assert "SOLVR.BASE_LR; did you mean SOLVER.BASE_LR?" in said
-    assert "unknown key BASE_LR; did you mean SOLVER.BASE_LR?" in said
+    message = str(error.value)
+    assert "MODEL.RETINANET.NUM_CLASES; did you mean MODEL.RETINANET.NUM_CLASSES?" in message
+    assert "SOLVR.BASE_LR; did you mean SOLVER.BASE_LR?" in message
+    assert "unknown key BASE_LR; did you mean SOLVER.BASE_LR?" in message
 
 
 def test_a_value_of_the_wrong_type_names_its_key():
@@ -85,47 +84,50 @@ def test_options_come_in_pairs():
         ("SOLVER.WEIGHT_DECAY_BIAS", 0, 0),
     ],
 )
-def test_values_that_mean_the_same_are_accepted(key, value, want):
+def test_equivalent_values_are_converted_to_the_type_of_the_key(key, value, want):
     got = get_key(load_config(BASE, [*TINY, key, value]), key)
     assert got == want and type(got) is type(want)
 
 
-INTEGERS = [
-    key
-    for key, record in {**KEYS, **DETECTRON2_KEYS}.items()
-    if isinstance(record.rule, Number) and record.rule.kind is float
-]
+RULES = {key: record.rule for key, record in {**KEYS, **DETECTRON2_KEYS}.items()}
+FLOATS = [key for key, rule in RULES.items() if isinstance(rule, Number) and rule.kind is float]
 
 
-@pytest.mark.parametrize("key", INTEGERS)
-def test_every_key_of_a_number_takes_an_integer_where_its_range_has_one(key):
-    rule = {**KEYS, **DETECTRON2_KEYS}[key].rule
-    value = next((n for n in (1, 0, 2) if rule.allows(n)), None)
+@pytest.mark.parametrize("key", FLOATS)
+def test_every_float_key_accepts_an_integer_of_its_range(key):
+    value = next((n for n in (1, 0, 2) if RULES[key].allows(n)), None)
     if value is not None:
         beside = ["SOLVER.BASE_LR", 10.0] if key == "SOLVER.BASE_LR_END" else []
         assert type(get_key(load_config(BASE, [*TINY, *beside, key, value]), key)) is float
 
 
 BAD = {
-    "MODEL.FPN.BIFPN_LAYERS": 0, "MODEL.FPN.EXTRA_CONVS": -1, "MODEL.ANCHOR_GENERATOR.SCALE": 0.0, "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE": 0,
-    "MODEL.RETINANET.ATSS_TOPK": 0, "INPUT.COLOR_JITTER": -1.0, "INPUT.RANDOM_FLIP": "sideways", "MODEL.FPN.TOP_BLOCK": "nope",
-    "SOLVER.BASE_LR": float("inf"), "SOLVER.MOMENTUM": float("nan"), "SOLVER.WEIGHT_DECAY": -1, "SOLVER.GAMMA": "fast", "SOLVER.STEPS": (20, 10),
-    "SOLVER.MAX_ITER": 0, "SOLVER.IMS_PER_BATCH": 0, "SOLVER.CHECKPOINT_PERIOD": 0, "SOLVER.LR_SCHEDULER_NAME": "Cosine", "SOLVER.WARMUP_METHOD": "slow",
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "full_model", "SOLVER.AMP.PRECISION": "fp8", "MODEL.RETINANET.NORM": "CycleBN", "MODEL.FPN.NORM": "bn",
-    "MODEL.RETINANET.CLS_LOSS": "focl", "MODEL.RETINANET.ASSIGNER": "iou", "MODEL.RETINANET.HEAD_NAME": "x", "MODEL.FPN.NAME": "bifnp", "MODEL.FPN.FUSE_TYPE": "max",
-    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "l7", "MODEL.BOTTOM_UP.NAME": "resnet", "MODEL.BACKBONE.NAME": "x", "MODEL.ANCHOR_GENERATOR.NAME": "x",
-    "MODEL.META_ARCHITECTURE": "Nope", "MODEL.DEVICE": "gpu", "MODEL.RESNETS.DEPTH": 51, "MODEL.RETINANET.LEVELS": [3, 5], "MODEL.RETINANET.IOU_LABELS": [0, 2],
-    "INPUT.CROP.TYPE": "square", "INPUT.MIN_SIZE_TRAIN": (-1,), "INPUT.MAX_SIZE_TRAIN": -5, "INPUT.MIN_SIZE_TEST": -1, "INPUT.FORMAT": "GBR",
-    "INPUT.MIN_SIZE_TRAIN_SAMPLING": "any", "DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler", "DATALOADER.NUM_WORKERS": -1, "DATASETS.TEST": "x",
-    "DATASETS.TRAIN": [1], "TEST.DETECTIONS_PER_IMAGE": 0, "TEST.EVAL_PERIOD": -1, "MODEL.COMPILE": ["neck"], "MODEL.PIXEL_STD": [0, 1, 1], "SEED": 2**40, "OUTPUT_DIR": "",
-    "MODEL.RETINANET.NUM_CLASSES": -1, "MODEL.RETINANET.PRIOR_PROB": 1, "MODEL.RETINANET.SCORE_THRESH_TEST": 1.0, "MODEL.RETINANET.BBOX_REG_WEIGHTS": (1, 1, 1),
-    "VERSION": 1, "NEEDS_IMPORT_RETINA_PLUGIN": 2, "MODEL.BACKBONE.FREEZE_AT": 6, "SOLVER.OPTIMIZER": "Adam", "SOLVER.EPOCHS": 1.5, "TEST.REPORT": "maybe",
+    "MODEL.FPN.BIFPN_LAYERS": 0, "MODEL.FPN.EXTRA_CONVS": -1, "MODEL.ANCHOR_GENERATOR.SCALE": 0.0,
+    "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE": 0, "MODEL.RETINANET.ATSS_TOPK": 0, "INPUT.COLOR_JITTER": -1.0,
+    "INPUT.RANDOM_FLIP": "sideways", "MODEL.FPN.TOP_BLOCK": "nope", "SOLVER.BASE_LR": float("inf"),
+    "SOLVER.MOMENTUM": float("nan"), "SOLVER.WEIGHT_DECAY": -1, "SOLVER.GAMMA": "fast", "SOLVER.STEPS": (20, 10),
+    "SOLVER.MAX_ITER": 0, "SOLVER.IMS_PER_BATCH": 0, "SOLVER.CHECKPOINT_PERIOD": 0,
+    "SOLVER.LR_SCHEDULER_NAME": "Cosine", "SOLVER.WARMUP_METHOD": "slow",
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "full_model", "SOLVER.AMP.PRECISION": "fp8", "MODEL.RETINANET.NORM": "CycleBN",
+    "MODEL.FPN.NORM": "bn", "MODEL.RETINANET.CLS_LOSS": "focl", "MODEL.RETINANET.ASSIGNER": "iou",
+    "MODEL.RETINANET.HEAD_NAME": "x", "MODEL.FPN.NAME": "bifnp", "MODEL.FPN.FUSE_TYPE": "max",
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "l7", "MODEL.BOTTOM_UP.NAME": "resnet", "MODEL.BACKBONE.NAME": "x",
+    "MODEL.ANCHOR_GENERATOR.NAME": "x", "MODEL.META_ARCHITECTURE": "Nope", "MODEL.DEVICE": "gpu",
+    "MODEL.RESNETS.DEPTH": 51, "MODEL.RETINANET.LEVELS": [3, 5], "MODEL.RETINANET.IOU_LABELS": [0, 2],
+    "INPUT.CROP.TYPE": "square", "INPUT.MIN_SIZE_TRAIN": (-1,), "INPUT.MAX_SIZE_TRAIN": -5, "INPUT.MIN_SIZE_TEST": -1,
+    "INPUT.FORMAT": "GBR", "INPUT.MIN_SIZE_TRAIN_SAMPLING": "any",
+    "DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler", "DATALOADER.NUM_WORKERS": -1, "DATASETS.TEST": "x",
+    "DATASETS.TRAIN": [1], "TEST.DETECTIONS_PER_IMAGE": 0, "TEST.EVAL_PERIOD": -1, "MODEL.COMPILE": ["neck"],
+    "MODEL.PIXEL_STD": [0, 1, 1], "SEED": 2**40, "OUTPUT_DIR": "", "MODEL.RETINANET.NUM_CLASSES": -1,
+    "MODEL.RETINANET.PRIOR_PROB": 1, "MODEL.RETINANET.SCORE_THRESH_TEST": 1.0,
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS": (1, 1, 1), "VERSION": 1, "NEEDS_IMPORT_RETINA_PLUGIN": 2,
+    "MODEL.BACKBONE.FREEZE_AT": 6, "SOLVER.OPTIMIZER": "Adam", "SOLVER.EPOCHS": 1.5, "TEST.REPORT": "maybe",
 }  # fmt: skip
-"""Values that no training can have."""
+"""Values that no config may have."""
 
 
 @pytest.mark.parametrize("key", BAD)
-def test_a_value_that_is_not_allowed_is_refused_with_key_and_value(key):
+def test_a_bad_value_is_refused_with_key_and_value(key):
     with pytest.raises(ValueError) as error:
         load_config(BASE, [*TINY, key, BAD[key]])
     value = BAD[key][0] if isinstance(BAD[key], (list, tuple)) else BAD[key]
@@ -133,16 +135,16 @@ def test_a_value_that_is_not_allowed_is_refused_with_key_and_value(key):
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e999"])
-def test_a_rate_in_a_file_has_to_be_finite(tmp_path, value):
-    (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\nSOLVER:\n  BASE_LR: {value}\n")
+def test_a_learning_rate_in_a_file_must_be_finite(tmp_path, value):
+    (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\nSOLVER:\n  BASE_LR: {value}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"SOLVER.BASE_LR is .*it must be a finite number above 0 .*x.yaml, line 3\)"):
         load_config(tmp_path / "x.yaml", TINY)
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
-        ("MODEL: 5\n", "MODEL is a section with keys below it"),
+        ("MODEL: 5\n", "MODEL is a section of keys"),
         ("MODEL: {FPN: x}\n", "MODEL.FPN is a section"),
         ("SOLVER: {BASE_LR: {a: 1}}\n", "unknown key SOLVER.BASE_LR.a; did you mean SOLVER.BASE_LR?"),
         ("SOLVER: {BASE_LR: }\n", "SOLVER.BASE_LR is None"),
@@ -152,22 +154,23 @@ def test_a_rate_in_a_file_has_to_be_finite(tmp_path, value):
         ("MODEL: {ROI_HEADS: {NUM_CLASSES: many}}\n", "must be of type int"),
     ],
 )
-def test_what_a_file_gets_wrong_is_said_with_its_line(tmp_path, text, said):
-    (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\n{text}")
+def test_a_mistake_in_a_file_is_reported_with_its_line(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\n{text}", encoding="utf-8")
     with pytest.raises(ValueError) as error:
         load_config(tmp_path / "x.yaml", TINY)
-    assert said in str(error.value) and "x.yaml, line 2" in str(error.value)
+    assert message in str(error.value) and "x.yaml, line 2" in str(error.value)
 
 
 def test_a_section_that_is_left_empty_sets_nothing(tmp_path):
-    (tmp_path / "x.yaml").write_text(f"_BASE_: {BASE}\nMODEL:\nSOLVER:\n  # nothing yet\n")
+    text = f"_BASE_: {BASE}\nMODEL:\nSOLVER:\n  # nothing yet\n"
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
     assert load_config(tmp_path / "x.yaml", TINY) == load_config(BASE, TINY)
 
 
-def test_a_key_that_a_newer_version_wrote_into_a_checkpoint_is_left_out_with_a_warning(caplog):
+def test_an_unknown_key_in_a_checkpoint_is_ignored_with_a_warning(caplog):
     text = dump_config(load_config(BASE, TINY)).replace("SOLVER:\n", "SOLVER:\n  OF_TOMORROW: 1\n", 1)
     assert config_from_text(text) == load_config(BASE, TINY)
-    assert "keys that are not known here and are not read: SOLVER.OF_TOMORROW" in caplog.text
+    assert "has unknown keys, which are ignored: SOLVER.OF_TOMORROW" in caplog.text
 
 
 def made_detectron2s_way(file, **changes):
@@ -182,11 +185,13 @@ def made_detectron2s_way(file, **changes):
 def test_a_config_made_detectron2s_way_becomes_what_load_config_makes(small_digits):
     data = {"DATASETS.TRAIN": ("digits_train",), "DATASETS.TEST": ("digits_val",)}
     for file in (DIGITS, ROOT / "configs/finetune.yaml"):
-        opts = [word for pair in {"MODEL.DEVICE": "cpu", "DATALOADER.NUM_WORKERS": 0, **data}.items() for word in pair]
+        opts = [*CPU, "DATALOADER.NUM_WORKERS", 0]
+        for key, value in data.items():
+            opts += [key, value]
         cfg = made_detectron2s_way(file, **data)
         before = cfg.clone()
         assert ready_config(cfg) == load_config(file, opts) and ready_config(cfg).is_frozen()
-        assert cfg == before, "the caller's is left alone"
+        assert cfg == before, "the caller's config is not modified"
         assert ready_config(ready_config(cfg)) == ready_config(cfg)
 
 
@@ -197,7 +202,7 @@ def test_a_config_that_was_changed_after_loading_is_resolved_again(small_digits)
     assert ready_config(cfg).SOLVER.MAX_ITER == 2000 and ready_config(cfg).SOLVER.BASE_LR == 0.5
 
 
-def test_a_config_whose_values_were_set_in_python_is_checked_too(small_digits):
+def test_values_that_were_set_in_python_are_checked(small_digits):
     for key, value in {
         "DATASETS.TEST": ("digits_val"),
         "SOLVER.BASE_LR": float("nan"),
@@ -209,7 +214,7 @@ def test_a_config_whose_values_were_set_in_python_is_checked_too(small_digits):
         ready_config(get_cfg())
 
 
-def test_trainer_and_model_do_not_half_use_a_config(small_digits, tmp_path):
+def test_a_model_refuses_an_unresolved_config(small_digits, tmp_path):
     cfg = made_detectron2s_way(
         ROOT / "configs/finetune.yaml", **{"DATASETS.TRAIN": ("digits_train",), "OUTPUT_DIR": str(tmp_path)}
     )
@@ -223,7 +228,7 @@ def test_trainer_and_model_do_not_half_use_a_config(small_digits, tmp_path):
     build_model(ready_config(cfg))
 
 
-def test_a_training_is_refused_before_it_begins_if_its_data_is_not_there():
+def test_training_is_refused_before_it_starts_if_a_dataset_is_missing():
     cfg = load_config(
         BASE, [*TINY, "SOLVER.EPOCHS", 3, "DATASETS.TRAIN", ("nowhere",), "DATASETS.TEST", ("digits_vall",)]
     )
