@@ -1,4 +1,4 @@
-"""Using a trained detector."""
+"""Prediction with a trained detector."""
 
 from .drawing import draw_comparison
 from .image import as_image

@@ -1,4 +1,4 @@
-"""Pictures for people."""
+"""Pictures that compare predictions with the ground truth."""
 
 import cv2
 import numpy as np
@@ -11,20 +11,20 @@ from retina_plugin.data.pixels import build_reader
 from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
 
 GAP, TITLE_HEIGHT = 6, 30
-"""Pixels between pictures, and of the title's line."""
+"""Pixels between pictures, and height of the title."""
 
 
 def draw_comparison(
     predictor: DefaultPredictor, records: list[dict], *, min_score: float = 0.5, columns: int = 2, width: int = 384
 ) -> np.ndarray:
-    """Draw ground truth beside the predictions of each image, on one sheet with a legend.
+    """Draw the ground truth of each image next to its predictions, on one sheet with a legend.
 
     Args:
         predictor: called with each image; its metadata names the classes.
         records: Detectron2's dataset dicts with XYXY_ABS boxes.
-        min_score: least score that is drawn.
-        columns: pairs side by side, at most.
-        width: of each picture, pixels; more where boxes are small.
+        min_score: minimum score of drawn predictions, 0..1.
+        columns: maximum number of pairs per row.
+        width: width of each picture, pixels; larger if boxes are small.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -34,24 +34,19 @@ def draw_comparison(
         ImageError: an image cannot be read.
     """
     if not records:
-        raise ValueError("there are no images to draw")
+        raise ValueError("no images to draw: the list of records is empty")
     drawn = [_draw_pair(predictor, predictor.metadata, record, min_score, width) for record in records]
-    shown = sorted(set().union(*(classes for _, classes in drawn)))
+    shown = sorted({k for _, classes in drawn for k in classes})
     columns = max(1, min(columns, len(drawn)))
     pictures = sheet([pair for pair, _ in drawn], columns=columns, gap=GAP)
     names = predictor.metadata.thing_classes
     entries = [(names[k], PALETTE[k % len(PALETTE)]) for k in shown]
-    return np.vstack(
-        [
-            _title(f"pairs: ground truth left, predictions with a score over {min_score:g} right", pictures.shape[1]),
-            pictures,
-            legend(entries, pictures.shape[1]),
-        ]
-    )
+    text = f"pairs: ground truth left, predictions with a score of at least {min_score:g} right"
+    return np.vstack([_title(text, pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
 
 
 def _title(text: str, width: int) -> np.ndarray:
-    """A white strip with a line of text, smaller where the strip is narrow."""
+    """Return a white strip (TITLE_HEIGHT, width, 3) with a line of text, smaller if the strip is narrow."""
     strip, size = np.full((TITLE_HEIGHT, width, 3), 255, np.uint8), 0.55
     size *= min(1.0, (width - 2 * GAP) / cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
     cv2.putText(strip, text, (GAP, 21), cv2.FONT_HERSHEY_SIMPLEX, size, (60, 60, 60), 1, cv2.LINE_AA)
@@ -61,7 +56,7 @@ def _title(text: str, width: int) -> np.ndarray:
 def _draw_pair(
     predictor: DefaultPredictor, metadata: Metadata, record: dict, min_score: float, width: int
 ) -> tuple[np.ndarray, set[int]]:
-    """Ground truth left, predictions right, at the same scale; and the classes that are shown."""
+    """Draw ground truth left and predictions right, at the same scale: (H, W, 3) uint8, BGR; and return the classes."""
     image = np.ascontiguousarray(build_reader(predictor.cfg, "BGR")(record["file_name"]))
     names = metadata.thing_classes
     truth = [a for a in record["annotations"] if not a.get("iscrowd")]
