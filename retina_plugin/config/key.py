@@ -1,4 +1,4 @@
-"""One config key as a record, and dotted access to a config."""
+"""A config key as a record, and access to a config by dotted keys."""
 
 import copy
 import dataclasses
@@ -12,20 +12,20 @@ from retina_plugin.config.values import Rule, Several, Slot, Text
 from retina_plugin.registry import IMPORT_IT
 
 SET_BY_DETECTRON2 = object()
-"""Default of a key that Detectron2 has: its own, which the plugin leaves alone."""
+"""Marks a key of Detectron2, whose default the plugin leaves alone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What there is to say about a config key.
+    """The record of a config key.
 
     Args:
-        name: dotted, such as "MODEL.RETINANET.LEVELS".
-        rule: which values it may have.
-        meaning: what it does, one sentence or two.
-        default: of a key that the plugin adds.
-        unit: of the number, if it has one.
-        shown: values that stand for all that work, where the rule's own examples do not all fit a RetinaNet.
+        name: Dotted name, such as "MODEL.RETINANET.LEVELS".
+        rule: Allowed values.
+        meaning: What the key does, in one or two sentences.
+        default: Default of a key that the plugin adds.
+        unit: Unit of the number, if it has one.
+        shown: Representative values that work, for a rule whose own examples do not all fit a RetinaNet.
     """
 
     name: str
@@ -37,37 +37,37 @@ class Key:
 
     @property
     def examples(self) -> list:
-        """Documented values, and both ends of a range where it has them: all of them work."""
+        """Documented values, or both ends of a range where it has them: all of them work."""
         return list(self.shown) or self.rule.examples()
 
     @property
     def is_ours(self) -> bool:
-        """Whether the plugin adds this key to Detectron2's."""
+        """Whether the plugin adds this key to those of Detectron2."""
         return self.default is not SET_BY_DETECTRON2
 
     def problem(self, cfg: CfgNode) -> str | None:
-        """What is wrong with the key's value in ``cfg``: key, value and what is allowed; None if nothing is."""
+        """Return key, value and what is allowed if the key's value in ``cfg`` is not allowed, else None."""
         value = get_key(cfg, self.name)
         if self.rule.allows(value):
             return None
         return f"{self.name} is {value!r}; it must be {self.rule.says()}" + self._hint(value)
 
     def _hint(self, value: object) -> str:
+        """Return how to fix a value that is not allowed, or "" if that cannot be guessed."""
         if isinstance(self.rule, Several) and isinstance(self.rule.rule, Slot) and isinstance(value, list | tuple):
             return f". {IMPORT_IT}"
         if isinstance(self.rule, Text) and isinstance(value, (bool, int, float)):
             return f". Put it in quotes: '{value}'"
         if isinstance(value, str):
             if self.name.startswith("DATASETS.") and self.rule.allows((value,)):
-                return f'. In Python ("x") is a text and ("x",) a tuple: write ({value!r},)'
+                return f'. In Python ("x") is a string and ("x",) a tuple: write ({value!r},)'
             near = nearest(value, [str(example) for example in self.rule.examples()])
-            return (f". Did you mean {near!r}?" if near else "") + (
-                f" {IMPORT_IT}" if isinstance(self.rule, Slot) else ""
-            )
+            suggestion = f". Did you mean {near!r}?" if near else ""
+            return f"{suggestion} {IMPORT_IT}" if isinstance(self.rule, Slot) else suggestion
         return ""
 
     def add_to(self, cfg: CfgNode) -> None:
-        """Put the default into ``cfg``, with the nodes above it, unless the key is there."""
+        """Add the key with its default to ``cfg``, creating its sections, unless ``cfg`` has the key."""
         *nodes, leaf = self.name.split(".")
         for node in nodes:
             if node not in cfg:
@@ -78,40 +78,47 @@ class Key:
 
 
 def get_key(cfg: CfgNode, key: str) -> object:
-    """Value of a dotted key, such as "MODEL.RETINANET.LEVELS"."""
+    """Return the value of a dotted key, such as "MODEL.RETINANET.LEVELS"."""
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
 
 
 def set_key(cfg: CfgNode, key: str, value: object) -> None:
-    """Set a dotted key of a config that is not frozen."""
+    """Set a dotted key of a config that is not frozen.
+
+    Raises:
+        AttributeError: If the config is frozen.
+    """
     *nodes, leaf = key.split(".")
     for node in nodes:
         cfg = cfg[node]
-    setattr(cfg, leaf, value)  # refuses a frozen config, which cfg[leaf] does not
+    setattr(cfg, leaf, value)  # unlike cfg[leaf] = value, this respects a frozen config
 
 
 def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    """Dotted names of all values below ``cfg``, and of its empty nodes."""
-    keys = []
+    """Return the dotted names of all values in ``cfg``, and of its empty sections."""
+    keys: list[str] = []
     for name, value in cfg.items():
-        keys += all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) and value else [prefix + name]
+        if isinstance(value, CfgNode) and value:
+            keys += all_keys(value, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
     return keys
 
 
 def say_once(cfg: CfgNode, logger: logging.Logger, level: int, text: str) -> None:
-    """Log a text about a config unless that was done already for it, or for the one that it is a copy of."""
-    said = cfg.__dict__.setdefault("_retina_said", [])
-    if text not in said:
-        said.append(text)
+    """Log a text about a config, unless it was already logged for this config or for the one it was cloned from."""
+    logged = cfg.__dict__.setdefault("_retina_said", [])  # clone() copies it
+    if text not in logged:
+        logged.append(text)
         logger.log(level, "%s", text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, whatever its case; None if none is close.
+    """Return the known word that was probably meant, ignoring case, or None if no known word is similar.
 
-    Of dotted keys one with the same last part counts as close.
+    A dotted key with the same last part counts as similar.
 
     Example:
         >>> nearest("BASE_LR", ["SOLVER.BASE_LR", "SOLVER.BASE_LR_END"]), nearest("bifnp", ["fpn", "bifpn"])

@@ -1,4 +1,4 @@
-"""What range, order and mean of the pixels pretrained weights expect."""
+"""The channel order, mean and standard deviation of the pixels that pretrained weights expect."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pixels(NamedTuple):
-    """INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD (per channel, in that order, of values 0-255)."""
+    """INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD; mean and deviation per channel in that order, 0-255."""
 
     format: str
     mean: tuple[float, float, float]
@@ -24,10 +24,10 @@ class Pixels(NamedTuple):
 
 
 CAFFE = Pixels("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
-"""MSRA's ResNets and the detectors made from them, as detectron2's model zoo has them."""
+"""MSRA's ResNets and the detectors of Detectron2's model zoo that are based on them."""
 
 CAFFE2_RESNEXT = Pixels("BGR", (103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
-"""detectron2's X-101-32x8d."""
+"""Detectron2's X-101-32x8d."""
 
 IMAGENET = Pixels("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """torchvision: (x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)."""
@@ -40,16 +40,14 @@ BY_FILE = [
     (r"^detectron2://ImageNetPretrained/(MSRA|FAIR)/|^detectron2://COCO-Detection/", CAFFE),
     (r"^detectron2://ImageNetPretrained/torchvision/", IMAGENET),
     (r"efficientnet-lite\d-[0-9a-f]{8}\.pth$", HALF),
-    (
-        r"[a-z0-9_]+-[0-9a-f]{8}\.pth$",
-        IMAGENET,
-    ),  # torchvision's names: resnet50-0676ba61.pth, retinanet_resnet50_fpn_coco-eeacb38b.pth
+    # torchvision's file names: resnet50-0676ba61.pth, retinanet_resnet50_fpn_coco-eeacb38b.pth
+    (r"[a-z0-9_]+-[0-9a-f]{8}\.pth$", IMAGENET),
 ]
-"""Weights by their address; the first that fits counts."""
+"""Pixels by a pattern of the path or address of the weights; the first match counts."""
 
 
 def pixels_of_weights(cfg: CfgNode) -> Pixels | None:
-    """What MODEL.WEIGHTS were trained with, or None if that is not known.
+    """Return the pixels that MODEL.WEIGHTS were trained with, or None if they are not known.
 
     Example:
         >>> from detectron2.config import get_cfg
@@ -70,30 +68,37 @@ def pixels_of_weights(cfg: CfgNode) -> Pixels | None:
         return IMAGENET
     if weights and bottom_up == "build_retina_timm" and timm.is_model(cfg.MODEL.TIMM.NAME):
         trained = timm.get_pretrained_cfg(cfg.MODEL.TIMM.NAME)
-        return Pixels("RGB", *(tuple(255 * x for x in values) for values in (trained.mean, trained.std)))
+        mean, std = (tuple(255 * x for x in values) for values in (trained.mean, trained.std))
+        return Pixels("RGB", mean, std)
     return None
 
 
 def resolve_pixels(cfg: CfgNode) -> None:
-    """Let INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD follow MODEL.WEIGHTS, in place, and log it.
+    """Set INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to what MODEL.WEIGHTS expect, in place, and log it.
 
-    They stay if MODEL.PIXELS_FROM is "config" or one of them is not as detectron2 has it; then a warning says
-    how the weights differ.
+    The keys keep their values if MODEL.PIXELS_FROM is "config", and also if one of them differs from Detectron2's
+    default; in the latter case a warning states what the weights expect.
     """
     wanted, now, default = pixels_of_weights(cfg), _configured(cfg), _configured(untouched())
     if cfg.MODEL.PIXELS_FROM != "weights" or wanted is None or now == wanted:
         return
     if now != default:
-        text = f"{cfg.MODEL.WEIGHTS} expects {_say(wanted)}, but the config sets {_say(now)}, which is kept; set MODEL.PIXELS_FROM config to silence this"
+        text = (
+            f"{cfg.MODEL.WEIGHTS} expects {_describe(wanted)}, but the config sets {_describe(now)}; "
+            "keeping the config's values; set MODEL.PIXELS_FROM config to silence this warning"
+        )
         say_once(cfg, logger, logging.WARNING, text)
         return
     cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = wanted.format, list(wanted.mean), list(wanted.std)
-    logger.info("pixels as %s expects them: %s", cfg.MODEL.WEIGHTS, _say(wanted))
+    logger.info("pixels set to what %s expects: %s", cfg.MODEL.WEIGHTS, _describe(wanted))
 
 
 def _configured(cfg: CfgNode) -> Pixels:
+    """Return the pixels that a config sets."""
     return Pixels(cfg.INPUT.FORMAT, tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD))
 
 
-def _say(pixels: Pixels) -> str:
-    return f"{pixels.format}, mean {', '.join(f'{x:g}' for x in pixels.mean)}, standard deviation {', '.join(f'{x:g}' for x in pixels.std)}"
+def _describe(pixels: Pixels) -> str:
+    """Return the pixels in words."""
+    mean, std = (", ".join(f"{x:g}" for x in values) for values in (pixels.mean, pixels.std))
+    return f"{pixels.format}, mean {mean}, standard deviation {std}"

@@ -1,36 +1,40 @@
-"""Rules for the value of one config key: which values are allowed, in words, and examples that a test tries."""
+"""Rules for the value of one config key: the allowed values, a description of them, and examples that a test tries."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fvcore.common.registry import Registry
+
 from detectron2 import modeling as detectron2_modeling
 
-from retina_plugin.registry import SLOTS, SlotRegistry
+from retina_plugin.registry import SLOTS
 
 
 class Rule(Protocol):
-    """What a value may be."""
+    """What the value of a config key may be."""
 
     def allows(self, value: object) -> bool:
-        """Whether the value may stand in a config."""
+        """Return whether a config may have the value."""
 
     def says(self) -> str:
-        """The allowed values in words that follow "it must be"."""
+        """Return a description of the allowed values that continues "it must be ..."."""
 
     def examples(self) -> list:
-        """Documented values, and both ends of a range where it has them."""
+        """Return the documented values, or both ends of a range where it has them."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number; an integer is a number of any kind, a float or a bool is no integer.
+    """A finite number. An integer is allowed wherever a float is; a float or a bool is not an integer.
 
     Args:
         kind: ``int`` or ``float``.
-        low, high: ends of the range.
-        open_low, open_high: whether that end is left out.
+        low: Lower end of the range.
+        high: Upper end of the range.
+        open_low: Whether the lower end itself is excluded.
+        open_high: Whether the upper end itself is excluded.
     """
 
     kind: type = float
@@ -40,21 +44,26 @@ class Number:
     open_high: bool = False
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
-        if type(value) not in ((int,) if self.kind is int else (int, float)) or not math.isfinite(value):
+        """Return whether the value is a number of this kind within the range."""
+        kinds = (int,) if self.kind is int else (int, float)
+        if type(value) not in kinds:  # isinstance would let a bool pass
+            return False
+        assert isinstance(value, (int, float))
+        if not math.isfinite(value):
             return False
         above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return the kind and the finite ends of the range."""
         noun = "an integer" if self.kind is int else "a finite number"
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}" if math.isfinite(self.low) else ""
         high = f"{'below' if self.open_high else 'at most'} {self.high:g}" if math.isfinite(self.high) else ""
         return " ".join([noun, " and ".join(part for part in (low, high) if part)]).strip()
 
     def examples(self) -> list:
-        """See :class:`Rule`; an end that is left out is stood for by a value close to it."""
+        """Return the finite ends of the range, or a value close to an end that is excluded."""
         step = 1e-3 * (self.high - self.low) if math.isfinite(self.high - self.low) else 1e-3
         ends = [self.low + step * self.open_low, self.high - step * self.open_high]
         return [self.kind(end) for end in ends if math.isfinite(end)]
@@ -62,20 +71,24 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values."""
+    """One of a few values.
+
+    Args:
+        values: The allowed values; the type must match, too, so that True is not 1.
+    """
 
     values: tuple
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
+        """Return whether the value is one of the choices."""
         return any(type(value) is type(choice) and value == choice for choice in self.values)
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return the list of choices."""
         return "one of " + ", ".join(repr(value) if value == "" else str(value) for value in self.values)
 
     def examples(self) -> list:
-        """See :class:`Rule`."""
+        """Return all choices."""
         return list(self.values)
 
 
@@ -84,40 +97,40 @@ class Flag:
     """True or False."""
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
+        """Return whether the value is a bool."""
         return type(value) is bool
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return the two values."""
         return "True or False"
 
     def examples(self) -> list:
-        """See :class:`Rule`."""
+        """Return both values."""
         return [True, False]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Any text.
+    """A string.
 
     Args:
-        what: the text is, for messages.
-        empty: whether it may be "".
+        what: What the string is, for messages.
+        empty: Whether it may be "".
     """
 
     what: str = "text"
     empty: bool = True
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
+        """Return whether the value is a string without null bytes, and not empty unless that is allowed."""
         return isinstance(value, str) and (self.empty or bool(value)) and "\0" not in value
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return what the string is."""
         return self.what + ("" if self.empty else ", not empty")
 
     def examples(self) -> list:
-        """See :class:`Rule`."""
+        """Return nothing: which strings work depends on the key."""
         return []
 
 
@@ -126,8 +139,9 @@ class Several:
     """A list or tuple.
 
     Args:
-        rule: of each entry.
-        least, most: entries.
+        rule: Rule of each entry.
+        least: Minimum number of entries.
+        most: Maximum number of entries.
     """
 
     rule: Rule
@@ -135,85 +149,88 @@ class Several:
     most: float = math.inf
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
-        return (
-            isinstance(value, (list, tuple))
-            and self.least <= len(value) <= self.most
-            and all(self.rule.allows(x) for x in value)
-        )
+        """Return whether the value is a list or tuple of an allowed length whose entries are all allowed."""
+        if not isinstance(value, (list, tuple)) or not self.least <= len(value) <= self.most:
+            return False
+        return all(self.rule.allows(entry) for entry in value)
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return the allowed length and the rule of the entries."""
         if self.least == self.most:
             count = f" of {self.least}"
+        elif math.isfinite(self.most):
+            count = f" of {self.least} to {self.most}"
+        elif self.least:
+            count = f" of {self.least} or more"
         else:
-            count = (
-                f" of {f'{self.least} or more' if math.isinf(self.most) else f'{self.least} to {self.most}'}"
-                if self.least or self.most < math.inf
-                else ""
-            )
+            count = ""
         return f"a list{count}, each {self.rule.says()}"
 
     def examples(self) -> list:
-        """See :class:`Rule`: lists of equal entries."""
+        """Return lists of equal entries, one per example of the entries' rule."""
         return [[entry] * max(1, self.least) for entry in self.rule.examples()]
 
 
 @dataclass(frozen=True)
 class OrNone:
-    """None, or what another rule allows.
+    """None, or what a different rule allows.
 
     Args:
-        rule: the other.
-        meaning: of None.
+        rule: The different rule.
+        meaning: What None means.
     """
 
     rule: Rule
     meaning: str
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
+        """Return whether the value is None or the rule allows it."""
         return value is None or self.rule.allows(value)
 
     def says(self) -> str:
-        """See :class:`Rule`."""
+        """Return the meaning of None and the other values."""
         return f"None ({self.meaning}) or {self.rule.says()}"
 
     def examples(self) -> list:
-        """See :class:`Rule`."""
+        """Return None and the examples of the rule."""
         return [None, *self.rule.examples()]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A name in the registry that a key of the config chooses from, whatever has been registered there by now.
+    """A name in the registry that a config key selects from, including everything registered so far.
 
     Args:
-        key: of the config, for a slot of the plugin.
-        registry: name of one of Detectron2's registries in ``detectron2.modeling``, for one of its slots.
+        key: The config key, which identifies a slot of the plugin.
+        registry: Name of a registry in ``detectron2.modeling``, for one of Detectron2's slots; "": the plugin's.
     """
 
     key: str
     registry: str = ""
 
-    def _found(self) -> SlotRegistry:
+    def _registry(self) -> Registry:
+        """Return the registry."""
         return getattr(detectron2_modeling, self.registry) if self.registry else SLOTS[self.key]
 
     def allows(self, value: object) -> bool:
-        """See :class:`Rule`."""
-        return isinstance(value, str) and value in self._found()
+        """Return whether a variant of this name is registered."""
+        return isinstance(value, str) and value in self._registry()
 
     def says(self) -> str:
-        """See :class:`Rule`."""
-        return "one of " + ", ".join(sorted(name for name, _ in self._found()))
+        """Return the list of registered names."""
+        return "one of " + ", ".join(self.examples())
 
     def examples(self) -> list:
-        """See :class:`Rule`."""
-        return sorted(name for name, _ in self._found())
+        """Return the registered names in alphabetical order."""
+        return sorted(name for name, _ in self._registry())
 
 
 def plain(value: object, like: object) -> object:
-    """A value with the types of another: integers become floats where ``like`` has floats, lists tuples where it is one.
+    """Convert a value to the types of ``like``: integers to floats, and lists to tuples or tuples to lists.
+
+    Args:
+        value: The value of a config key.
+        like: The key's default. A value that cannot be converted is returned unchanged.
 
     Example:
         >>> plain(2, 0.5), plain([1, 2], ()), plain([1, 2.5], [0.5]), plain("2", 0.5)

@@ -1,4 +1,4 @@
-"""Records of keys, and dotted access."""
+"""Records of keys, and access to a config by dotted keys."""
 
 import logging
 
@@ -26,19 +26,19 @@ def test_a_problem_names_key_value_and_what_is_allowed():
         (
             Key("DATASETS.TEST", Several(Text("a name", empty=False)), "m", ()),
             "x",
-            '("x") is a text and ("x",) a tuple: write (\'x\',)',
+            '("x") is a string and ("x",) a tuple: write (\'x\',)',
         ),
         (Key("A", Text("a folder"), "m", ""), 2024, "Put it in quotes: '2024'"),
     ],
 )
-def test_a_problem_says_what_was_probably_meant(key, value, hint):
+def test_a_problem_states_what_was_probably_meant(key, value, hint):
     cfg = CfgNode()
     key.add_to(cfg)
     set_key(cfg, key.name, value)
     assert hint in key.problem(cfg)
 
 
-def test_keys_are_read_set_and_listed_by_their_dotted_names():
+def test_keys_are_read_set_and_listed_by_dotted_name():
     cfg = CfgNode({"A": {"B": 1, "C": {}}, "D": 2})
     set_key(cfg, "A.B", 5)
     assert get_key(cfg, "A.B") == 5 and all_keys(cfg) == ["A.B", "A.C", "D"]
@@ -47,19 +47,19 @@ def test_keys_are_read_set_and_listed_by_their_dotted_names():
         set_key(cfg, "A.B", 6)
 
 
-def test_a_key_that_is_there_keeps_its_value():
+def test_an_existing_key_keeps_its_value():
     cfg = CfgNode({"A": {"B": 1}})
     Key("A.B", Number(int), "m", 3).add_to(cfg)
     assert cfg.A.B == 1
 
 
-def test_the_nearest_word_is_found_whatever_its_case():
+def test_the_nearest_word_is_found_ignoring_case():
     keys = ["SOLVER.BASE_LR", "SOLVER.BASE_LR_END", "MODEL.FPN.NAME"]
     assert nearest("solver.base_lr", keys) == nearest("LR.BASE_LR", keys) == "SOLVER.BASE_LR"
     assert nearest("xyzzy", keys) is None
 
 
-def test_a_text_about_a_config_and_its_copies_is_said_once(caplog):
+def test_a_text_about_a_config_and_its_clones_is_logged_once(caplog):
     cfg = CfgNode({"A": 1})
     logger = logging.getLogger("retina_plugin.test")
     say_once(cfg, logger, logging.WARNING, "only once")

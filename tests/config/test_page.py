@@ -1,4 +1,4 @@
-"""The keys as text for people."""
+"""The keys as text for readers."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from retina_plugin.config.page import allowed, keys_help, keys_page
 
 
 def test_the_page_of_keys_is_current(tmp_path):
-    # In a process of its own: the page has the variants of the plugin, not those that a test registered.
+    # In a separate process, so that the page has the variants of the plugin, not those that a test registered.
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, "-m", "retina_plugin", "keys", "--write", str(tmp_path / "keys.md")],
@@ -20,19 +20,18 @@ def test_the_page_of_keys_is_current(tmp_path):
         capture_output=True,
         env=env,
     )
-    assert (tmp_path / "keys.md").read_text() == (ROOT / "docs/keys.md").read_text(), (
-        "run: retina keys --write docs/keys.md"
-    )
+    new, committed = (file.read_text(encoding="utf-8") for file in (tmp_path / "keys.md", ROOT / "docs/keys.md"))
+    assert new == committed, "run: retina keys --write docs/keys.md"
 
 
-def test_every_key_stands_on_the_page_once_with_default_and_range():
+def test_the_page_has_every_key_once_with_default_and_range():
     rows = [line for line in keys_page().splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [*KEYS, *DETECTRON2_KEYS]
     (row,) = [row for row in rows if row.startswith("| `MODEL.FPN.BIFPN_LAYERS`")]
     assert row.startswith("| `MODEL.FPN.BIFPN_LAYERS` | `3` | an integer at least 1 and at most 32 |")
 
 
-def test_help_finds_keys_by_name_and_meaning_and_names_variants():
+def test_help_finds_keys_by_name_and_meaning_and_lists_variants():
     assert keys_help("eval_epochs").startswith("TEST.EVAL_EPOCHS = 1\n")
     assert "atss" in allowed(KEYS["MODEL.RETINANET.ASSIGNER"])
     assert "BACKBONE_REGISTRY" in allowed(KEYS["MODEL.BOTTOM_UP.NAME"])

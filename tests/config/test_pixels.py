@@ -1,4 +1,4 @@
-"""Mean, deviation and channel order of the pixels follow the weights."""
+"""Mean, standard deviation and channel order of the pixels follow the weights."""
 
 import pytest
 import torch
@@ -33,25 +33,25 @@ def pixels(*opts, base=BASE):
         ("unknown.pth", [], CAFFE),
     ],
 )  # fmt: skip
-def test_known_weights(weights, opts, want):
+def test_the_pixels_of_known_weights_are_set(weights, opts, want):
     got = pixels("MODEL.WEIGHTS", weights, *opts)
     assert got.format == want.format
     assert got.mean == pytest.approx(want.mean, abs=1e-3) and got.std == pytest.approx(want.std, abs=1e-3)
 
 
-def test_torchvisions_and_detectron2s_mean_are_each_others_mirror():
+def test_torchvisions_mean_is_detectron2s_in_reverse_order():
     assert IMAGENET.mean == CAFFE.mean[::-1] and IMAGENET.std == CAFFE2_RESNEXT.std[::-1]
     assert IMAGENET.mean == pytest.approx([255 * x for x in (0.485, 0.456, 0.406)])
 
 
-def test_what_is_configured_stays_and_the_contradiction_is_said(caplog):
+def test_configured_pixels_are_kept_with_a_warning(caplog):
     own = ["MODEL.PIXEL_STD", [50.0, 50.0, 50.0], "MODEL.WEIGHTS", "resnet50-0676ba61.pth"]
     assert pixels(*own) == Pixels("BGR", CAFFE.mean, (50.0,) * 3)
-    assert "expects RGB" in caplog.text and "which is kept" in caplog.text
+    assert "expects RGB" in caplog.text and "keeping the config's values" in caplog.text
     assert pixels("MODEL.PIXELS_FROM", "config", "MODEL.WEIGHTS", "resnet50-0676ba61.pth") == CAFFE
 
 
-def test_a_checkpoint_of_the_plugin_knows_its_own(tmp_path):
+def test_a_checkpoint_of_the_plugin_contains_its_pixels(tmp_path):
     digits = ROOT / "configs/digits/quickstart.yaml"
     file = tmp_path / "model_final.pth"
     for opts, want in (([], HALF), (["MODEL.WEIGHTS", ""], CAFFE)):
@@ -61,11 +61,8 @@ def test_a_checkpoint_of_the_plugin_knows_its_own(tmp_path):
         assert Pixels(cfg.INPUT.FORMAT, tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)) == want
 
 
-def test_a_file_that_is_no_checkpoint_is_left_to_who_loads_it(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_changes_no_pixels(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"nothing")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert (
-        pixels("MODEL.WEIGHTS", str(tmp_path / "broken.pth"))
-        == pixels("MODEL.WEIGHTS", str(tmp_path / "list.pth"))
-        == CAFFE
-    )
+    for name in ("broken.pth", "list.pth"):
+        assert pixels("MODEL.WEIGHTS", str(tmp_path / name)) == CAFFE

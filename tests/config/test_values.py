@@ -1,4 +1,4 @@
-"""Rules for single values."""
+"""Rules for the values of single keys."""
 
 import math
 
@@ -27,30 +27,23 @@ COUNT = Number(int, 1, 32)
         (OrNone(SHARE, "as before"), [None, 0.5], [2, "None"]),
     ],
 )  # fmt: skip
-def test_what_a_rule_allows(rule, good, bad):
+def test_a_rule_allows_good_values_and_refuses_bad_ones(rule, good, bad):
     assert [value for value in good if not rule.allows(value)] == []
     assert [value for value in bad if rule.allows(value)] == []
 
 
+BELOW = Number(float, 0, 1, open_high=True)
+
+
 @pytest.mark.parametrize(
-    "rule",
-    [
-        ABOVE,
-        SHARE,
-        COUNT,
-        Choice(("a", "")),
-        Flag(),
-        Several(SHARE, 2),
-        OrNone(COUNT, "as before"),
-        Number(float, 0, 1, open_high=True),
-    ],
+    "rule", [ABOVE, SHARE, COUNT, BELOW, Choice(("a", "")), Flag(), Several(SHARE, 2), OrNone(COUNT, "as before")]
 )
-def test_examples_are_allowed_and_hold_the_ends(rule):
+def test_examples_are_allowed_and_include_both_ends(rule):
     assert rule.examples() and all(rule.allows(value) for value in rule.examples())
     assert SHARE.examples() == [0.0, 1.0] and COUNT.examples() == [1, 32]
 
 
-def test_rules_say_what_they_allow():
+def test_a_rule_describes_what_it_allows():
     assert ABOVE.says() == "a finite number above 0"
     assert COUNT.says() == "an integer at least 1 and at most 32"
     assert Choice(("", "BN")).says() == "one of '', BN"
@@ -73,7 +66,7 @@ def test_a_slot_allows_what_is_registered(slot, known):
     assert not slot.allows("nope") and not slot.allows(None) and not slot.allows([known])
 
 
-def test_values_take_the_kind_of_the_default():
+def test_values_are_converted_to_the_type_of_the_default():
     assert plain(2, 0.5) == 2.0 and type(plain(2, 0.5)) is float
     assert plain([1, 2], ()) == (1, 2) and plain((1, 2.5), [0.5]) == [1.0, 2.5]
     assert plain(True, 0.5) is True and plain("2", 0.5) == "2" and plain(2.0, 1) == 2.0
