@@ -1,7 +1,8 @@
-"""The config: keys, reading, what follows from them, and what is wrong with them.
+"""The config: its keys, reading it, deriving values and finding mistakes.
 
-A config is read, its values are checked, what follows from them is filled in, contradictions are refused, and it is frozen:
-:func:`load_config` from a file, :func:`config_from_text` from a checkpoint, :func:`ready_config` from one made any other way.
+A config is read, its values are checked, derived values are filled in, contradictions are refused, and it is frozen:
+by :func:`load_config` from a file, by :func:`config_from_text` from a checkpoint, and by :func:`ready_config` from a
+config made in any other way.
 """
 
 from .check import check_values, defaults_of_all, refuse_unresolved

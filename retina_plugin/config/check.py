@@ -1,4 +1,4 @@
-"""Mistakes that are caught before anything is built: values that are not allowed, and values that contradict each other."""
+"""Checks of a config before anything is built: values that are not allowed, and values that contradict each other."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -15,115 +15,134 @@ from retina_plugin.config.resolve import not_said, resolve_config, unresolved
 logger = logging.getLogger(__name__)
 
 REFUSED_BY: list[Callable[[CfgNode], object]] = []
-"""Functions of other parts that raise ValueError for a config that they cannot work with; ``retina_plugin/__init__.py`` adds them."""
+"""Functions of other parts that raise ValueError for a config they cannot work with.
+
+``retina_plugin/__init__.py`` adds them.
+"""
 
 WARNED_BY: list[Callable[[CfgNode], list[str]]] = []
-"""Functions of other parts that name what is set and has no effect; ``retina_plugin/__init__.py`` adds them."""
+"""Functions of other parts that list what is set and has no effect; ``retina_plugin/__init__.py`` adds them."""
 
 
 def defaults_of_all() -> CfgNode:
-    """Detectron2's defaults with the plugin's."""
+    """Return the defaults of Detectron2 and of the plugin."""
     cfg = get_cfg()
     add_retina_config(cfg)
     return cfg
 
 
 def known_records(cfg: CfgNode) -> dict[str, Key]:
-    """The records of the keys that ``cfg`` has: another version of Detectron2 may lack one of its own."""
+    """Return the records of the keys that ``cfg`` has: a different version of Detectron2 may lack some of its keys."""
     present = set(all_keys(cfg))
     return {name: key for name, key in {**known_keys(), **DETECTRON2_KEYS}.items() if name in present}
 
 
 def value_problems(cfg: CfgNode) -> list[Problem]:
-    """Values that no config may have; nothing may be derived from a config that has one.
+    """Return the values that no config may have; nothing may be derived from a config with such values.
 
     Args:
-        cfg: with the plugin's keys.
+        cfg: A config with the plugin's keys.
 
     Raises:
-        ValueError: it lacks them.
+        ValueError: If it lacks keys of the plugin.
     """
-    if missing := [key for key in known_keys() if key not in all_keys(cfg)]:
+    present = set(all_keys(cfg))
+    if missing := [key for key in known_keys() if key not in present]:
         raise ValueError(
-            f"the config lacks keys of the plugin: {', '.join(missing)}; call retina_plugin.add_retina_config(cfg) first, or read it with load_config"
+            f"the config lacks keys of the plugin: {', '.join(missing)}; "
+            "call retina_plugin.add_retina_config(cfg) first, or read it with load_config"
         )
-    found = [(name, problem) for name, key in known_records(cfg).items() if (problem := key.problem(cfg))]
-    wrong = {name for name, _ in found}
-    return found + [(keys, problem) for keys, problem in contradictions.before_resolving(cfg, wrong)]
+    records = known_records(cfg)
+    found = [Problem(name, problem) for name, key in records.items() if (problem := key.problem(cfg))]
+    return [*found, *contradictions.before_resolving(cfg, {problem.keys for problem in found})]
 
 
 def check_values(cfg: CfgNode) -> None:
     """Refuse values that no config may have.
 
     Raises:
-        ValueError: with every problem found, one a line: key, value, and what is allowed.
+        ValueError: With every problem found, one per line: key, value and what is allowed.
     """
     refuse(value_problems(cfg))
 
 
 def config_problems(cfg: CfgNode, *, training: bool = False) -> list[Problem]:
-    """What would train something else than was meant.
+    """Return what makes a config do something other than what was meant.
 
     Args:
-        cfg: resolved.
-        training: whether it is about to be trained, so that its datasets have to be there.
+        cfg: A resolved config.
+        training: Whether it is about to be trained, so that its datasets must exist.
     """
     meant = MEANT if contradictions.is_retinanet(cfg) else {}
     found = [
-        (key, f"{key} is set to {get_key(cfg, key)!r}, which has no effect on a RetinaNet; set {meant}")
-        for key, meant in meant.items()
-        if get_key(cfg, key) != get_key(untouched(), key)
+        Problem(key, f"{key} is set to {get_key(cfg, key)!r}, which has no effect on a RetinaNet; set {other}")
+        for key, other in meant.items()
+        if _is_changed(cfg, key)
     ]
     found += contradictions.after_resolving(cfg, training=training)
-    for refuses in REFUSED_BY:
-        try:
-            refuses(cfg)
-        except ValueError as error:
-            found.append(("", str(error)))
-    return found
+    messages = (_message(refuses, cfg) for refuses in REFUSED_BY)
+    return found + [Problem("", message) for message in messages if message]
+
+
+def _is_changed(cfg: CfgNode, key: str) -> bool:
+    """Return whether a key of Detectron2 differs from its default."""
+    return get_key(cfg, key) != get_key(untouched(), key)
+
+
+def _message(refuses: Callable[[CfgNode], object], cfg: CfgNode) -> str:
+    """Return the message with which a function refuses a config, or ""."""
+    try:
+        refuses(cfg)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def problems_beside(cfg: CfgNode, wrong: list[Problem]) -> list[Problem]:
-    """What else is wrong with a config that has values of :func:`value_problems`, so that all is said at once.
+    """Return the other problems of a config with values that are not allowed, so that all can be reported at once.
 
-    Looked for with defaults in their place; what those have to do with is left out.
+    They are searched with defaults in place of these values. Problems that involve the replaced keys are left out.
+
+    Args:
+        cfg: The config; it is not modified.
+        wrong: What :func:`value_problems` returns for it.
     """
-    mended, keys, defaults = cfg.clone(), {key for names, _ in wrong for key in names.split()}, defaults_of_all()
-    mended.defrost()
+    repaired, keys, defaults = cfg.clone(), {key for names, _ in wrong for key in names.split()}, defaults_of_all()
+    repaired.defrost()
     for key in keys:
-        set_key(mended, key, get_key(defaults, key))
+        set_key(repaired, key, get_key(defaults, key))
     try:
         with not_said():
-            resolve_config(mended)
+            resolve_config(repaired)
     except ValueError:
         return []
-    return [(names, problem) for names, problem in config_problems(mended) if names and not keys & set(names.split())]
+    return [problem for problem in config_problems(repaired) if problem.keys and not keys & set(problem.keys.split())]
 
 
 def warn_of_unread(cfg: CfgNode) -> None:
-    """Log what is set and has no effect, once."""
+    """Log what is set and has no effect, once per config."""
     if not contradictions.is_retinanet(cfg):
         return
-    unread = [
-        key
-        for key in all_keys(cfg)
-        if key.startswith(NOT_READ) and key not in MEANT and get_key(cfg, key) != get_key(untouched(), key)
-    ]
+    others = [key for key in all_keys(cfg) if key.startswith(NOT_READ) and key not in MEANT]
+    unread = [key for key in others if _is_changed(cfg, key)]
     warnings = [f"{', '.join(unread)}: set, but a RetinaNet does not read it"] if unread else []
-    for text in (*warnings, *(text for names in WARNED_BY for text in names(cfg))):
+    for unused in WARNED_BY:
+        warnings += unused(cfg)
+    for text in warnings:
         say_once(cfg, logger, logging.WARNING, text)
 
 
 def refuse_unresolved(cfg: CfgNode) -> None:
-    """Refuse a config that a model would only half use, because what follows from it has not been filled in.
+    """Refuse a config from which not everything has been derived, as a model would use only a part of it.
 
     Raises:
-        ValueError: its values are not allowed, or it has to be resolved; with what would change.
+        ValueError: If values are not allowed, or the config must be resolved; with what would change.
     """
     check_values(cfg)
     if changes := unresolved(cfg, ("MODEL.RETINANET.", "MODEL.RESNETS.", "MODEL.PIXEL", "INPUT.FORMAT")):
         raise ValueError(
-            f"this config is not resolved yet: {'; '.join(changes)}. Pass it through cfg = retina_plugin.ready_config(cfg), or read it with retina_plugin.load_config"
+            f"this config is not resolved yet: {'; '.join(changes)}. "
+            "Pass it through cfg = retina_plugin.ready_config(cfg), or read it with retina_plugin.load_config"
         )
 
 
@@ -131,11 +150,11 @@ def refuse(found: Iterable[Problem], where: dict[str, str] | None = None) -> Non
     """Raise all problems at once, if there are any.
 
     Args:
-        found: each with the keys that it is about.
-        where: file and line that set a key.
+        found: The problems.
+        where: File and line that set a key, by key.
 
     Raises:
-        ValueError: with one line for each.
+        ValueError: With one line per problem.
     """
     lines = []
     for keys, problem in found:

@@ -1,4 +1,4 @@
-"""What follows from a config whose values are allowed: device, classes, pixels, schedule."""
+"""Values that are derived from a config whose values are allowed: device, classes, pixels, schedule."""
 
 import contextlib
 import logging
@@ -16,27 +16,41 @@ from retina_plugin.config.pixels import resolve_pixels
 logger = logging.getLogger(__name__)
 
 ON_DATASET: list[Callable[[str], None]] = []
-"""Functions of other parts that register what the name of a dataset describes, such as a part of another; ``retina_plugin/__init__.py`` adds them."""
+"""Functions of other parts that register the dataset that a name describes, such as a part of a different dataset.
+
+``retina_plugin/__init__.py`` adds them.
+"""
 
 LAST_RESNET_STAGE = 5
 
 WITH_REGIONS = ("GeneralizedRCNN", "ProposalNetwork")
-"""Detectors of Detectron2 that find regions first."""
+"""Detectors of Detectron2 that start with region proposals."""
 
 RESNET_PYRAMIDS = ("build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
-"""Detectron2's own."""
+"""Detectron2's own pyramids on a ResNet."""
+
+
+OWN_BACKBONES = ("build_retina_pyramid_backbone", "build_retina_vit_backbone")
+"""The plugin's networks with a pyramid."""
 
 
 def resolve_config(cfg: CfgNode) -> None:
     """Fill in what follows from the machine, the dataset, the weights and the batch size, in place, and log it.
 
-    MODEL.DEVICE "cuda" becomes "cpu" where there is no GPU; SOLVER.AMP.PRECISION becomes the precision that a CPU is fast at; the number of classes becomes that of
-    DATASETS.TRAIN (else TEST), see :func:`resolve_classes`; the feature maps of Detectron2's own networks follow from the levels; the pixels follow the weights, see
-    :func:`retina_plugin.config.pixels.resolve_pixels`; the schedule is scaled by :func:`scale_schedule` and :func:`resolve_epochs`,
-    and cut by :func:`drop_late_steps`. A resolved config stays as it is. The values have to be allowed.
+    - MODEL.DEVICE "cuda" becomes "cpu" if there is no GPU.
+    - SOLVER.AMP.PRECISION becomes a precision that the CPU is fast at.
+    - The number of classes becomes that of DATASETS.TRAIN (else TEST); see :func:`resolve_classes`.
+    - The feature maps of Detectron2's own networks follow from the levels.
+    - The pixels follow the weights; see :func:`retina_plugin.config.pixels.resolve_pixels`.
+    - The schedule is scaled by :func:`scale_schedule` and :func:`resolve_epochs`, and cut by :func:`drop_late_steps`.
+
+    A resolved config does not change.
+
+    Args:
+        cfg: A config whose values are allowed.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.info("no GPU here: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
+        logger.info("no GPU available: MODEL.DEVICE %s -> cpu", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL_TEST):
         for look in ON_DATASET:
@@ -44,12 +58,12 @@ def resolve_config(cfg: CfgNode) -> None:
     resolve_classes(cfg)
     if (cfg.TEST.EVALUATOR, cfg.TEST.BEST_METRIC) == ("voc", "bbox/AP"):
         cfg.TEST.BEST_METRIC = "bbox/AP50"
-        logger.info("TEST.BEST_METRIC bbox/AP -> bbox/AP50, which is what TEST.EVALUATOR voc gives")
+        logger.info("TEST.BEST_METRIC bbox/AP -> bbox/AP50, the metric of TEST.EVALUATOR voc")
     resolve_detectron2s_own(cfg)
     resolve_precision_of_a_cpu(cfg)
     resolve_bottom_up(cfg)
     if cfg.INPUT.CROP.TYPE.startswith("absolute") and all(x == int(x) for x in cfg.INPUT.CROP.SIZE):
-        cfg.INPUT.CROP.SIZE = [int(x) for x in cfg.INPUT.CROP.SIZE]  # pixels, which Detectron2 wants as integers
+        cfg.INPUT.CROP.SIZE = [int(x) for x in cfg.INPUT.CROP.SIZE]  # pixels; Detectron2 needs integers
     resolve_pixels(cfg)
     scale_schedule(cfg)
     resolve_epochs(cfg)
@@ -57,62 +71,57 @@ def resolve_config(cfg: CfgNode) -> None:
 
 
 def resolve_classes(cfg: CfgNode) -> None:
-    """Let the number of classes follow from the first dataset that has names, in place.
+    """Take the number of classes from the first dataset with class names, in place.
 
-    MODEL.RETINANET.NUM_CLASSES if it is 0; for the detectors of Detectron2 that read it, MODEL.ROI_HEADS.NUM_CLASSES if it is Detectron2's 80.
+    Sets MODEL.RETINANET.NUM_CLASSES if it is 0; for Detectron2's detectors with region proposals, sets
+    MODEL.ROI_HEADS.NUM_CLASSES if it has Detectron2's default, 80.
     """
-    with_regions = cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS
-    key, node = (
-        ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS)
-        if with_regions
-        else ("MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET)
-    )
-    if node.NUM_CLASSES != (untouched().MODEL.ROI_HEADS.NUM_CLASSES if with_regions else 0):
+    key, node, unset = "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET, 0
+    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS:
+        key, node = "MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS
+        unset = untouched().MODEL.ROI_HEADS.NUM_CLASSES
+    if unset != node.NUM_CLASSES:
         return
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if classes := class_names(name, read=True):
-            if node.NUM_CLASSES != len(classes):
+            if len(classes) != node.NUM_CLASSES:
                 node.NUM_CLASSES = len(classes)
                 logger.info("%s = %d, from the classes of %s", key, len(classes), name)
             break
 
 
 def resolve_detectron2s_own(cfg: CfgNode) -> None:
-    """Give Detectron2's own detectors and pyramids the names of the levels of MODEL.RETINANET.LEVELS, in place, where they are empty or Detectron2's."""
+    """Set the feature names for Detectron2's detectors and pyramids to those of MODEL.RETINANET.LEVELS, in place.
+
+    Keys that are neither empty nor Detectron2's default keep their values.
+    """
     levels = cfg.MODEL.RETINANET.LEVELS
     names = [f"p{level}" for level in levels]
-    changes = []
+    changes: list[tuple[CfgNode, str, list[str]]] = []
     if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and not cfg.MODEL.RETINANET.IN_FEATURES:
         changes.append((cfg.MODEL.RETINANET, "IN_FEATURES", names))
     if cfg.MODEL.BACKBONE.NAME in RESNET_PYRAMIDS:
         below = [f"res{level}" for level in levels if level <= LAST_RESNET_STAGE]
-        changes += [
-            (node, key, below)
-            for node, key in ((cfg.MODEL.FPN, "IN_FEATURES"), (cfg.MODEL.RESNETS, "OUT_FEATURES"))
-            if not node[key]
-        ]
-    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS and cfg.MODEL.BACKBONE.NAME in (
-        "build_retina_pyramid_backbone",
-        "build_retina_vit_backbone",
-    ):
-        regions = untouched().MODEL
-        if cfg.MODEL.RPN.IN_FEATURES == regions.RPN.IN_FEATURES:
+        keys = ((cfg.MODEL.FPN, "IN_FEATURES"), (cfg.MODEL.RESNETS, "OUT_FEATURES"))
+        changes += [(node, key, below) for node, key in keys if not node[key]]
+    if cfg.MODEL.META_ARCHITECTURE in WITH_REGIONS and cfg.MODEL.BACKBONE.NAME in OWN_BACKBONES:
+        defaults = untouched().MODEL
+        if cfg.MODEL.RPN.IN_FEATURES == defaults.RPN.IN_FEATURES:
             changes.append((cfg.MODEL.RPN, "IN_FEATURES", names))
-        if cfg.MODEL.ROI_HEADS.IN_FEATURES == regions.ROI_HEADS.IN_FEATURES:
-            changes.append(
-                (cfg.MODEL.ROI_HEADS, "IN_FEATURES", [f"p{level}" for level in levels if level <= LAST_RESNET_STAGE])
-            )
+        if cfg.MODEL.ROI_HEADS.IN_FEATURES == defaults.ROI_HEADS.IN_FEATURES:
+            pooled = [f"p{level}" for level in levels if level <= LAST_RESNET_STAGE]
+            changes.append((cfg.MODEL.ROI_HEADS, "IN_FEATURES", pooled))
     for node, key, value in changes:
         setattr(node, key, value)
         logger.info("%s = %s, from MODEL.RETINANET.LEVELS", key, value)
 
 
-def unresolved(cfg: CfgNode, part: str = "") -> list[str]:
-    """What :func:`resolve_config` would change, as "KEY old -> new".
+def unresolved(cfg: CfgNode, part: str | tuple[str, ...] = "") -> list[str]:
+    """Return what :func:`resolve_config` would change, as "KEY old -> new".
 
     Args:
-        cfg: with allowed values; left as it is.
-        part: beginning of the keys that count, such as "MODEL.".
+        cfg: A config whose values are allowed; it is not modified.
+        part: Prefix of the keys to compare, such as "MODEL.", or several prefixes.
     """
     resolved = cfg.clone()
     resolved.defrost()
@@ -124,7 +133,7 @@ def unresolved(cfg: CfgNode, part: str = "") -> list[str]:
 
 @contextlib.contextmanager
 def not_said() -> Iterator[None]:
-    """Keep what is logged of changes that are only tried."""
+    """Disable the log of this module, for changes that are only tried."""
     logger.disabled = True
     try:
         yield
@@ -133,30 +142,31 @@ def not_said() -> Iterator[None]:
 
 
 def class_names(dataset: str, *, read: bool = False) -> list[str] | None:
-    """The class names of a registered dataset; None if it has none, or is not registered.
+    """Return the class names of a registered dataset, or None if it has none or is not registered.
 
     Args:
-        dataset: its name.
-        read: read the dataset if its names are not known without, as with ``register_coco_instances``.
+        dataset: Name of the dataset.
+        read: Whether to read the dataset if its class names are not known otherwise, as with
+            ``register_coco_instances``.
 
     Raises:
-        ValueError: the dataset cannot be read.
+        ValueError: If the dataset cannot be read.
     """
     metadata = MetadataCatalog.get(dataset)
     if read and metadata.get("thing_classes") is None and dataset in DatasetCatalog:
         try:
             DatasetCatalog.get(dataset)
-        except Exception as error:  # whatever a function that somebody registered may raise
+        except Exception as error:  # a third-party function may raise anything
             raise ValueError(f"the dataset {dataset} cannot be read: {type(error).__name__}: {error}") from error
     names = metadata.get("thing_classes")
     return None if names is None else list(names)
 
 
 def resolve_precision_of_a_cpu(cfg: CfgNode) -> None:
-    """Let SOLVER.AMP.PRECISION alone say how a CPU computes, in place, and switch SOLVER.AMP.ENABLED off there.
+    """On a CPU, store the precision in SOLVER.AMP.PRECISION alone and set SOLVER.AMP.ENABLED to False, in place.
 
-    Detectron2's ``DefaultTrainer`` takes its ``AMPTrainer`` if ENABLED is set, and that one stops without CUDA. PRECISION auto becomes
-    bf16 or fp32; with ENABLED off it becomes fp32, as on a GPU.
+    If ENABLED is True, Detectron2's ``DefaultTrainer`` uses its ``AMPTrainer``, which fails without CUDA. PRECISION
+    auto becomes bf16 or fp32; if ENABLED is False it becomes fp32, as on a GPU.
     """
     amp = cfg.SOLVER.AMP
     if torch.device(cfg.MODEL.DEVICE).type != "cpu":
@@ -167,15 +177,16 @@ def resolve_precision_of_a_cpu(cfg: CfgNode) -> None:
 
 
 def fast_bf16_on_cpu() -> bool:
-    """Whether this CPU multiplies bf16 matrices faster than float32 ones: with AMX tiles or the bf16 instructions of AVX-512."""
+    """Return whether this CPU has AMX or AVX-512 instructions that multiply bf16 matrices faster than float32 ones."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(check() for check in checks if check)
 
 
 def resolve_bottom_up(cfg: CfgNode) -> None:
-    """Let MODEL.RESNETS.OUT_FEATURES follow from MODEL.RETINANET.LEVELS where a network of Detectron2's reads it, in place.
+    """Derive MODEL.RESNETS.OUT_FEATURES from MODEL.RETINANET.LEVELS for Detectron2's networks, which read it, in place.
 
-    The plugin's own networks do not. RES2_OUT_CHANNELS follows from DEPTH, too, if it is as Detectron2 has it: ResNet-18 and 34 have 64.
+    The plugin's own networks do not. RES2_OUT_CHANNELS is set to 64 for ResNet-18 and ResNet-34 if it has Detectron2's
+    default.
     """
     node = cfg.MODEL.RESNETS
     if cfg.MODEL.BOTTOM_UP.NAME.startswith("build_retina_") or cfg.MODEL.BACKBONE.NAME in RESNET_PYRAMIDS:
@@ -190,9 +201,9 @@ def resolve_bottom_up(cfg: CfgNode) -> None:
 def scale_schedule(cfg: CfgNode) -> None:
     """Scale learning rate and schedule from SOLVER.REFERENCE_BATCH_SIZE to SOLVER.IMS_PER_BATCH, in place.
 
-    With r = IMS_PER_BATCH / REFERENCE_BATCH_SIZE the learning rates are multiplied by r, and every
-    count of iterations is divided by it, so that as many images are seen. The reference becomes
-    IMS_PER_BATCH, so that a saved config is not scaled again.
+    With r = IMS_PER_BATCH / REFERENCE_BATCH_SIZE, the learning rates are multiplied by r and all numbers of iterations
+    are divided by r, so that the number of images seen stays the same. The reference becomes IMS_PER_BATCH, so that a
+    saved config is not scaled again.
 
     Source: Goyal et al. 2017, *Accurate, Large Minibatch SGD*, section 2.1 (linear scaling rule).
     """
@@ -201,50 +212,46 @@ def scale_schedule(cfg: CfgNode) -> None:
     if reference <= 0 or reference == batch:
         return
     ratio = batch / reference
+    scaled = [(solver, "BASE_LR", ratio), (solver, "BASE_LR_END", ratio)]
+    if not solver.EPOCHS:  # else the iterations are computed from the epochs
+        keys = ("MAX_ITER", "STEPS", "WARMUP_ITERS", "FREEZE_ITERS", "CHECKPOINT_PERIOD")
+        scaled += [(solver, key, 1 / ratio) for key in keys]
+        scaled.append((cfg.TEST, "EVAL_PERIOD", 1 / ratio))
     changes = []
-    iterations = [
-        (solver, key, 1 / ratio) for key in ("MAX_ITER", "STEPS", "WARMUP_ITERS", "FREEZE_ITERS", "CHECKPOINT_PERIOD")
-    ]
-    iterations += [(cfg.TEST, "EVAL_PERIOD", 1 / ratio)]
-    for node, key, factor in (
-        (solver, "BASE_LR", ratio),
-        (solver, "BASE_LR_END", ratio),
-        *([] if cfg.SOLVER.EPOCHS else iterations),
-    ):
+    for node, key, factor in scaled:
         old = node[key]
-        if isinstance(old, float):
-            node[key] = old * factor
-        elif isinstance(old, int):
-            node[key] = max(1, round(old * factor)) if old else 0
-        else:
-            node[key] = tuple(dict.fromkeys(max(1, round(x * factor)) for x in old))
+        node[key] = _scaled(old, factor)
         if node[key] != old:
             changes.append(f"{key} {old} -> {node[key]}")
     cfg.SOLVER.REFERENCE_BATCH_SIZE = batch
-    logger.info("batch of %d instead of %d, so: %s", batch, reference, ", ".join(changes))
+    logger.info("batch size %d instead of %d, so: %s", batch, reference, ", ".join(changes))
+
+
+def _scaled(value: float | int | tuple[int, ...], factor: float) -> float | int | tuple[int, ...]:
+    """Multiply a learning rate (float), or one or several numbers of iterations, which stay at least 1 and distinct.
+
+    A number of 0 iterations stays 0.
+    """
+    if isinstance(value, float):
+        return value * factor
+    if isinstance(value, int):
+        return max(1, round(value * factor)) if value else 0
+    return tuple(dict.fromkeys(max(1, round(x * factor)) for x in value))
 
 
 def resolve_epochs(cfg: CfgNode) -> None:
-    """Turn SOLVER.EPOCHS and the keys beside it into iterations, in place, and log it; reads DATASETS.TRAIN to count its images.
+    """Convert SOLVER.EPOCHS and the other keys in epochs to iterations, in place, and log it.
 
-    EPOCHS becomes 0, so that a saved config keeps its iterations wherever it is read. It stays where a dataset is not registered,
-    and the trainer then refuses the config.
+    Reads DATASETS.TRAIN to count its images. EPOCHS becomes 0, so that a saved config keeps its iterations wherever it
+    is read. If a dataset is not registered, EPOCHS stays and the trainer refuses the config.
     """
     solver, epochs = cfg.SOLVER, cfg.SOLVER.EPOCHS
     if epochs <= 0 or not cfg.DATASETS.TRAIN or any(name not in DatasetCatalog for name in cfg.DATASETS.TRAIN):
         return
-    records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
-    with_objects = [record for record in records if any(not x.get("iscrowd", 0) for x in record.get("annotations", []))]
-    images = sum(record.get("repeat", 1) for record in with_objects)
-    images += (
-        0
-        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        else (len(records) - len(with_objects)) * cfg.DATALOADER.EMPTY_IMAGES
-    )
-    images = round(images)
+    images = _images_per_epoch(cfg)
     one = images / solver.IMS_PER_BATCH
-    solver.MAX_ITER = max(2, round(epochs * one))  # of one iteration no part can be a warm-up
-    solver.STEPS = tuple(round(solver.MAX_ITER * share) for share in (2 / 3, 8 / 9))
+    solver.MAX_ITER = max(2, round(epochs * one))  # a training of one iteration leaves no room for a warm-up
+    solver.STEPS = tuple(round(solver.MAX_ITER * fraction) for fraction in (2 / 3, 8 / 9))
     solver.WARMUP_ITERS = max(1, min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4))
     solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
     cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
@@ -258,8 +265,18 @@ def resolve_epochs(cfg: CfgNode) -> None:
     )
 
 
+def _images_per_epoch(cfg: CfgNode) -> int:
+    """Return the number of images in one pass over DATASETS.TRAIN, including repeated ones, without those left out."""
+    records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
+    with_objects = [record for record in records if any(not x.get("iscrowd", 0) for x in record.get("annotations", []))]
+    images = sum(record.get("repeat", 1) for record in with_objects)
+    if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        images += (len(records) - len(with_objects)) * cfg.DATALOADER.EMPTY_IMAGES
+    return round(images)
+
+
 def drop_late_steps(cfg: CfgNode) -> None:
-    """Leave out the SOLVER.STEPS that MAX_ITER never reaches, in place, with a warning if they are not Detectron2's default."""
+    """Remove the SOLVER.STEPS that training never reaches, in place; warn unless they are Detectron2's default."""
     solver = cfg.SOLVER
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
     if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR" or not late:
@@ -267,7 +284,7 @@ def drop_late_steps(cfg: CfgNode) -> None:
     level = logging.INFO if tuple(solver.STEPS) == untouched().SOLVER.STEPS else logging.WARNING
     logger.log(
         level,
-        "SOLVER.STEPS %s: training ends at SOLVER.MAX_ITER %d, so the rate never falls at %s",
+        "SOLVER.STEPS %s: training ends at SOLVER.MAX_ITER %d, so the learning rate never drops at %s",
         tuple(solver.STEPS),
         solver.MAX_ITER,
         ", ".join(map(str, late)),

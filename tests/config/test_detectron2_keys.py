@@ -1,4 +1,4 @@
-"""Detectron2's keys as the plugin reads them."""
+"""Detectron2's keys that the plugin reads."""
 
 import re
 
@@ -12,7 +12,7 @@ from retina_plugin.config import KEYS, all_keys
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS, MEANT, untouched
 
 
-def test_the_records_are_of_keys_that_detectron2_has():
+def test_every_record_is_of_a_key_that_detectron2_has():
     known = set(all_keys(get_cfg()))
     assert [key for key in (*DETECTRON2_KEYS, *MEANT) if key not in known] == []
     assert not set(DETECTRON2_KEYS) & set(KEYS)
@@ -32,7 +32,7 @@ def test_every_key_of_detectron2_that_the_plugin_reads_or_ships_has_a_record():
 
 
 @pytest.mark.parametrize("key", MEANT)
-def test_a_key_of_another_detector_is_answered_with_the_one_that_is_meant(key):
+def test_the_error_for_a_key_of_a_different_detector_names_the_one_meant(key):
     value = {
         "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.6],
         "MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.6],
@@ -52,6 +52,6 @@ def test_a_key_of_another_detector_is_answered_with_the_one_that_is_meant(key):
         ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64),
     ],
 )
-def test_what_a_retinanet_does_not_read_is_said(key, value, caplog):
+def test_a_key_that_a_retinanet_does_not_read_is_logged(key, value, caplog):
     load_config(BASE, [*TINY, key, value])
     assert f"{key}: set, but a RetinaNet does not read it" in caplog.text

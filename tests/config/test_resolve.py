@@ -1,4 +1,4 @@
-"""What follows from a config whose values are allowed."""
+"""Values that are derived from a config."""
 
 import json
 import logging
@@ -21,17 +21,18 @@ def test_the_class_count_comes_from_the_dataset():
     assert load_config(DIGITS, CPU).MODEL.RETINANET.NUM_CLASSES == 10
 
 
-def test_the_schedule_scales_with_the_batch_and_the_log_says_so(caplog):
+def test_the_schedule_scales_with_the_batch_size_and_the_change_is_logged(caplog):
     with caplog.at_level(logging.INFO, logger="retina_plugin"):
         cfg = load_config(DIGITS, [
-            *CPU, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.BASE_LR", 0.01, "SOLVER.MAX_ITER", 100,
-            "SOLVER.STEPS", "(60, 80)", "SOLVER.WARMUP_ITERS", 10, "TEST.EVAL_PERIOD", 50, "SOLVER.CHECKPOINT_PERIOD", 25,
+            *CPU, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.BASE_LR", 0.01,
+            "SOLVER.MAX_ITER", 100, "SOLVER.STEPS", "(60, 80)", "SOLVER.WARMUP_ITERS", 10,
+            "TEST.EVAL_PERIOD", 50, "SOLVER.CHECKPOINT_PERIOD", 25,
         ])  # fmt: skip
     assert cfg.SOLVER.BASE_LR == 0.0025
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == (400, (240, 320), 40)
     assert (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD) == (200, 100)
-    said = caplog.text
-    assert "batch of 2 instead of 8" in said and "BASE_LR 0.01 -> 0.0025" in said and "MAX_ITER 100 -> 400" in said
+    for change in ("batch size 2 instead of 8", "BASE_LR 0.01 -> 0.0025", "MAX_ITER 100 -> 400"):
+        assert change in caplog.text
 
 
 def test_without_a_reference_nothing_is_scaled():
@@ -41,83 +42,53 @@ def test_without_a_reference_nothing_is_scaled():
     assert cfg.SOLVER.MAX_ITER == 500
 
 
-def test_the_device_falls_back_to_the_cpu_where_there_is_no_gpu():
-    assert load_config(DIGITS).MODEL.DEVICE == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_the_device_is_the_cpu_if_there_is_no_gpu():
+    assert ("cuda" if torch.cuda.is_available() else "cpu") == load_config(DIGITS).MODEL.DEVICE
 
 
-def test_epochs_become_iterations_of_the_images_there_are(small_digits, caplog):
-    opts = [
-        *CPU,
-        "SOLVER.IMS_PER_BATCH",
-        2,
-        "SOLVER.REFERENCE_BATCH_SIZE",
-        0,
-        "SOLVER.EPOCHS",
-        9,
-        "SOLVER.WARMUP_EPOCHS",
-        1,
-        "SOLVER.FREEZE_EPOCHS",
-        1,
-        "TEST.EVAL_EPOCHS",
-        3,
-    ]
+def test_epochs_are_converted_to_iterations(small_digits, caplog):
+    batch = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0]
+    epochs = ["SOLVER.EPOCHS", 9, "SOLVER.WARMUP_EPOCHS", 1, "SOLVER.FREEZE_EPOCHS", 1, "TEST.EVAL_EPOCHS", 3]
     with caplog.at_level("INFO"):
-        cfg = load_config(DIGITS, opts)
-    # 8 images in batches of 2: 4 iterations an epoch.
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.FREEZE_ITERS) == (
-        36,
-        (24, 32),
-        4,
-        4,
-    )
+        cfg = load_config(DIGITS, [*CPU, *batch, *epochs])
+    # 8 images in batches of 2: 4 iterations per epoch.
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (36, (24, 32))
+    assert (cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.FREEZE_ITERS) == (4, 4)
     assert cfg.TEST.EVAL_PERIOD == cfg.SOLVER.CHECKPOINT_PERIOD == 12 and cfg.SOLVER.EPOCHS == 0
     assert "9 epochs of 8 images are 36 iterations, evaluated every 12" in caplog.text
 
 
-def test_the_freezing_scales_with_the_batch_like_the_rest():
+def test_the_frozen_iterations_scale_with_the_batch_size():
     cfg = load_config(
         BASE, [*TINY, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.FREEZE_ITERS", 5]
     )
     assert cfg.SOLVER.FREEZE_ITERS == 20
 
 
-def test_scaled_steps_stay_apart():
-    cfg = load_config(
-        BASE,
-        [
-            *TINY,
-            "SOLVER.REFERENCE_BATCH_SIZE",
-            1,
-            "SOLVER.IMS_PER_BATCH",
-            64,
-            "SOLVER.STEPS",
-            (10, 12, 900),
-            "SOLVER.MAX_ITER",
-            6400,
-        ],
-    )
+def test_scaled_steps_stay_distinct():
+    batch = ["SOLVER.REFERENCE_BATCH_SIZE", 1, "SOLVER.IMS_PER_BATCH", 64]
+    cfg = load_config(BASE, [*TINY, *batch, "SOLVER.STEPS", (10, 12, 900), "SOLVER.MAX_ITER", 6400])
     assert cfg.SOLVER.STEPS == (1, 14)  # 10 / 64 and 12 / 64 are both less than one
 
 
-def test_steps_that_training_never_reaches_are_left_out_aloud(caplog):
+def test_steps_that_training_never_reaches_are_removed_with_a_warning(caplog):
     cfg = load_config(BASE, [*TINY, "SOLVER.STEPS", (5, 10, 20), "SOLVER.MAX_ITER", 10])
-    assert cfg.SOLVER.STEPS == (5,) and "WARNING" in caplog.text and "never falls at 10, 20" in caplog.text
+    assert cfg.SOLVER.STEPS == (5,) and "WARNING" in caplog.text and "never drops at 10, 20" in caplog.text
     caplog.clear()
     assert load_config(BASE, [*TINY, "SOLVER.MAX_ITER", 10]).SOLVER.STEPS == () and "WARNING" not in caplog.text
 
 
 @pytest.fixture()
 def coco(tmp_path):
-    """A dataset of two classes, registered as Detectron2's users do; its names are known once it has been read."""
+    """A dataset of two classes, registered in the usual way; its class names are known only after it was read."""
     images = [{"id": i, "file_name": f"{i}.png", "height": 8, "width": 8} for i in range(3)]
     annotations = [
         {"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
         for i in range(3)
     ]
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    (tmp_path / "a.json").write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
     name = f"coco_{tmp_path.name}"
     register_coco_instances(name, {}, str(tmp_path / "a.json"), str(tmp_path))
     yield name
@@ -125,14 +96,10 @@ def coco(tmp_path):
     MetadataCatalog.remove(name)
 
 
-def test_a_dataset_of_register_coco_instances_gives_its_classes(coco):
+def test_the_classes_of_register_coco_instances_are_read_from_its_file(coco):
     assert class_names(coco) is None
-    assert (
-        load_config(
-            BASE, [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", (coco,)]
-        ).MODEL.RETINANET.NUM_CLASSES
-        == 2
-    )
+    cfg = load_config(BASE, [*TINY, "MODEL.RETINANET.NUM_CLASSES", 0, "DATASETS.TRAIN", (coco,)])
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2
     assert class_names(coco) == ["cat", "dog"]
 
 
@@ -151,15 +118,15 @@ def test_epochs_of_a_dataset_that_is_not_registered_stay(caplog):
     assert cfg.SOLVER.EPOCHS == 3
 
 
-def test_the_maps_of_detectron2s_resnet_follow_from_the_levels():
+def test_the_feature_maps_of_detectron2s_resnet_follow_from_the_levels():
     opts = [*TINY, "MODEL.BOTTOM_UP.NAME", "build_resnet_backbone"]
     cfg = load_config(BASE, opts)
     assert cfg.MODEL.RESNETS.OUT_FEATURES == ["res3", "res4", "res5"] and cfg.MODEL.RESNETS.RES2_OUT_CHANNELS == 64
     assert load_config(BASE, [*opts, "MODEL.RETINANET.LEVELS", [2, 3]]).MODEL.RESNETS.OUT_FEATURES == ["res2", "res3"]
-    assert load_config(BASE, TINY).MODEL.RESNETS.OUT_FEATURES == [], "the plugin's own do not read it"
+    assert load_config(BASE, TINY).MODEL.RESNETS.OUT_FEATURES == [], "the plugin's ResNet does not read it"
 
 
-def test_a_resolved_config_stays_as_it_is_and_one_that_is_not_is_told_how(small_digits):
+def test_a_resolved_config_does_not_change_and_an_unresolved_one_lists_changes(small_digits):
     cfg = load_config(DIGITS, CPU)
     assert unresolved(cfg) == []
     changed = cfg.clone()
