@@ -21,7 +21,7 @@ def call(*words):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_run():
     result = call()
-    assert result.returncode == 2 and "there is no GPU here" in result.stderr and not result.stdout
+    assert result.returncode == 2 and "torch finds no GPU here" in result.stderr and not result.stdout
 
 
 def test_an_unknown_part_is_named():

@@ -2,9 +2,10 @@
 
     python tools/compare_with_detectron2.py --config-file configs/bccd/compare.yaml [--only SIDE] [KEY VALUE ...]
 
-Pyramid, anchors, head, losses, optimizer, schedule, batch, augmentation and seed are the same. Detectron2's side has
-its own ``RetinaNet``, ``SimpleTrainer``, mapper, loader, evaluator and float32, as they come; the plugin's side has the
-plugin's defaults. What Detectron2 does not have (averaged weights, a frozen beginning, crowd regions) is off on its side. Prints AP and minutes of both and writes them to OUTPUT_DIR/comparison.json.
+Pyramid, anchors, head, losses, optimizer, schedule, batch, augmentation and seed are the same. Detectron2's side uses
+its own ``RetinaNet``, ``SimpleTrainer``, mapper, loader, evaluator and float32, unmodified; the plugin's side uses the
+plugin's defaults. Features that Detectron2 lacks (averaged weights, freezing at the start, crowd regions) are off on
+its side. Prints AP and minutes of both and writes them to OUTPUT_DIR/comparison.json.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from retina_plugin.modeling.neck import PyramidLevels
 
 
 def as_it_comes(cfg: CfgNode) -> CfgNode:
-    """The same experiment without what Detectron2 does not have."""
+    """Return the config of the same experiment without the features that Detectron2 lacks."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.AMP.ENABLED = False
@@ -43,7 +44,7 @@ def as_it_comes(cfg: CfgNode) -> CfgNode:
 
 
 def detectron2_retinanet(cfg: CfgNode) -> nn.Module:
-    """Detectron2's ``RetinaNet``, for which what follows from the levels is written out."""
+    """Build Detectron2's ``RetinaNet``, with the keys set that the plugin derives from the levels."""
     cfg = cfg.clone()
     cfg.defrost()
     pyramid = PyramidLevels.from_config(cfg)
@@ -58,16 +59,18 @@ def detectron2_retinanet(cfg: CfgNode) -> nn.Module:
 
 
 def train(cfg: CfgNode, trainer_class: type[RetinaTrainer]) -> dict:
-    """Train and evaluate; returns AP, AP50, AP75 (percent) and the minutes of both together."""
+    """Train and evaluate; return AP, AP50, AP75 (percent) and the minutes that both took together."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     seed_all_rng(cfg.SEED)
     trainer = trainer_class(cfg)
     trainer.checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[])
-    seed_all_rng(cfg.SEED)  # loading draws random numbers or does not: the order of the images must be the same
+    seed_all_rng(cfg.SEED)  # again, because loading may draw random numbers: the order of the images must be the same
     start = time.perf_counter()
     trainer.train()
     minutes = (time.perf_counter() - start) / 60
-    box = (getattr(trainer, "_last_eval_results", None) or trainer.results)["bbox"]
+    results = getattr(trainer, "_last_eval_results", None) or trainer.results
+    assert results is not None  # both trainers evaluate at the end
+    box = results["bbox"]
     return {**{name: round(box[name], 2) for name in ("AP", "AP50", "AP75")}, "minutes": round(minutes, 2)}
 
 
@@ -80,14 +83,14 @@ class Detectron2Trainer(RetinaTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Detectron2's."""
+        """Build Detectron2's model."""
         return detectron2_retinanet(cfg)
 
     build_hooks, train, before_step = DefaultTrainer.build_hooks, DefaultTrainer.train, DefaultTrainer.before_step
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        """Detectron2's, on the same checked data."""
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:  # type: ignore[override]  # not the plugin's, on purpose
+        """Build Detectron2's loader on the same checked data."""
         dataset = load_datasets(
             list(cfg.DATASETS.TRAIN),
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
@@ -97,10 +100,10 @@ class Detectron2Trainer(RetinaTrainer):
 
 
 def main() -> None:
-    """Compare, print, write."""
+    """Train the chosen sides, print the comparison and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
-    parser.add_argument("--only", choices=["plugin", "detectron2"], help="train one side")
+    parser.add_argument("--only", choices=["plugin", "detectron2"], help="train this side only")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     cfg = load_config(args.config_file, [*args.opts, "TEST.EVAL_PERIOD", 0])
@@ -112,9 +115,8 @@ def main() -> None:
     if args.only != "plugin":
         results["detectron2"] = train(as_it_comes(cfg), Detectron2Trainer)
     if not args.only:
-        results["minutes, detectron2 / plugin"] = round(
-            results["detectron2"]["minutes"] / results["plugin"]["minutes"], 2
-        )
+        ratio = results["detectron2"]["minutes"] / results["plugin"]["minutes"]
+        results["minutes, detectron2 / plugin"] = round(ratio, 2)
     (Path(cfg.OUTPUT_DIR) / "comparison.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(json.dumps(results, indent=1))
 

@@ -14,17 +14,17 @@ import matplotlib.pyplot as plt
 
 
 def curve(folder: Path) -> tuple[list[int], list[float]]:
-    """Iterations and total losses that a run wrote."""
+    """Return the iterations and total losses that a run logged."""
     records = [json.loads(line) for line in (folder / "metrics.json").read_text(encoding="utf-8").splitlines()]
     records = [record for record in records if "total_loss" in record]
     return [record["iteration"] for record in records], [record["total_loss"] for record in records]
 
 
 def main() -> None:
-    """Draw and print."""
+    """Draw the curves and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="+", metavar="NAME=FOLDER,FOLDER", help="runs that differ in their seed only")
-    parser.add_argument("--output", default="curves.png", help="the picture (default curves.png)")
+    parser.add_argument("--output", default="curves.png", help="file of the plot (default curves.png)")
     args = parser.parse_args()
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     print("| | AP | mean ± standard deviation |\n|---|---|---|")

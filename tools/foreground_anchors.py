@@ -1,4 +1,7 @@
-"""How many anchors of each training image are foreground: ``python tools/foreground_anchors.py CONFIG [KEY VALUE ...]``."""
+"""Count the foreground anchors of each training image.
+
+python tools/foreground_anchors.py CONFIG [KEY VALUE ...]
+"""
 
 import sys
 
@@ -13,7 +16,7 @@ from retina_plugin.data.mapper import build_mapper
 
 
 def counts(config: str, *opts: str) -> np.ndarray:
-    """Foreground anchors of each image of DATASETS.TRAIN, as its assigner sees them."""
+    """Return the number of foreground anchors of each image in DATASETS.TRAIN, as the config's assigner labels them."""
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "none", *opts])
     model, mapper = build_model(cfg), build_mapper(cfg, is_train=True)
     found = []
@@ -31,8 +34,5 @@ def counts(config: str, *opts: str) -> np.ndarray:
 
 if __name__ == "__main__":
     found = counts(*sys.argv[1:])
-    limits = {limit: int((found > limit).sum()) for limit in (32, 64, 128)}
-    print(
-        f"{len(found)} images: mean {found.mean():.1f}, most {found.max()}; "
-        + ", ".join(f"{count} with more than {limit}" for limit, count in limits.items())
-    )
+    above = ", ".join(f"{int((found > limit).sum())} with more than {limit}" for limit in (32, 64, 128))
+    print(f"{len(found)} images: mean {found.mean():.1f}, most {found.max()}; {above}")
