@@ -246,7 +246,7 @@ def test_paths_of_data_yaml_are_found_by_their_ends_or_refused(tmp_path, place, 
         f"train: {place.format('train')}\nval: {place.format('val')}\nnames: [cat, dog]\n"
     )
     if not fine:
-        with pytest.raises(ValueError, match="data.yaml: names .* for train, which is not there"):
+        with pytest.raises(ValueError, match="data.yaml: names .* for train, which does not exist"):
             discover(tmp_path)
         return
     card = discover(tmp_path)

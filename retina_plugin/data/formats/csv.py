@@ -1,49 +1,56 @@
-"""CSV: one box per line. With a header in any order, or keras-retinanet's ``path,x1,y1,x2,y2,class`` without one."""
+"""CSV, one box per line: with a header in any order, or keras-retinanet's ``path,x1,y1,x2,y2,class`` without one."""
 
 import csv
-import json
-import math
+import itertools
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from retina_plugin.data.files import SPLIT_WORDS, Listing, split_of
-from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source
-from retina_plugin.data.formats.coco import folder_of_images
-from retina_plugin.data.formats.csv_columns import BOXES, Columns, Table, cell_of
-from retina_plugin.data.formats.via_regions import (
-    WITHOUT_A_CLASS,
-    box_of_shape,
-    class_attribute,
-    class_of,
-    only_class,
-    stated_attribute,
-    take_region,
+from retina_plugin.data.formats.base import (
+    FORMAT_REGISTRY,
+    AnnotationFormat,
+    Found,
+    Reading,
+    Refused,
+    Source,
+    folder_of_images,
 )
+from retina_plugin.data.formats.csv_columns import Columns, Table, cell_of
+from retina_plugin.data.formats.csv_survey import BEYOND, is_fraction, json_of, split_in, survey_of
+from retina_plugin.data.formats.via_regions import only_class, stated_attribute, take_region
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_id, as_name, as_number, as_size
 from retina_plugin.text import read_text
 
-BEYOND = 1.01
-"""Fractions up to this are rounding; above it a line holds pixels."""
-
 HEADER = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax", "iscrowd")
-"""Of what is written."""
+"""Columns of the files that are written."""
 
 
 @FORMAT_REGISTRY.register("csv")
 class CsvFormat(AnnotationFormat):
-    """A table a split. A source has "annotations" (the file), and may have "images" (the folder from which file names count), "classes": the
-    file that numbers the classes, "only": train, val or test, the lines of which the column "split" says so, "units: fractions", and for VIA "class_attribute": the attribute
-    of regions that is the class.
+    """One table per split.
+
+    A source has "annotations" (the file), and may have:
+
+    "images": the folder to which file names are relative.
+    "classes": the file that numbers the classes.
+    "only": train, val or test, to read only the lines whose split column has this value.
+    "units": "fractions" if the boxes are fractions of the image.
+    "class_attribute": for VIA, the attribute of regions that holds the class.
     """
 
     name, title = "csv", "CSV"
 
     def recognise(self, listing: Listing) -> Found:
-        """Every table with a header that is understood; one with other columns is refused if it names images, or seems to have boxes."""
-        found, classes, mappings = Found(), set(), {}
+        """Find every table whose header is understood.
+
+        A table with other columns is refused if it names images or seems to have boxes.
+        """
+        found = Found()
+        classes: set[str] = set()
+        mappings: dict[str, list[str]] = {}
         for file in listing.with_suffix(".csv", ".tsv"):
             folder, name = os.path.split(file)
             split = split_of([folder, os.path.splitext(name)[0]])
@@ -56,19 +63,16 @@ class CsvFormat(AnnotationFormat):
             if not isinstance(table.columns, Columns):
                 if mapping := _class_mapping(text):
                     mappings[file] = mapping
-                    continue
-                if reason := table.columns or _names_images(table, listing):
+                elif reason := table.columns or _names_images(table, listing):
                     found.refused.append(Refused(file, reason, split))
                 continue
-            survey = _survey(table)
+            survey = survey_of(table, table.columns)
             if reason := survey.reason_against():
                 found.refused.append(Refused(file, reason, split))
                 continue
             classes |= survey.classes
-            source: Source = {
-                "images": folder_of_images(listing, list(survey.names), folder, split),
-                "annotations": file,
-            }
+            images = folder_of_images(listing, list(survey.names), folder, split)
+            source: Source = {"images": images, "annotations": file}
             if survey.are_fractions():
                 source["units"] = "fractions"
             if survey.attribute is not None and survey.attributes > 1:
@@ -77,62 +81,52 @@ class CsvFormat(AnnotationFormat):
                 found.add(only or split, {**source, "only": only} if only else source, [file])
         found.classes = sorted(classes, key=_natural)
         for file, mapping in mappings.items():
-            if missing := classes - set(mapping):
-                found.unused[file] = f"numbers classes, but not {', '.join(sorted(missing)[:5])}"
-            elif found.splits:
-                found.classes = mapping
-                found.used.add(file)
-                for sources in found.splits.values():
-                    sources[0]["classes"] = file
+            _use_mapping(file, mapping, classes, found)
         return found
 
     def read(self, source: Source, reading: Reading) -> None:
-        """Read the lines; those of one image need not be together.
+        """Read the lines; the lines of an image need not be adjacent.
 
         Raises:
-            ValueError: the file is no table of boxes.
+            ValueError: the file is not a table of boxes.
         """
         path = reading.path("annotations")
         reading.path("images", default=".")
         text, guessed = read_text(path)
         table = Table(text)
-        if not isinstance(table.columns, Columns):
-            raise ValueError(f"{path} {table.columns or _not_understood(table)}")
+        columns = table.columns
+        if not isinstance(columns, Columns):
+            raise ValueError(f"{path} {columns or _not_understood(table)}")
         only = source.get("only")
-        if only is not None and (not isinstance(only, str) or "split" not in table.columns.where):
-            raise ValueError(
-                f"the split takes the lines of {only!r} only, and {path} has no column that says which these are"
-            )
+        if only is not None and (not isinstance(only, str) or "split" not in columns.where):
+            raise ValueError(f"the split takes only the lines of {only!r}, but {path} has no column of splits")
         reading.files.add(str(path))
         if isinstance(source.get("classes"), str):
-            reading.files.add(str(reading.root / source["classes"]))  # the card has the classes
+            reading.files.add(str(reading.root / source["classes"]))  # its classes are in the card already
         if guessed:
             reading.problem(Kind.ENCODING, path, f"is read as {guessed}", done="used")
-        if "width" in table.columns.where and "height" in table.columns.where:
+        if "width" in columns.where and "height" in columns.where:
             reading.metadata["says_sizes"] = True
-        lines = _Lines(table, str(path), reading)
+        wanted = SPLIT_WORDS.get(only.lower(), only) if only is not None else None
+        lines = _Lines(table, columns, str(path), reading)
         for number, cells in table.rows():
-            if (
-                only is None
-                or isinstance(cells, str)
-                or _split_in(cells, table.columns) == SPLIT_WORDS.get(only.lower(), only)
-            ):
+            if only is None or isinstance(cells, str) or split_in(cells, columns) == wanted:
                 lines.take(number, cells)
         lines.finish()
 
     def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
-        """Write ``<split>.csv`` with the columns ``HEADER``; an image without objects is a line without a box. Boxes keep 1/10,000 pixel."""
+        """Write ``<split>.csv`` with the columns ``HEADER``.
+
+        An image without objects is a line without a box. Boxes are rounded to 1/10,000 pixel.
+        """
         splits: dict[str, list[Source]] = {}
         for split, found in records.items():
             with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream)
                 writer.writerow(HEADER)
                 for record in found:
-                    image = (
-                        os.path.relpath(record["file_name"], folder).replace(os.sep, "/"),
-                        record["width"],
-                        record["height"],
-                    )
+                    name = os.path.relpath(record["file_name"], folder).replace(os.sep, "/")
+                    image = (name, record["width"], record["height"])
                     for x in record["annotations"]:
                         sides = (f"{value:.4f}".rstrip("0").rstrip(".") for value in x["bbox"])
                         writer.writerow((*image, classes[x["category_id"]], *sides, x["iscrowd"]))
@@ -143,76 +137,100 @@ class CsvFormat(AnnotationFormat):
 
 
 def _class_mapping(text: str) -> list[str] | None:
-    """The classes in the order of keras-retinanet's second file, ``name,number`` with 0..K-1; None for any other text."""
+    """Return the classes of keras-retinanet's second file, lines ``name,number`` with 0..K-1; None for other text."""
     rows = [line.rsplit(",", 1) for line in text.splitlines() if line.strip()]
     if not rows or any(len(cells) != 2 for cells in rows):
         return None
-    numbers = {as_id(number): as_name(name) for name, number in rows}
-    names = [numbers.get(i) for i in range(len(rows))]
-    return names if None not in names and len(set(names)) == len(names) else None
+    name_of = {as_id(number): as_name(name) for name, number in rows}
+    names = [name for i in range(len(rows)) if (name := name_of.get(i)) is not None]
+    return names if len(set(names)) == len(rows) else None
+
+
+def _use_mapping(file: str, mapping: list[str], classes: set[str], found: Found) -> None:
+    """Take the order of the classes from a file that numbers them, unless it lacks a class."""
+    if missing := classes - set(mapping):
+        found.unused[file] = f"numbers classes, but lacks {', '.join(sorted(missing)[:5])}"
+    elif found.splits:
+        found.classes = mapping
+        found.used.add(file)
+        for sources in found.splits.values():
+            sources[0]["classes"] = file
 
 
 class _Lines:
-    """Takes the lines of a table into a reading."""
+    """Reads the lines of a table into a reading.
 
-    def __init__(self, table: Table, file: str, reading: Reading) -> None:
-        self.table, self.file, self.reading, self.where = table, file, reading, table.columns.where
+    Args:
+        table: the table.
+        columns: its columns.
+        file: path of the table, for messages.
+        reading: receives images and boxes.
+    """
+
+    def __init__(self, table: Table, columns: Columns, file: str, reading: Reading) -> None:
+        self.table, self.file, self.reading, self.where = table, file, reading, columns.where
         self.images: dict[str, int | None] = {}
         self.labels: dict[str, int] = {}
-        self.lost: Counter[str] = Counter()  # boxes of images that are not there
-        self.fractions: list[tuple] = []  # boxes that would be smaller than a pixel: what they are is known at the end
+        self.lost: Counter[str] = Counter()  # boxes of images that do not exist
+        # (image, label, box, item, crowd) of boxes smaller than a pixel: whether they are fractions is known at the end
+        self.fractions: list[tuple[int, int, list[float], str, bool]] = []
         self.pixels = 0
-        self.attribute = (
-            (stated_attribute(reading.source) or _survey(table).attribute) if table.columns.box == "via" else None
-        )
+        self.is_via = columns.box == "via"
+        self.attribute: str | None = None
+        if self.is_via:
+            self.attribute = stated_attribute(reading.source) or survey_of(table, columns).attribute
 
     def take(self, number: int, cells: list[str] | str) -> None:
-        """Take the image and the box of a line."""
-        item = f"line {number}"
+        """Read the image and the box of a line.
+
+        Args:
+            number: of the line, from 1.
+            cells: its cells, or what is wrong with it.
+        """
+        item, file = f"line {number}", self.file
         if isinstance(cells, str):
-            self.reading.problem(Kind.ANNOTATION, self.file, cells, None, item, boxes=1)
+            self.reading.problem(Kind.ANNOTATION, file, cells, None, item, boxes=1)
             return
         if self.table.is_header(cells):
-            self.reading.problem(Kind.MERGED, self.file, "is the header again", None, item, done="passed over")
+            self.reading.problem(Kind.MERGED, file, "repeats the header", None, item, done="skipped")
             return
         name = cell_of(cells, self.where["file"])
-        box = _via_shape(cells, self.where) if self.table.columns.box == "via" else self.table.box_of(cells)
+        shape = self._shape(cells) if self.is_via else None
+        box = None if self.is_via else self.table.box_of(cells)
+        has_box = shape is not None or box is not None
         if name.startswith("#") and self._find(name) is None:
             return  # a comment
         if not name:
-            self.reading.problem(Kind.ANNOTATION, self.file, "names no image", None, item, boxes=int(box is not None))
+            self.reading.problem(Kind.ANNOTATION, file, "names no image", None, item, boxes=int(has_box))
             return
         if name not in self.images:
             self.images[name] = self._image(name, cells)
         image = self.images[name]
         if image is None:
-            self.lost[name] += box is not None
-        elif self.table.columns.box == "via":
-            if box is not None:
-                take_region(
-                    box,
-                    _json(cells, self.where["attributes"]),
-                    image=image,
-                    attribute=self.attribute,
-                    file=self.file,
-                    item=item,
-                    reading=self.reading,
-                )
-        else:
+            self.lost[name] += has_box
+        elif not self.is_via:
             self._take_box(box, image, cells, item)
+        elif shape is not None:
+            attributes = json_of(cells, self.where["attributes"])
+            take_region(
+                shape, attributes, image=image, attribute=self.attribute, file=file, item=item, reading=self.reading
+            )
+
+    def _shape(self, cells: list[str]) -> dict | None:
+        """Return VIA's shape of a line; None for an image without regions, whose shape is empty."""
+        place = self.where["shape"]
+        return None if cell_of(cells, place) in ("", "{}") else json_of(cells, place)
 
     def _take_box(self, box: list[float] | str | None, image: int, cells: list[str], item: str) -> None:
-        reading, name = (
-            self.reading,
-            cell_of(cells, self.where.get("class")) if "class" in self.where else only_class(self.reading),
-        )
+        """Add a box to an image, or report what is wrong with it."""
+        reading, has_class = self.reading, "class" in self.where
+        name = cell_of(cells, self.where["class"]) if has_class else only_class(reading)
         if box is None:
-            if "class" in self.where and as_name(name) in reading.classes:
-                box = f"has the class {name!r} and no box"
-            else:
+            if not has_class or as_name(name) not in reading.classes:
                 return  # an image without objects
-        if isinstance(box, list) and reading.fractions and max(map(abs, box)) > BEYOND:
-            box = f"values {', '.join(f'{value:g}' for value in box)} are pixels, where fractions of width and height (0..1) are expected"
+            box = f"has the class {name!r}, but no box"
+        elif isinstance(box, list) and reading.fractions and max(map(abs, box)) > BEYOND:
+            box = f"values {_listed(box)} are pixels, but fractions of width and height (0..1) are expected"
         if isinstance(box, str):
             reading.problem(Kind.ANNOTATION, self.file, box, reading.records[image]["image_id"], item, boxes=1)
             return
@@ -222,151 +240,70 @@ class _Lines:
             if label is None:
                 return
             self.labels[name] = label
-        crowd = cell_of(cells, self.where.get("crowd"))
-        crowd = bool(crowd) and as_flag(crowd) and as_number(crowd) != -1  # Open Images' -1: not known
-        if not reading.fractions and _is_fraction(box):
+        flag = cell_of(cells, self.where.get("crowd"))
+        crowd = bool(flag) and as_flag(flag) and as_number(flag) != -1  # Open Images writes -1 for unknown
+        if not reading.fractions and is_fraction(box):
             self.fractions.append((image, label, box, item, crowd))
         else:
             self.pixels += 1
             reading.box(image, label, box, item=item, crowd=crowd)
 
     def finish(self) -> None:
-        """Take what could not be taken before all lines were seen."""
+        """Add what can only be decided after all lines have been read."""
         for image, label, box, item, crowd in self.fractions:
             if self.pixels:
-                what = f"values {', '.join(f'{value:g}' for value in box)} are fractions, where pixels are expected"
-                self.reading.problem(
-                    Kind.ANNOTATION, self.file, what, self.reading.records[image]["image_id"], item, boxes=1
-                )
+                what = f"values {_listed(box)} are fractions, but pixels are expected"
+                image_id = self.reading.records[image]["image_id"]
+                self.reading.problem(Kind.ANNOTATION, self.file, what, image_id, item, boxes=1)
             else:
                 self.reading.box(image, label, box, item=item, crowd=crowd)
-        for name, image in self.images.items():
-            if image is None:
+        for name, number in self.images.items():
+            if number is None:
                 self.reading.image(name, file=self.file, boxes=self.lost[name])
 
     def _image(self, name: str, cells: list[str]) -> int | None:
-        """The number of the image; None if it is not there, which is said when its boxes are counted."""
+        """Return the number of an image; None if it does not exist, which is reported when its boxes are counted."""
         path = self._find(name)
         if path is None:
             return None
-        size = tuple(as_size(self.table.number(cell_of(cells, self.where.get(key)))) for key in ("height", "width"))
-        size = size if None not in size else (None, None)
-        if PurePosixPath(path).stem == PurePosixPath(name).name:  # Open Images and Kaggle write no ending
+        height, width = (as_size(self.table.number(cell_of(cells, self.where.get(key)))) for key in ("height", "width"))
+        size = (height, width) if height is not None and width is not None else (None, None)
+        if PurePosixPath(path).stem == PurePosixPath(name).name:  # Open Images and Kaggle omit the suffix
             return self.reading.add_image(path, file=self.file, size=size)
         return self.reading.image(name, file=self.file, size=size)
 
     def _find(self, name: str) -> str | None:
+        """Return the path of an image, or None if it does not exist or is ambiguous."""
         try:
             return self.reading.finder.find(name, near=os.path.dirname(self.file))[0]
         except LookupError:
             return None
 
 
-@dataclass
-class _Survey:
-    """What a table holds: names of images, classes, splits (None: no column says), values of boxes."""
-
-    names: dict[str, None] = field(default_factory=dict)
-    classes: set[str] = field(default_factory=set)
-    splits: dict[str | None, None] = field(default_factory=dict)
-    other_splits: dict[str, None] = field(default_factory=dict)
-    attribute: str | None = None
-    attributes: int = 0
-    boxes: int = 0
-    fractions: int = 0
-    within: int = 0
-
-    def are_fractions(self) -> bool:
-        """Whether boxes are fractions: nearly all lie between 0 and 1, and not all of these are whole."""
-        return self.fractions > 0 and self.within >= 0.9 * self.boxes
-
-    def reason_against(self) -> str | None:
-        """Why the file is not taken."""
-        if not self.names:
-            return "has a header and no line that names an image"
-        if self.splits.keys() - {None} and self.other_splits:
-            return f"has a column of splits with {', '.join(map(shown, [repr(value) for value in self.other_splits][:10]))}, which are none of train, val and test"
-        return None
-
-
-def _survey(table: Table) -> _Survey:
-    """Look through the lines of a table."""
-    survey, regions = _Survey(), []
-    where, via = table.columns.where, table.columns.box == "via"
-    for _, cells in table.rows():
-        if isinstance(cells, str) or table.is_header(cells):
-            continue
-        name = cell_of(cells, where["file"])
-        if not name or name.startswith("#"):
-            continue
-        survey.names[name] = None
-        if "split" in where:
-            split = _split_in(cells, table.columns)
-            (survey.splits if split else survey.other_splits)[split or cell_of(cells, where["split"])] = None
-        if via:
-            if isinstance(box_of_shape(_json(cells, where["shape"])), list):
-                regions.append(_json(cells, where["attributes"]))
-            continue
-        box = table.box_of(cells)
-        if isinstance(box, list):
-            survey.boxes += 1
-            survey.fractions += _is_fraction(box)
-            survey.within += box[2] <= BEYOND and max(map(abs, box)) <= BEYOND
-            survey.classes.add(cell_of(cells, where["class"]) if "class" in where else WITHOUT_A_CLASS)
-    if via:
-        survey.attribute = class_attribute(regions)
-        survey.attributes = len({key for region in regions for key in region})
-        survey.classes = {class_of(region, survey.attribute) for region in regions}
-    survey.classes = {as_name(name) for name in survey.classes} - {None}
-    if not survey.splits:
-        survey.splits[None] = None
-    return survey
-
-
-def _is_fraction(box: list[float]) -> bool:
-    """Whether a box lies in the first pixel of its image and is not that pixel."""
-    return (
-        box[2] <= BEYOND
-        and all(math.isfinite(value) and -0.01 <= value <= BEYOND for value in box)
-        and any(value != int(value) for value in box)
-    )
-
-
-def _split_in(cells: list[str], columns: Columns) -> str | None:
-    return SPLIT_WORDS.get(cell_of(cells, columns.where.get("split")).lower())
-
-
-def _json(cells: list[str], place: int) -> dict:
-    """The mapping that a cell of VIA's table holds; empty if it is none."""
-    try:
-        value = json.loads(cell_of(cells, place))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _via_shape(cells: list[str], where: dict[str, int]) -> dict | None:
-    """The shape of a line; None for an image without regions, which has an empty one."""
-    return None if cell_of(cells, where["shape"]) in ("", "{}") else _json(cells, where["shape"])
+def _listed(values: Iterable[float]) -> str:
+    """Return numbers as text, separated by commas."""
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _names_images(table: Table, listing: Listing) -> str | None:
-    """Why a table without columns of boxes is named: its first lines name images of the folder."""
-    for _, cells in [(0, table.header), *(row for row, _ in zip(table.rows(), range(20)))]:
-        if isinstance(cells, list) and any(
-            listing.named(PurePosixPath(cell.strip().replace("\\", "/")).name)
-            for cell in cells[:20]
-            if 4 < len(cell) < 4096
-        ):
+    """Return why a table without box columns is refused: its first lines name images of the folder; None if not."""
+    rows = [cells for _, cells in itertools.islice(table.rows(), 20)]
+    for cells in [table.header, *rows]:
+        names = [cell for cell in cells[:20] if 4 < len(cell) < 4096] if isinstance(cells, list) else []
+        if any(listing.named(PurePosixPath(name.strip().replace("\\", "/")).name) for name in names):
             return f"names images of the folder, but {_not_understood(table)}"
     return None
 
 
 def _not_understood(table: Table) -> str:
+    """Describe a table that has no known columns."""
     columns = ", ".join(shown(cell.strip(), most=40) for cell in table.header[:30])
-    return f"has neither a header with an image and a box nor the columns path, x1, y1, x2, y2, class; its first line is {columns or 'empty'}"
+    return (
+        "has neither a header with an image and a box nor the columns path, x1, y1, x2, y2, class; its first line is "
+        f"{columns or 'empty'}"
+    )
 
 
-def _natural(name: str) -> tuple:
-    """Order of names: numbers by their value, before texts."""
+def _natural(name: str) -> tuple[int, int, str]:
+    """Sort key of names: numbers by their value, before texts."""
     return (0, int(name), name) if name.isascii() and name.isdecimal() and len(name) < 19 else (1, 0, name)

@@ -1,4 +1,7 @@
-"""CVAT for images 1.1: an XML for many images (https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/)."""
+"""CVAT for images 1.1: one XML file for many images.
+
+Source: https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/
+"""
 
 import math
 import os
@@ -7,29 +10,41 @@ from xml.etree import ElementTree
 
 from retina_plugin.data.boxes import extent
 from retina_plugin.data.files import SPLIT_WORDS, Listing, split_of
-from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source
-from retina_plugin.data.formats.coco import folder_of_images
+from retina_plugin.data.formats.base import (
+    FORMAT_REGISTRY,
+    AnnotationFormat,
+    Found,
+    Reading,
+    Refused,
+    Source,
+    folder_of_images,
+)
 from retina_plugin.data.formats.via_regions import box_of_ellipse
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_name, as_number, as_size
 from retina_plugin.text import read_bytes, read_xml
 
 SHAPES = ("box", "polygon", "ellipse", "mask", "polyline", "points", "cuboid", "skeleton")
-"""What may stand in an image and be meant as an object; the first four have a box."""
+"""Elements of an image that are objects; only the first four have a box."""
 
 TYPES_WITHOUT_BOX = ("tag", "points", "polyline", "cuboid", "skeleton")
+"""Types of labels whose objects have no box."""
+
+CROWD_ATTRIBUTES = ("difficult", "iscrowd", "is_crowd")
 
 
 @FORMAT_REGISTRY.register("cvat")
 class CvatFormat(AnnotationFormat):
-    """An XML. A source has "annotations" (the file), and may have "images" (the folder from which names count) and "only": a split, the
-    images of which the file has as a subset.
+    """One XML file.
+
+    A source has "annotations" (the file), and may have "images" (the folder to which names are relative) and "only"
+    (the subset of the file to read, or the split that the name of the subset means).
     """
 
     name, title = "cvat", "CVAT XML"
 
     def recognise(self, listing: Listing) -> Found:
-        """Every XML of which the root is <annotations> with images; subsets of which the names mean splits are these."""
+        """Find every XML file whose root is <annotations> with images; subsets named like splits become splits."""
         found = Found()
         for file in listing.with_suffix(".xml"):
             folder, name = os.path.split(file)
@@ -43,36 +58,14 @@ class CvatFormat(AnnotationFormat):
             if tree.tag != "annotations":
                 continue
             images = tree.findall("image")
-            if tree.find("track") is not None:
-                found.refused.append(
-                    Refused(
-                        file,
-                        "is CVAT's format for video (tracks), which is not read: export it as CVAT for images",
-                        split,
-                    )
-                )
+            if not images and tree.find("track") is None and tree.find("meta") is None:
                 continue
-            if not images:
-                if tree.find("meta") is not None:
-                    found.refused.append(Refused(file, "is CVAT's, and has no image", split))
+            if reason := _reason_against(tree, images):
+                found.refused.append(Refused(file, reason, split))
                 continue
-            subsets = dict.fromkeys(image.get("subset") or "" for image in images)
-            parts = dict.fromkeys(SPLIT_WORDS.get(subset.strip().lower()) for subset in subsets)
-            if None in parts and len(parts) > 1:
-                others = [subset for subset in subsets if subset.strip().lower() not in SPLIT_WORDS]
-                found.refused.append(
-                    Refused(
-                        file,
-                        f"has the subsets {', '.join(map(shown, subsets))}; {', '.join(repr(shown(o)) for o in others)} is none of train, val and test",
-                        split,
-                    )
-                )
-                continue
-            source: Source = {
-                "images": folder_of_images(listing, [image.get("name") or "" for image in images], folder, split),
-                "annotations": file,
-            }
-            for only in parts:
+            names = [image.get("name") or "" for image in images]
+            source: Source = {"images": folder_of_images(listing, names, folder, split), "annotations": file}
+            for only in dict.fromkeys(_split_of_subset(subset) for subset in _subsets(images)):
                 found.add(only or split, {**source, "only": only} if only else source, [file], _classes_of(tree))
         return found
 
@@ -80,7 +73,7 @@ class CvatFormat(AnnotationFormat):
         """Read the file.
 
         Raises:
-            ValueError: it is none of CVAT's for images.
+            ValueError: the file is not in the format "CVAT for images".
         """
         path = reading.path("annotations")
         reading.path("images", default=".")
@@ -88,11 +81,10 @@ class CvatFormat(AnnotationFormat):
         if only is not None and not isinstance(only, str):
             raise ValueError(f"only must be the name of a subset, got {only!r}")
         tree, guessed = read_xml(path)
-        if tree.tag != "annotations" or tree.find("track") is not None:
-            raise ValueError(
-                f"{path} is no file of CVAT for images: "
-                + ("it has tracks" if tree.tag == "annotations" else f"its root is <{tree.tag}>, not <annotations>")
-            )
+        if tree.tag != "annotations":
+            raise ValueError(f"{path} is not a CVAT for images file: its root is <{tree.tag}>, not <annotations>")
+        if tree.find("track") is not None:
+            raise ValueError(f"{path} is not a CVAT for images file: it has tracks")
         file = str(path)
         reading.files.add(file)
         reading.metadata["says_sizes"] = True
@@ -104,17 +96,17 @@ class CvatFormat(AnnotationFormat):
 
     @staticmethod
     def _read_image(node: ElementTree.Element, file: str, reading: Reading) -> None:
+        """Read an image and its objects."""
         objects = [child for child in node if child.tag in SHAPES]
-        size = as_size(node.get("height")), as_size(node.get("width"))
+        height, width = as_size(node.get("height")), as_size(node.get("width"))
+        size = (height, width) if height is not None and width is not None else (None, None)
         before = len(reading.records)
-        image = reading.image(
-            node.get("name"), file=file, size=size if None not in size else (None, None), boxes=len(objects)
-        )
+        image = reading.image(node.get("name"), file=file, size=size, boxes=len(objects))
         if image is None:
             return
         image_id = reading.records[image]["image_id"]
         if image < before:
-            reading.problem(Kind.MERGED, file, "is listed twice", image_id, done="united", images=1)
+            reading.problem(Kind.MERGED, file, "is listed twice", image_id, done="merged", images=1)
         for number, child in enumerate(objects, start=1):
             box = box_of(child)
             if isinstance(box, str):
@@ -126,13 +118,15 @@ class CvatFormat(AnnotationFormat):
 
 
 def box_of(node: ElementTree.Element) -> list[float] | str:
-    """XYXY of a shape, around it if it is turned, or what is wrong with it.
+    """Return the XYXY box of a shape, around it if it is rotated, or what is wrong with it.
 
     Example:
         >>> box_of(ElementTree.fromstring('<box xtl="0" ytl="10" xbr="20" ybr="20" rotation="90"/>'))
         [5.0, 5.0, 15.0, 25.0]
-        >>> box_of(ElementTree.fromstring('<polygon points="4,4;24,4;24.5,30"/>')), box_of(ElementTree.fromstring('<points/>'))
-        ([4.0, 4.0, 24.5, 30.0], 'points has no box that is read')
+        >>> box_of(ElementTree.fromstring('<polygon points="4,4;24,4;24.5,30"/>'))
+        [4.0, 4.0, 24.5, 30.0]
+        >>> box_of(ElementTree.fromstring('<points/>'))
+        'points has no box; box, polygon, ellipse and mask have one'
     """
     if node.tag == "polygon":
         points = [pair.split(",") for pair in (node.get("points") or "").strip().strip(";").split(";")]
@@ -144,70 +138,101 @@ def box_of(node: ElementTree.Element) -> list[float] | str:
         "mask": ("left", "top", "width", "height"),
     }.get(node.tag)
     if keys is None:
-        return f"{node.tag} has no box that is read"
-    numbers = [as_number(node.get(key)) for key in keys]
-    if None in numbers:
-        return (
-            f"{node.tag} must have the numbers {', '.join(keys)}, got {', '.join(shown(node.get(key)) for key in keys)}"
-        )
-    angle = as_number(node.get("rotation") or 0)
-    if angle is None:
+        return f"{node.tag} has no box; box, polygon, ellipse and mask have one"
+    numbers = [number for key in keys if (number := as_number(node.get(key))) is not None]
+    if len(numbers) < len(keys):
+        got = ", ".join(shown(node.get(key)) for key in keys)
+        return f"{node.tag} must have the numbers {', '.join(keys)}, got {got}"
+    degrees = as_number(node.get("rotation") or 0)
+    if degrees is None:
         return f"rotation must be a number of degrees, got {shown(node.get('rotation'))!r}"
     a, b, c, d = numbers
     if node.tag == "mask":
         return [a, b, a + c, b + d]
     if node.tag == "ellipse":
-        return box_of_ellipse(a, b, c, d, math.radians(angle))
-    return numbers if angle == 0 else _around_turned(numbers, math.radians(angle))
+        return box_of_ellipse(a, b, c, d, math.radians(degrees))
+    return numbers if degrees == 0 else _around_rotated(numbers, math.radians(degrees))
 
 
-def _around_turned(box: list[float], angle: float) -> list[float]:
-    """XYXY around a box that is turned about its centre, by an angle in radians; one with its corners swapped stays so."""
+def _around_rotated(box: list[float], angle: float) -> list[float]:
+    """Return the XYXY box around a box that is rotated about its centre.
+
+    A box with swapped corners is returned unchanged, so that it is reported later.
+
+    Args:
+        box: XYXY.
+        angle: radians.
+    """
     if not math.isfinite(angle):
         return [math.nan] * 4
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
         return box
-    cos, sin = abs(round(math.cos(angle), 12)), abs(round(math.sin(angle), 12))  # a quarter turn is exact
-    half_width, half_height = ((x2 - x1) * cos + (y2 - y1) * sin) / 2, ((x2 - x1) * sin + (y2 - y1) * cos) / 2
+    cos, sin = abs(round(math.cos(angle), 12)), abs(round(math.sin(angle), 12))  # rounded: a quarter turn is exact
+    half_width = ((x2 - x1) * cos + (y2 - y1) * sin) / 2
+    half_height = ((x2 - x1) * sin + (y2 - y1) * cos) / 2
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     return [x - half_width, y - half_height, x + half_width, y + half_height]
 
 
+def _subsets(images: list[ElementTree.Element]) -> list[str]:
+    """Return the subsets of images, each once; "" for images without a subset."""
+    return list(dict.fromkeys(image.get("subset") or "" for image in images))
+
+
+def _split_of_subset(subset: str) -> str | None:
+    """Return the split that the name of a subset means, or None."""
+    return SPLIT_WORDS.get(subset.strip().lower())
+
+
 def _meaning(subset: str) -> str:
-    return SPLIT_WORDS.get(subset.strip().lower(), subset)
+    """Return the split that the name of a subset means, or the name itself."""
+    return _split_of_subset(subset) or subset
+
+
+def _reason_against(tree: ElementTree.Element, images: list[ElementTree.Element]) -> str | None:
+    """Return why a file of CVAT cannot be read, or None if it can."""
+    if tree.find("track") is not None:
+        return "is in CVAT's format for video (tracks), which is not supported: export it as CVAT for images"
+    if not images:
+        return "is a CVAT file without images"
+    subsets = _subsets(images)
+    others = [subset for subset in subsets if _split_of_subset(subset) is None]
+    if others and len(others) < len(subsets):
+        unknown = ", ".join(repr(shown(subset)) for subset in others)
+        return f"has the subsets {', '.join(map(shown, subsets))}; expected train, val and test only, not {unknown}"
+    return None
 
 
 def _is_difficult(node: ElementTree.Element) -> bool:
+    """Return whether an object is marked as difficult or crowd."""
     return any(
-        (attribute.get("name") or "").lower() in ("difficult", "iscrowd", "is_crowd") and as_flag(attribute.text)
+        (attribute.get("name") or "").lower() in CROWD_ATTRIBUTES and as_flag(attribute.text)
         for attribute in node.findall("attribute")
     )
 
 
 def _classes_of(tree: ElementTree.Element) -> list[str]:
-    """Names of the labels that may have boxes, as the task lists them, then those that only boxes have."""
-    meta = tree.find("meta")
-    listed = [
-        label for labels in (meta.iter("labels") if meta is not None else ()) for label in labels.findall("label")
-    ]
+    """Return the labels that may have boxes in the order of the task, then those that only occur in boxes."""
     used = dict.fromkeys(
         as_name(child.get("label"))
         for image in tree.findall("image")
         for child in image
         if child.tag in SHAPES and isinstance(box_of(child), list)
     )
-    names = [
-        name
-        for label in listed
-        if (name := as_name(label.findtext("name"))) is not None
-        and (name in used or label.findtext("type") not in TYPES_WITHOUT_BOX)
-    ]
-    return list(dict.fromkeys([*names, *(name for name in used if name is not None)]))
+    names: dict[str, None] = {}
+    meta = tree.find("meta")
+    for labels in meta.iter("labels") if meta is not None else ():
+        for label in labels.findall("label"):
+            name = as_name(label.findtext("name"))
+            if name is not None and (name in used or label.findtext("type") not in TYPES_WITHOUT_BOX):
+                names[name] = None
+    names.update((name, None) for name in used if name is not None)
+    return list(names)
 
 
 def _looks_like_cvat(path: Path) -> bool:
-    """Whether a file that is no XML was to be CVAT's: by its root and its images."""
+    """Return whether a file that is not valid XML contains CVAT's root and images."""
     try:
         start = read_bytes(path)[: 1 << 20]
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML an image, lists of names in ImageSets (Everingham et al. 2010)."""
+"""Pascal VOC: one XML file per image, with lists of names in ImageSets (Everingham et al. 2010)."""
 
 import os
 from collections import defaultdict
@@ -22,21 +22,28 @@ from retina_plugin.text import read_text, read_xml
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 LISTS = {**SPLIT_WORDS, "trainval": "train"}
-"""Names of lists in ImageSets/Main, and the splits they are."""
+"""Name of a list in ImageSets/Main to its split."""
 
 
 @FORMAT_REGISTRY.register("voc")
 class VocFormat(AnnotationFormat):
-    """A folder of XML files. A source has "annotations" (the folder), and may have "images" (a folder), "image_set" (a list of names) and
-    "box_origin": 0 (default: xmin counts from 0, as annotation tools write it) or 1 (the original VOC: pixels count from 1 and xmax is
-    inside the box, so that xmin and ymin are lowered by one).
+    """A folder of XML files.
+
+    A source has "annotations" (the folder), and may have:
+
+    "images": a folder of images.
+    "image_set": a list of names.
+    "box_origin": 0 (default: xmin is counted from 0, as annotation tools write it) or 1 (the original VOC: pixels are
+    counted from 1 and xmax is inside the box, so xmin and ymin are reduced by one).
     """
 
     name, title = "voc", "VOC XML"
 
     def recognise(self, listing: Listing) -> Found:
-        """Folders with XML files of which the root is <annotation>; ImageSets/Main beside them splits them."""
-        found, folders, classes = Found(), defaultdict(list), defaultdict(set)
+        """Find the folders with XML files whose root is <annotation>, and their splits in ImageSets/Main."""
+        found = Found()
+        folders: dict[str, list[str]] = defaultdict(list)
+        classes: set[str] = set()
         for file in listing.with_suffix(".xml"):
             folder = os.path.dirname(file)
             try:
@@ -46,25 +53,28 @@ class VocFormat(AnnotationFormat):
                 continue
             if tree.tag == "annotation":
                 folders[folder].append(file)
-                classes[folder] |= {as_name(node.findtext("name")) for node in tree.iter("object")} - {None}
-        found.refused = [
-            refused for refused in found.refused if os.path.dirname(refused.file) not in folders
-        ]  # reading names them
+                names = (as_name(node.findtext("name")) for node in tree.iter("object"))
+                classes |= {name for name in names if name is not None}
+        # A broken file among good ones is reported when its folder is read.
+        found.refused = [refused for refused in found.refused if os.path.dirname(refused.file) not in folders]
         for folder, files in folders.items():
-            lists = _lists_of(listing, folder, files, only=len(folders) == 1)
+            lists = _lists_of(listing, folder, only=len(folders) == 1)
             if not lists:
                 found.add(split_of([folder]), {"annotations": folder or "."}, files)
             if "train" in lists.values() and any(PurePosixPath(file).stem == "train" for file in lists):
                 lists = {file: split for file, split in lists.items() if PurePosixPath(file).stem != "trainval"}
             for file, split in lists.items():
                 found.add(split, {"annotations": folder or ".", "image_set": file}, [*files, file])
-        found.classes = sorted(set().union(*classes.values()))
+        found.classes = sorted(classes)
         return found
 
     def read(self, source: Source, reading: Reading) -> None:
-        """Read the XML files, those that the list names or, without one, all.
+        """Read the XML files that the list names or, without a list, all.
 
-        Objects marked difficult are kept as crowd: they are no targets, and no false positives.
+        Objects marked as difficult are kept as crowd: they are neither targets nor false positives.
+
+        Raises:
+            ValueError: box_origin is neither 0 nor 1.
         """
         folder = reading.path("annotations")
         reading.path("images", default=".")
@@ -84,6 +94,7 @@ class VocFormat(AnnotationFormat):
                 self._read_file(files[name], name, origin, reading)
 
     def _read_file(self, file: Path, name: str, origin: int, reading: Reading) -> None:
+        """Read the image and the objects of one file."""
         try:
             tree, guessed = read_xml(file)
         except (FileNotFoundError, ValueError) as error:
@@ -96,9 +107,8 @@ class VocFormat(AnnotationFormat):
             reading.problem(Kind.ENCODING, file, f"is read as {guessed}", name, done="used")
         objects = list(tree.iter("object"))
         height, width = (as_size(tree.findtext(f"size/{key}")) for key in ("height", "width"))
-        image = self._image(
-            tree, name, file, (height, width) if height and width else (None, None), len(objects), reading
-        )
+        size = (height, width) if height and width else (None, None)
+        image = self._image(tree, name, file, size, len(objects), reading)
         if image is None:
             return
         image_id = reading.records[image]["image_id"]
@@ -106,32 +116,32 @@ class VocFormat(AnnotationFormat):
             label = reading.label_of(node.findtext("name"), file=str(file))
             if label is None:
                 continue
-            texts = [node.findtext(f"bndbox/{side}") for side in SIDES]
-            box = [as_number(text) for text in texts]
-            if None in box:
-                what = (
-                    "has a rotated box (robndbox), which is not read"
-                    if node.find("robndbox") is not None
-                    else f"bndbox must have four numbers, got {texts}"
-                )
-                reading.problem(Kind.ANNOTATION, file, what, image_id, number, boxes=1)
-                continue
-            reading.box(
-                image,
-                label,
-                [box[0] - origin, box[1] - origin, box[2], box[3]],
-                item=number,
-                crowd=as_flag(node.findtext("difficult")),
-            )
+            box = _box_of(node, origin)
+            if isinstance(box, str):
+                reading.problem(Kind.ANNOTATION, file, box, image_id, number, boxes=1)
+            else:
+                reading.box(image, label, box, item=number, crowd=as_flag(node.findtext("difficult")))
 
     @staticmethod
     def _image(
-        tree: ElementTree.Element, name: str, file: Path, size: tuple, boxes: int, reading: Reading
+        tree: ElementTree.Element,
+        name: str,
+        file: Path,
+        size: tuple[int | None, int | None],
+        boxes: int,
+        reading: Reading,
     ) -> int | None:
-        """The image: that which <filename> names, or that which has the name of the file; the second where both are there."""
+        """Return the number of the image of an XML file, or None if it is missing or ambiguous, which is reported.
+
+        The image has the name of the XML file, or the one in <filename>; the former is preferred if both exist.
+        """
         said = (tree.findtext("filename") or "").strip()
         stem = PurePosixPath(said.replace("\\", "/")).stem
-        for candidate in ([said] if said and stem == name else []) + [name] + ([said] if said else []):
+        # If both names agree, <filename> comes first: it has the suffix.
+        candidates = [name, said] if said else [name]
+        if said and stem == name:
+            candidates.reverse()
+        for candidate in candidates:
             try:
                 path, _ = reading.finder.find(candidate, near=file.parent)
             except AmbiguousImageError as error:
@@ -143,7 +153,7 @@ class VocFormat(AnnotationFormat):
         return reading.image(said or f"{name}.jpg", file=str(file), image_id=name, boxes=boxes)
 
     def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
-        """Write Annotations/*.xml and ImageSets/Main/<split>.txt; boxes keep hundredths of a pixel."""
+        """Write Annotations/*.xml and ImageSets/Main/<split>.txt; boxes are rounded to 1/10,000 pixel."""
         (folder / "Annotations").mkdir()
         (folder / "ImageSets/Main").mkdir(parents=True)
         splits: dict[str, list[Source]] = {}
@@ -152,18 +162,28 @@ class VocFormat(AnnotationFormat):
             for record in found:
                 tree = _xml_of(record, classes, folder)
                 tree.write(folder / "Annotations" / f"{names[id(record)]}.xml", encoding="utf-8", xml_declaration=True)
-            (folder / f"ImageSets/Main/{split}.txt").write_text(
-                "".join(f"{names[id(record)]}\n" for record in found), encoding="utf-8"
-            )
+            lines = [f"{names[id(record)]}\n" for record in found]
+            (folder / f"ImageSets/Main/{split}.txt").write_text("".join(lines), encoding="utf-8")
             splits[split] = [{"annotations": "Annotations", "image_set": f"ImageSets/Main/{split}.txt"}]
         return splits
 
 
+def _box_of(node: ElementTree.Element, origin: int) -> list[float] | str:
+    """Return the XYXY box of an object, or what is wrong with it."""
+    texts = [node.findtext(f"bndbox/{side}") for side in SIDES]
+    box = [number for text in texts if (number := as_number(text)) is not None]
+    if len(box) == len(SIDES):
+        return [box[0] - origin, box[1] - origin, box[2], box[3]]
+    if node.find("robndbox") is not None:
+        return "has a rotated box (robndbox), which is not supported"
+    return f"bndbox must have four numbers, got {texts}"
+
+
 def _xml_of(record: dict, classes: list[str], folder: Path) -> ElementTree.ElementTree:
+    """Return the annotations of one image as VOC's XML."""
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = os.path.relpath(
-        record["file_name"], folder / "Annotations"
-    ).replace(os.sep, "/")
+    name = os.path.relpath(record["file_name"], folder / "Annotations").replace(os.sep, "/")
+    ElementTree.SubElement(root, "filename").text = name
     size = ElementTree.SubElement(root, "size")
     for key in ("width", "height"):
         ElementTree.SubElement(size, key).text = str(record[key])
@@ -178,8 +198,17 @@ def _xml_of(record: dict, classes: list[str], folder: Path) -> ElementTree.Eleme
     return ElementTree.ElementTree(root)
 
 
-def _lists_of(listing: Listing, folder: str, files: list[str], *, only: bool) -> dict[str, str]:
-    """Lists of names that split a folder of XML files: in ImageSets/Main of the same data set; file -> split."""
+def _lists_of(listing: Listing, folder: str, *, only: bool) -> dict[str, str]:
+    """Return the lists of names in ImageSets/Main that split a folder of XML files.
+
+    Args:
+        listing: files of the dataset.
+        folder: folder of the XML files.
+        only: whether it is the only such folder, so that lists elsewhere belong to it, too.
+
+    Returns:
+        File of each list to its split.
+    """
     parent = os.path.dirname(folder)
     found = {}
     for file in listing.with_suffix(".txt"):
@@ -193,7 +222,10 @@ def _lists_of(listing: Listing, folder: str, files: list[str], *, only: bool) ->
 
 
 def _names_in(file: Path, known: dict, reading: Reading) -> list[str]:
-    """Names of a list, each once: the whole line, or its first word where VOC writes a flag after it."""
+    """Return the names in a list, each once.
+
+    A name is the whole line, with or without folder and suffix, or the line without the flag (-1, 0, 1) at its end.
+    """
     text, _ = read_text(file)
     names: dict[str, None] = {}
     for line in text.splitlines():

@@ -1,4 +1,7 @@
-"""YOLO: a text file an image, a line a box, in fractions of the image (https://docs.ultralytics.com/datasets/detect/)."""
+"""YOLO: one text file per image, one box per line, in fractions of the image.
+
+Source: https://docs.ultralytics.com/datasets/detect/
+"""
 
 import math
 import os
@@ -14,24 +17,27 @@ from retina_plugin.data.values import as_number
 from retina_plugin.text import read_text
 
 BEYOND = 1.01
-"""Fractions up to this are rounding; above it a file holds pixels."""
+"""Values up to this are fractions with rounding errors; a line with a larger value holds pixels."""
 
 
 @FORMAT_REGISTRY.register("yolo")
 class YoloFormat(AnnotationFormat):
-    """Text files. A source has "images" (a folder, a text file that lists images, or a list of these), and may have:
+    """One text file per image.
 
-    "labels": the folder of the labels, laid out like that of the images; without it an image's labels are where YOLO looks: the last
-    folder "images" of its path becomes "labels", else beside the image.
-    "only_labelled": images without a label file are another split's, and not taken as empty.
-    "ids": the class ids of the files in the order of the card's classes, where they are not 0, 1, 2, ...
-    "keypoints": numbers that follow a box, for poses (``kpt_shape``).
+    A source has "images" (a folder, a text file that lists images, or a list of these), and may have:
+
+    "labels": the folder of the label files, with the same layout as that of the images. By default the label file is
+    where YOLO looks: the last folder "images" of the image's path is replaced by "labels", or else next to the image.
+    "only_labelled": skip images without a label file, because they belong to another split; by default they are images
+    without objects.
+    "ids": class ids of the label files in the order of the card's classes, if they are not 0, 1, 2, ...
+    "keypoints": how many numbers follow each box, for poses (``kpt_shape``).
     """
 
     name, title = "yolo", "YOLO txt"
 
     def recognise(self, listing: Listing) -> Found:
-        """See :func:`retina_plugin.data.formats.yolo_layout.layout_of`."""
+        """Find the splits; see :func:`retina_plugin.data.formats.yolo_layout.layout_of`."""
         return layout_of(listing)
 
     def read(self, source: Source, reading: Reading) -> None:
@@ -42,7 +48,7 @@ class YoloFormat(AnnotationFormat):
             ValueError: the split names no images.
         """
         if "images" not in source:
-            raise ValueError(f"the split has no 'images'; it says {source}")
+            raise ValueError(f"the split has no 'images'; it has {source}")
         reading.fractions = True
         ids = source.get("ids") or list(range(len(reading.classes)))
         labels_of_ids = {number: label for label, number in enumerate(ids)}
@@ -60,9 +66,10 @@ class YoloFormat(AnnotationFormat):
                     used.add(alike(str(labels)))
                     self._read_labels(labels, number, labels_of_ids, reading)
             if (reading.root / place).is_dir():
-                _name_lost(images, base, labels_dir, used, reading)
+                _report_orphans(images, base, labels_dir, used, reading)
 
     def _read_labels(self, file: Path, image: int, labels_of_ids: dict[int, int], reading: Reading) -> None:
+        """Read the boxes in the label file of an image."""
         image_id = reading.records[image]["image_id"]
         try:
             text, _ = read_text(file)
@@ -81,84 +88,100 @@ class YoloFormat(AnnotationFormat):
                 reading.box(image, label, box, item=number)
 
     def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
-        """Write labels/<split>/*.txt, images/<split>/* as links to the images (copies where links cannot be made) and data.yaml."""
+        """Write labels/<split>/*.txt, data.yaml and images/<split>/*, which are links to the images.
+
+        The images are copied if the file system has no links. Crowd regions, which YOLO does not have, are left out.
+        """
         splits: dict[str, list[Source]] = {}
         for split, found in records.items():
             names = with_unique_stems(found)
             (folder / "labels" / split).mkdir(parents=True)
             (folder / "images" / split).mkdir(parents=True)
             for record in found:
-                link_or_copy(
-                    Path(record["file_name"]),
-                    folder / "images" / split / f"{names[id(record)]}{Path(record['file_name']).suffix}",
-                )
-                lines = [
-                    _line_of(x, record["width"], record["height"]) for x in record["annotations"] if not x["iscrowd"]
-                ]
-                (folder / "labels" / split / f"{names[id(record)]}.txt").write_text("".join(lines), encoding="utf-8")
+                image, stem = Path(record["file_name"]), names[id(record)]
+                link_or_copy(image, folder / "images" / split / f"{stem}{image.suffix}")
+                objects = [x for x in record["annotations"] if not x["iscrowd"]]
+                lines = [_line_of(x, record["width"], record["height"]) for x in objects]
+                (folder / "labels" / split / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
             splits[split] = [{"images": f"images/{split}"}]
         described = {"path": ".", **{split: f"images/{split}" for split in records}, "names": dict(enumerate(classes))}
-        (folder / "data.yaml").write_text(
-            yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
+        text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+        (folder / "data.yaml").write_text(text, encoding="utf-8")
         return splits
 
 
 def label_and_box(
     words: list[str], labels_of_ids: dict[int, int], *, keypoints: int = 0
 ) -> tuple[int, list[float] | str]:
-    """The label and the box XYXY in fractions of one line, or what is wrong with it.
+    """Return the label and the box of one line.
+
+    Args:
+        words: of the line: class, then x_centre, y_centre, width and height, or x, y of each corner of a polygon.
+        labels_of_ids: class id to label.
+        keypoints: how many numbers follow each box.
+
+    Returns:
+        The label, and the box, XYXY in fractions of the image, or what is wrong with the line; the label is then 0.
 
     Example:
         >>> label_and_box("0 0.5 0.5 0.25 0.5".split(), {0: 0}), label_and_box("0 0 0 1 0 1 .5".split(), {0: 0})
         ((0, [0.375, 0.25, 0.625, 0.75]), (0, [0.0, 0.0, 1.0, 0.5]))
     """
-    said = " ".join(words[:6]) + (" ..." if len(words) > 6 else "")
-    numbers = [as_number(word) for word in words]
-    if None in numbers:
-        return 0, f"line must be numbers (class x_centre y_centre width height), got {shown(said)!r}"
+    line = " ".join(words[:6]) + (" ..." if len(words) > 6 else "")
+    numbers = [number for word in words if (number := as_number(word)) is not None]
+    if len(numbers) < len(words):
+        return 0, f"line must be numbers (class x_centre y_centre width height), got {shown(line)!r}"
     if not all(math.isfinite(number) for number in numbers):
-        return 0, f"line has numbers that are not finite: {shown(said)!r}"
-    label, values = labels_of_ids.get(numbers[0]), numbers[1:]
+        return 0, f"line has numbers that are not finite: {shown(line)!r}"
+    class_id, *values = numbers
+    label = labels_of_ids.get(int(class_id)) if class_id.is_integer() else None
     if label is None:
-        ids = sorted(labels_of_ids)
-        return (
-            0,
-            f"class {words[0]} is not one of {f'0..{len(ids) - 1}' if ids == list(range(len(ids))) else ', '.join(map(str, ids))}",
-        )
-    if len(values) < 4:
-        return 0, f"line must have 4 numbers after the class, or a polygon's pairs, got {len(values)}"
-    if len(values) in (4, 5) or (keypoints and len(values) == 4 + keypoints):
-        values = values[:4]  # a fifth is a confidence
-        if max(values) > BEYOND:
-            return (
-                0,
-                f"values {' '.join(words[1:5])} are pixels, where fractions of width and height (0..1) are expected",
-            )
+        return 0, f"class {words[0]} is not one of {_listed(sorted(labels_of_ids))}"
+    is_box = len(values) in (4, 5) or (keypoints > 0 and len(values) == 4 + keypoints)
+    is_polygon = len(values) >= 6 and len(values) % 2 == 0 and not keypoints
+    if not is_box and not is_polygon:
+        return 0, f"line must have 4 numbers after the class, or the x y pairs of a polygon, got {len(values)}"
+    if is_box:
+        values = values[:4]  # a fifth is the confidence
+    if max(values) > BEYOND:
+        first = " ".join(words[1:5]) + ("" if is_box else " ...")
+        return 0, f"values {first} are pixels, but fractions of width and height (0..1) are expected"
+    if is_box:
         x, y, w, h = values
         return label, [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-    if len(values) % 2 or keypoints:
-        return 0, f"line must have 4 numbers after the class, or a polygon's pairs, got {len(values)}"
-    if max(values) > BEYOND:
-        return (
-            0,
-            f"values {' '.join(words[1:5])} ... are pixels, where fractions of width and height (0..1) are expected",
-        )
     xs, ys = values[0::2], values[1::2]
     return label, [min(xs), min(ys), max(xs), max(ys)]
 
 
+def _listed(ids: list[int]) -> str:
+    """Return class ids for a message, as a range if they are 0, 1, 2, ..."""
+    return f"0..{len(ids) - 1}" if ids == list(range(len(ids))) else ", ".join(map(str, ids))
+
+
+def _folder_of_labels(images: Path, names: tuple[str, ...] = ("images",)) -> Path | None:
+    """Return a folder with the last of its parts that is in ``names`` replaced by "labels"; None if there is none."""
+    parts = images.parts
+    places = [i for i, part in enumerate(parts) if part.lower() in names]
+    return Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]) if places else None
+
+
 def label_file(image: Path, images: Path, labels: Path | None) -> Path | None:
-    """Where the labels of an image are: below ``labels`` as the image lies below ``images``, or by YOLO's rule; None: there are none."""
+    """Return the label file of an image, or None if there is none.
+
+    Args:
+        image: path of the image.
+        images: folder of the images.
+        labels: folder of the labels, with the same layout as ``images``; None: follow YOLO's rule.
+    """
+    candidates: list[Path] = []
     if labels is not None:
-        candidates = [labels / image.relative_to(images).with_suffix(".txt")] if image.is_relative_to(images) else []
+        if image.is_relative_to(images):
+            candidates.append(labels / image.relative_to(images).with_suffix(".txt"))
         candidates.append(labels / f"{image.stem}.txt")
     else:
-        parts = list(image.parts)
-        places = [i for i, part in enumerate(parts[:-1]) if part.lower() in ("images", "jpegimages")]
-        candidates = (
-            [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]).with_suffix(".txt")] if places else []
-        )
+        folder = _folder_of_labels(image.parent, ("images", "jpegimages"))
+        if folder is not None:
+            candidates.append((folder / image.name).with_suffix(".txt"))
         candidates += [image.with_suffix(".txt"), image.parent / "labels" / f"{image.stem}.txt"]
     for candidate in candidates:
         if candidate.is_file() and candidate.name.lower() not in NAME_FILES:
@@ -170,7 +193,12 @@ def label_file(image: Path, images: Path, labels: Path | None) -> Path | None:
 
 
 def _images_of(place: object, reading: Reading) -> tuple[list[Path], Path]:
-    """The images of a folder, or those that a text file lists, and the folder from which they count."""
+    """Return the images in a folder or in the list of a text file, and the folder to which they are relative.
+
+    Raises:
+        ValueError: the place is not a path.
+        FileNotFoundError: it does not exist.
+    """
     if not isinstance(place, str):
         raise ValueError(f"images must be a path, got {place!r}")
     path = Path(os.path.abspath(reading.root / place))
@@ -178,15 +206,10 @@ def _images_of(place: object, reading: Reading) -> tuple[list[Path], Path]:
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
         listing = Listing(path)
-        for odd in listing.special:
-            if PurePosixPath(odd).suffix.lower() not in NO_IMAGES:
-                reading.problem(
-                    Kind.IMAGE,
-                    path / odd,
-                    "is no regular file: a pipe, a device or a link that leads nowhere",
-                    odd,
-                    images=1,
-                )
+        for special in listing.special:
+            if PurePosixPath(special).suffix.lower() not in NO_IMAGES:
+                what = "is not a regular file, but a pipe, a device or a broken link"
+                reading.problem(Kind.IMAGE, path / special, what, special, images=1)
         return [path / image for image in listing.images], path
     found: dict[Path, None] = {}
     text, _ = read_text(path)
@@ -203,40 +226,39 @@ def _images_of(place: object, reading: Reading) -> tuple[list[Path], Path]:
     return list(found), path.parent
 
 
-def _name_lost(images: list[Path], base: Path, labels_dir: Path | None, used: set[str], reading: Reading) -> None:
-    """Say which label files of the folders that were read have no image."""
+def _report_orphans(images: list[Path], base: Path, labels_dir: Path | None, used: set[str], reading: Reading) -> None:
+    """Report the label files without an image.
+
+    Args:
+        images: images that were read.
+        base: folder of the images.
+        labels_dir: folder of the labels, if the source names one.
+        used: label files that were read, in the form of :func:`alike`.
+        reading: receives the problems.
+    """
     if reading.source.get("only_labelled") or not base.is_dir():
         return
-    parts = list(base.parts)
-    places = [i for i, part in enumerate(parts) if part.lower() == "images"]
-    folders = (
-        [labels_dir]
-        if labels_dir
-        else [Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :])]
-        if places
-        else [base, base / "labels"]
-    )
-    listed, everything = {image.parent for image in images}, None
-    for folder in folders:
+    separate = labels_dir or _folder_of_labels(base)  # a folder with nothing but labels
+    listed = {image.parent for image in images}
+    everything: Listing | None = None
+    for folder in [separate] if separate else [base, base / "labels"]:
         if not folder.is_dir():
             continue
         for file in Listing(folder).with_suffix(".txt"):
             path = folder / file
-            if (
-                alike(str(path)) in used
-                or path.name.lower() in NAME_FILES
-                or (not labels_dir and not places and path.parent not in listed and path.parent.name != "labels")
-            ):
+            if alike(str(path)) in used or path.name.lower() in NAME_FILES:
+                continue
+            if not separate and path.parent not in listed and path.parent.name != "labels":
                 continue
             everything = everything or Listing(reading.root)
             if everything.with_stem(path.stem):
-                continue  # its image is of another split, or beside it
+                continue  # its image is in another split, or next to it
             if (lines := _box_lines(path)) is not None:
                 reading.problem(Kind.LOST, path, "has no image", boxes=lines)
 
 
 def _box_lines(path: Path) -> int | None:
-    """Lines of a label file; None if a file is none."""
+    """Return the number of lines in a label file; None if the file is not a label file."""
     try:
         lines = [line.split() for line in read_text(path)[0].splitlines() if line.strip()]
     except (FileNotFoundError, ValueError):
@@ -245,13 +267,14 @@ def _box_lines(path: Path) -> int | None:
 
 
 def _line_of(annotation: dict, width: int, height: int) -> str:
+    """Return the line of a label file for a box."""
     x1, y1, x2, y2 = annotation["bbox"]
     values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
     return f"{annotation['category_id']} {' '.join(f'{v:.8g}' for v in values)}\n"
 
 
 def link_or_copy(image: Path, target: Path) -> None:
-    """A link to an image, or a copy where the system makes no links."""
+    """Create a link to an image, or a copy if the file system has no links."""
     try:
         target.symlink_to(image.resolve())
     except OSError:

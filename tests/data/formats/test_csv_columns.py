@@ -1,4 +1,4 @@
-"""Headers of the files people have; reading itself is tested in test_csv.py."""
+"""Headers of tables; reading whole files is tested in test_csv.py."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from retina_plugin.data.formats.csv_columns import columns_of
 
 
 @pytest.mark.parametrize(
-    "header, box",
+    ("header", "box"),
     [
         ("filename,width,height,class,xmin,ymin,xmax,ymax", "corners"),
         ("image_path,xmin,ymin,xmax,ymax,label", "corners"),
@@ -21,6 +21,11 @@ def test_known_headers(header, box):
     assert columns.box == box and "file" in columns.where
 
 
+def test_name_is_the_image_if_another_column_is_the_class():
+    assert columns_of(["name", "x1", "y1", "x2", "y2", "label"]).where["file"] == 0
+    assert "none is the image" in columns_of(["name", "x1", "y1", "x2", "y2"])
+
+
 @pytest.mark.parametrize("header", ["epoch,loss,accuracy", "name,age"])
-def test_tables_of_something_else_are_not_of_boxes(header):
+def test_other_tables_are_not_tables_of_boxes(header):
     assert columns_of(header.split(",")) is None

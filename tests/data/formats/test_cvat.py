@@ -1,4 +1,4 @@
-"""CVAT's XML for images, sound and broken."""
+"""CVAT for images, valid and broken."""
 
 import math
 import os
@@ -7,8 +7,12 @@ import pytest
 from format_card import read, read_found, recognise, said
 from PIL import Image
 
-LABELS = "<meta><task><labels><label><name>dog</name><type>any</type></label><label><name>cat</name></label><label><name>nose</name><type>points</type></label></labels></task></meta>"
+LABELS = (
+    "<meta><task><labels><label><name>dog</name><type>any</type></label><label><name>cat</name></label>"
+    "<label><name>nose</name><type>points</type></label></labels></task></meta>"
+)
 BOX = '<box label="cat" occluded="0" xtl="10.0" ytl="20.0" xbr="30.0" ybr="60.0" z_order="0"/>'
+SOURCE = {"annotations": "annotations.xml"}
 
 
 def image(objects=BOX, name="a.png", size='width="200" height="100"', more=""):
@@ -33,31 +37,27 @@ def write(tmp_path):
 def test_shapes_become_boxes_and_classes_are_in_the_order_of_the_file(write):
     objects = (
         BOX + '<polygon label="dog" points="1,2;9,5;4.5,8"/><ellipse label="cat" cx="50" cy="50" rx="20" ry="10"/>'
-        '<ellipse label="cat" cx="50" cy="50" rx="20" ry="10" rotation="90"/><mask label="dog" rle="3,4" left="3" top="4" width="5" height="6"/><tag label="cat"/>'
+        '<ellipse label="cat" cx="50" cy="50" rx="20" ry="10" rotation="90"/>'
+        '<mask label="dog" rle="3,4" left="3" top="4" width="5" height="6"/><tag label="cat"/>'
     )
     folder = write(image(objects) + image("", "b.png"))
     found = recognise(folder, "cvat")
-    assert (
-        found.classes == ["dog", "cat"]
-        and found.splits == {"all": [{"images": ".", "annotations": "annotations.xml"}]}
-        and found.used == {"annotations.xml"}
-    )
+    assert found.classes == ["dog", "cat"] and found.used == {"annotations.xml"}
+    assert found.splits == {"all": [{"images": ".", "annotations": "annotations.xml"}]}
     boxes, problems = read_found(folder, "cvat")
-    want = [
+    expected = [
         ("cat", [10, 20, 30, 60]),
         ("dog", [1, 2, 9, 8]),
         ("cat", [30, 40, 70, 60]),
         ("cat", [40, 30, 60, 70]),
         ("dog", [3, 4, 8, 10]),
     ]
-    assert (
-        boxes == {"all": {"a.png": [(name, pytest.approx(box)) for name, box in want], "b.png": []}}
-        and said(problems) == []
-    )
+    assert boxes == {"all": {"a.png": [(name, pytest.approx(box)) for name, box in expected], "b.png": []}}
+    assert said(problems) == []
 
 
 @pytest.mark.parametrize(
-    "angle, half",
+    ("angle", "half"),
     [
         (0, (20, 10)),
         (90, (10, 20)),
@@ -67,8 +67,8 @@ def test_shapes_become_boxes_and_classes_are_in_the_order_of_the_file(write):
         (360, (20, 10)),
     ],
 )
-def test_of_a_turned_box_the_box_around_it_is_taken(write, angle, half):
-    """A box of 40x20 about (100, 50): turned by 45 degrees, it reaches (20 + 10) / sqrt(2) from its centre."""
+def test_a_rotated_box_becomes_the_box_around_it(write, angle, half):
+    """A box of 40x20 with centre (100, 50): rotated by 45 degrees, it extends (20 + 10) / sqrt(2) from its centre."""
     folder = write(image(f'<box label="cat" xtl="80" ytl="40" xbr="120" ybr="60" rotation="{angle}"/>'))
     ((_, box),) = read_found(folder, "cvat")[0]["all"]["a.png"]
     assert box == pytest.approx([100 - half[0], 50 - half[1], 100 + half[0], 50 + half[1]])
@@ -78,28 +78,18 @@ def test_difficult_objects_are_crowd(write):
     def with_attribute(name, value):
         return BOX.replace("/>", f'><attribute name="{name}">{value}</attribute></box>')
 
-    folder = write(
-        image(
-            with_attribute("difficult", "true")
-            + with_attribute("difficult", "false")
-            + with_attribute("colour", "true")
-        )
-    )
-    assert [
-        x["iscrowd"] for x in read(folder, "cvat", {"annotations": "annotations.xml"}).records[0]["annotations"]
-    ] == [1, 0, 0]
+    attributes = [("difficult", "true"), ("difficult", "false"), ("colour", "true")]
+    folder = write(image("".join(with_attribute(name, value) for name, value in attributes)))
+    (record,) = read(folder, "cvat", SOURCE).records
+    assert [x["iscrowd"] for x in record["annotations"]] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
-    "wrong, kind, words",
+    ("wrong", "kind", "words"),
     [
         (BOX.replace("cat", "bird"), "CLASSES", "class 'bird'"),
         (BOX.replace('label="cat"', ""), "CLASSES", "no name"),
-        (
-            BOX.replace("30.0", "x"),
-            "ANNOTATION",
-            "annotation 2: box must have the numbers xtl, ytl, xbr, ybr, got 10.0, 20.0, x, 60.0",
-        ),
+        (BOX.replace("30.0", "x"), "ANNOTATION", "2: box must have the numbers xtl, ytl, xbr, ybr, got 10.0, 20.0, x"),
         (BOX.replace('xbr="30.0"', ""), "ANNOTATION", "got 10.0, 20.0, None, 60.0"),
         (BOX.replace("30.0", "10.0"), "ANNOTATION", "zero size"),
         (BOX.replace("30.0", "nan"), "ANNOTATION", "not finite"),
@@ -115,26 +105,22 @@ def test_difficult_objects_are_crowd(write):
         ('<skeleton label="cat"><points label="1" points="1,2"/></skeleton>', "ANNOTATION", "skeleton has no box"),
     ],
 )
-def test_a_wrong_shape_is_named_and_the_others_stay(write, wrong, kind, words):
-    result = read(write(image(BOX + wrong + BOX)), "cvat", {"annotations": "annotations.xml"})
+def test_a_wrong_shape_is_reported_and_the_others_are_kept(write, wrong, kind, words):
+    result = read(write(image(BOX + wrong + BOX)), "cvat", SOURCE)
     (problem,) = said(result.problems)
-    assert (
-        problem.startswith(kind)
-        and words in problem
-        and "annotations.xml" in problem
-        and (result.boxes, result.boxes_used) == (3, 2)
-    )
+    assert problem.startswith(kind) and words in problem and "annotations.xml" in problem
+    assert (result.boxes, result.boxes_used) == (3, 2)
 
 
-def test_lost_and_repeated_images_and_sizes(write):
-    body = (
-        image(BOX + BOX, "none.png")
-        + image()
-        + image(BOX.replace("10.0", "11.0"))
-        + image("", "b.png", 'width="0" height="x"')
-        + image(BOX, "").replace('name=""', "")
-    )
-    result = read(write(body), "cvat", {"annotations": "annotations.xml"})
+def test_missing_and_repeated_images_and_sizes(write):
+    images = [
+        image(BOX + BOX, "none.png"),
+        image(),
+        image(BOX.replace("10.0", "11.0")),
+        image("", "b.png", 'width="0" height="x"'),
+        image(BOX, "").replace('name=""', ""),
+    ]
+    result = read(write("".join(images)), "cvat", SOURCE)
     assert [(p.kind.name, p.boxes, p.images) for p in result.problems] == [
         ("MISSING", 2, 1),
         ("MERGED", 0, 1),
@@ -142,81 +128,78 @@ def test_lost_and_repeated_images_and_sizes(write):
         ("RESIZED", 0, 0),
     ]
     assert {r["image_id"]: len(r["annotations"]) for r in result.records} == {"a.png": 2, "b.png": 0}
-    result = read(write(image(size='width="100" height="50"')), "cvat", {"annotations": "annotations.xml"})
-    assert (
-        result.records[0]["annotations"][0]["bbox"] == [20, 40, 60, 120 - 20] and "SCALED" in said(result.problems)[0]
-    )
 
 
-def test_names_with_folders_and_of_another_system(write, tmp_path):
+def test_boxes_are_scaled_to_the_size_of_the_image_and_clipped(write):
+    """Twice as large: (10, 20, 30, 60) becomes (20, 40, 60, 120), of which the image has 100 rows."""
+    result = read(write(image(size='width="100" height="50"')), "cvat", SOURCE)
+    assert result.records[0]["annotations"][0]["bbox"] == [20, 40, 60, 100]
+    assert "SCALED" in said(result.problems)[0]
+
+
+def test_names_with_folders_and_from_another_system(write, tmp_path):
     (tmp_path / "images").mkdir()
     os.rename(tmp_path / "a.png", tmp_path / "images/a.png")
     for name in ("images/a.png", "a.png", "share\\images\\a.png"):
         assert list(read_found(write(image(name=name)), "cvat")[0]["all"]) == ["images/a.png"]
 
 
-def test_splits_by_subset_or_by_name(write):
+def test_subsets_named_like_splits_are_splits(write):
     folder = write(image(more='subset="Train"') + image(BOX.replace("cat", "dog"), "b.png", more='subset="Validation"'))
     found = recognise(folder, "cvat")
-    assert {split: [source["only"] for source in sources] for split, sources in found.splits.items()} == {
-        "train": ["train"],
-        "val": ["val"],
-    }
+    only = {split: [source["only"] for source in sources] for split, sources in found.splits.items()}
+    assert only == {"train": ["train"], "val": ["val"]}
     boxes, problems = read_found(folder, "cvat")
-    assert (
-        boxes == {"train": {"a.png": [("cat", [10, 20, 30, 60])]}, "val": {"b.png": [("dog", [10, 20, 30, 60])]}}
-        and problems == []
-    )
-    assert list(
-        recognise(write(image(more='subset="default"') + image(name="b.png", more='subset="batch"')), "cvat").splits
-    ) == ["all"]
-    (refused,) = recognise(
-        write(image(more='subset="Train"') + image(name="b.png", more='subset="default"')), "cvat"
-    ).refused
-    assert "'default' is none of train, val and test" in refused.reason
-    assert read(folder, "cvat", {"annotations": "annotations.xml", "only": "default"}).images == 1
-    os.rename(write(image()) / "annotations.xml", folder / "valid.xml")
+    box = [10, 20, 30, 60]
+    assert boxes == {"train": {"a.png": [("cat", box)]}, "val": {"b.png": [("dog", box)]}} and problems == []
+
+
+def test_other_subsets_are_one_split_and_a_mixture_is_refused(write):
+    folder = write(image(more='subset="default"') + image(name="b.png", more='subset="batch"'))
+    assert list(recognise(folder, "cvat").splits) == ["all"]
+    write(image(more='subset="Train"') + image(name="b.png", more='subset="default"'))
+    (refused,) = recognise(folder, "cvat").refused
+    assert "the subsets Train, default; expected train, val and test only, not 'default'" in refused.reason
+    assert read(folder, "cvat", {**SOURCE, "only": "default"}).images == 1
+
+
+def test_a_file_is_the_split_of_its_name(write):
+    folder = write(image(), "valid.xml")
     assert list(recognise(folder, "cvat").splits) == ["val"]
 
 
-def test_tracks_and_what_cannot_be_read_are_refused_by_name(write, tmp_path):
+def test_tracks_and_unreadable_files_are_refused(write, tmp_path):
     write('<track id="0" label="cat"><box frame="0" outside="0" xtl="1" ytl="1" xbr="9" ybr="9"/></track>')
     write("", "none.xml")
-    (tmp_path / "cut.xml").write_text("<annotations><image id='0' name='a.png'>")
-    (tmp_path / "bomb.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotations><image name="&a;"/></annotations>')
+    (tmp_path / "cut.xml").write_text("<annotations><image id='0' name='a.png'>", encoding="utf-8")
+    bomb = '<!DOCTYPE x [<!ENTITY a "b">]><annotations><image name="&a;"/></annotations>'
+    (tmp_path / "bomb.xml").write_text(bomb, encoding="utf-8")
     found = recognise(tmp_path, "cvat")
-    assert found.splits == {} and [refused.file for refused in found.refused] == [
-        "annotations.xml",
-        "bomb.xml",
-        "cut.xml",
-        "none.xml",
-    ]
-    assert "for video (tracks), which is not read" in found.refused[0].reason and "entities" in found.refused[1].reason
-    for file, words in (("annotations.xml", "has tracks"), ("cut.xml", "is not valid XML")):
-        with pytest.raises(ValueError, match=words):
-            read(tmp_path, "cvat", {"annotations": file})
+    reasons = {refused.file: refused.reason for refused in found.refused}
+    assert found.splits == {} and sorted(reasons) == ["annotations.xml", "bomb.xml", "cut.xml", "none.xml"]
+    assert "for video (tracks), which is not supported" in reasons["annotations.xml"]
+    assert "entities" in reasons["bomb.xml"] and "without images" in reasons["none.xml"]
+    with pytest.raises(ValueError, match="annotations.xml is not a CVAT for images file: it has tracks"):
+        read(tmp_path, "cvat", SOURCE)
+    with pytest.raises(ValueError, match="cut.xml"):
+        read(tmp_path, "cvat", {"annotations": "cut.xml"})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "<annotation><object/></annotation>",
-        "<annotations/>",
-        "<svg><image/></svg>",
-        "\0",
-        "<annotations>" * 200_000,
-        "<a",
-    ],
-)
-def test_other_files_are_passed_over(tmp_path, text):
-    (tmp_path / "x.xml").write_text(text)
+OTHER_FILES = [
+    "", "<annotation><object/></annotation>", "<annotations/>", "<svg><image/></svg>", "\0", "<annotations>" * 200_000,
+    "<a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHER_FILES)
+def test_other_files_are_ignored(tmp_path, text):
+    (tmp_path / "x.xml").write_text(text, encoding="utf-8")
     os.mkfifo(tmp_path / "pipe.xml")
     found = recognise(tmp_path, "cvat")
     assert (found.splits, found.refused, found.unused) == ({}, [], {})
 
 
-def test_encodings(write, tmp_path):
+def test_a_file_that_is_not_utf_8_is_read_as_a_western_code_page(tmp_path):
     text = f'<?xml version="1.0" encoding="utf-8"?><annotations>{image(BOX.replace("cat", "Käfer"))}</annotations>'
     Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
     (tmp_path / "x.xml").write_bytes(text.encode("cp1252"))

@@ -1,4 +1,4 @@
-"""JSON of VGG Image Annotator, sound and broken."""
+"""JSON of VGG Image Annotator, valid and broken."""
 
 import json
 import os
@@ -23,11 +23,8 @@ def write(tmp_path):
         Image.new("RGB", (200, 100)).save(tmp_path / name)
 
     def write(regions, file="via.json", wrap=lambda entries: entries, **more):
-        (tmp_path / file).write_text(
-            json.dumps(
-                wrap({"a.png12": {"filename": "a.png", "size": 12, "regions": regions, "file_attributes": {}}, **more})
-            )
-        )
+        first = {"filename": "a.png", "size": 12, "regions": regions, "file_attributes": {}}
+        (tmp_path / file).write_text(json.dumps(wrap({"a.png12": first, **more})), encoding="utf-8")
         return tmp_path
 
     return write
@@ -46,7 +43,7 @@ def entry(name, *regions):
     ],
 )
 @pytest.mark.parametrize("regions", [[CAT], {"0": CAT}])
-def test_projects_and_annotations_of_version_1_and_2(write, wrap, regions):
+def test_projects_and_annotations_of_versions_1_and_2(write, wrap, regions):
     boxes, problems = read_found(write(regions, wrap=wrap, b=entry("b.png")), "via")
     assert boxes == {"all": {"a.png": [("cat", [10, 20, 30, 60])], "b.png": []}} and problems == []
 
@@ -65,7 +62,7 @@ def test_every_shape_with_an_area_becomes_its_box(write):
 
 
 @pytest.mark.parametrize(
-    "attributes, name",
+    ("attributes", "name"),
     [
         ({"colour": "red", "class": "dog"}, "dog"),
         ({"colour": "red", "Species": " dog\n"}, "dog"),
@@ -77,7 +74,7 @@ def test_every_shape_with_an_area_becomes_its_box(write):
         ({}, "object"),
     ],
 )
-def test_the_class_is_the_attribute_that_is_called_so_or_the_first_text(write, attributes, name):
+def test_the_class_is_the_attribute_with_a_known_name_or_the_first_text(write, attributes, name):
     folder = write([region(**attributes)])
     boxes, problems = read_found(folder, "via")
     assert boxes["all"]["a.png"] == [(name, [10, 20, 30, 60])] and problems == []
@@ -92,48 +89,26 @@ def test_a_card_may_name_the_attribute_and_the_only_class(write):
         read(folder, "via", {"annotations": "via.json", "class_attribute": ["colour"]})
 
 
+WRONG_SHAPES = {
+    "a point has no box": {"name": "point", "cx": 1, "cy": 1},
+    "a polyline has no box": {"name": "polyline", "all_points_x": [1, 2], "all_points_y": [3, 4]},
+    "rect must have the numbers x, y, width": {"name": "rect", "x": 1, "y": 2, "width": None, "height": 3},
+    "corners swapped": {"name": "rect", "x": 1, "y": 2, "width": -4, "height": 3},
+    "as many numbers": {"name": "polygon", "all_points_x": [1, 2], "all_points_y": [3]},
+    "polygon must have": {"name": "polygon", "all_points_x": [1, "x"], "all_points_y": [3, 4]},
+    "not finite": {"name": "polygon", "all_points_x": [1, float("nan"), 9], "all_points_y": [3, 4, 9]},
+    "values that are not finite": {"name": "ellipse", "cx": 9, "cy": 9, "rx": 3, "ry": 3, "theta": 1e999},
+}
+"""What is reported, and the shape."""
+
+
 @pytest.mark.parametrize(
-    "wrong, kind, words",
+    ("wrong", "kind", "words"),
     [
-        (region({"name": "point", "cx": 1, "cy": 1}, label="cat"), "ANNOTATION", "annotation 2: a point has no box"),
-        (
-            region({"name": "polyline", "all_points_x": [1, 2], "all_points_y": [3, 4]}, label="cat"),
-            "ANNOTATION",
-            "a polyline has no box",
-        ),
-        (
-            region({"name": "rect", "x": 1, "y": 2, "width": None, "height": 3}, label="cat"),
-            "ANNOTATION",
-            "rect must have the numbers x, y, width, height",
-        ),
-        (
-            region({"name": "rect", "x": 1, "y": 2, "width": -4, "height": 3}, label="cat"),
-            "ANNOTATION",
-            "corners swapped",
-        ),
-        (
-            region({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [3]}, label="cat"),
-            "ANNOTATION",
-            "as many numbers",
-        ),
-        (
-            region({"name": "polygon", "all_points_x": [1, "x"], "all_points_y": [3, 4]}, label="cat"),
-            "ANNOTATION",
-            "as many numbers",
-        ),
-        (
-            region({"name": "polygon", "all_points_x": [1, float("nan"), 9], "all_points_y": [3, 4, 9]}, label="cat"),
-            "ANNOTATION",
-            "not finite",
-        ),
-        (
-            region({"name": "ellipse", "cx": 9, "cy": 9, "rx": 3, "ry": 3, "theta": 1e999}, label="cat"),
-            "ANNOTATION",
-            "not finite",
-        ),
+        *((region(shape, label="cat"), "ANNOTATION", words) for words, shape in WRONG_SHAPES.items()),
         (region({"name": ["rect"]}, label="cat"), "ANNOTATION", "must be rect, polygon"),
         (region({}, label="cat"), "ANNOTATION", "must have shape_attributes"),
-        (region(label={"cat": True, "dog": True}), "ANNOTATION", "label has 2 values, cat, dog, where one"),
+        (region(label={"cat": True, "dog": True}), "ANNOTATION", "label has 2 values, cat, dog, but one"),
         (region(label="bird"), "CLASSES", "class 'bird'"),
         (region(colour="red"), "CLASSES", "no name"),
         (region(label=["cat"]), "CLASSES", "no name"),
@@ -142,18 +117,14 @@ def test_a_card_may_name_the_attribute_and_the_only_class(write):
         (None, "ANNOTATION", "must have shape_attributes"),
     ],
 )
-def test_a_wrong_region_is_named_and_the_others_stay(write, wrong, kind, words):
+def test_a_wrong_region_is_reported_and_the_others_are_kept(write, wrong, kind, words):
     result = read(write([CAT, wrong, CAT]), "via", {"annotations": "via.json"})
     (problem,) = said(result.problems)
-    assert (
-        problem.startswith(kind)
-        and words in problem
-        and "via.json" in problem
-        and (result.boxes, result.boxes_used) == (3, 2)
-    )
+    assert problem.startswith(kind) and words in problem and "via.json" in problem
+    assert (result.boxes, result.boxes_used) == (3, 2)
 
 
-def test_wrong_entries_are_named_and_the_others_stay(write):
+def test_wrong_entries_are_reported_and_the_others_are_kept(write):
     folder = write(
         [CAT],
         x=entry("none.png", CAT, "y"),
@@ -172,15 +143,12 @@ def test_wrong_entries_are_named_and_the_others_stay(write):
     assert {r["image_id"]: len(r["annotations"]) for r in result.records} == {"a.png": 2, "b.png": 1}
 
 
-def test_splits_by_name(write, tmp_path):
+def test_splits_by_the_names_of_files(write, tmp_path):
     write([region(label="dog")], file="via_train.json")
     write([CAT], file="val.json")
     found = recognise(tmp_path, "via")
-    assert (
-        set(found.splits) == {"train", "val"}
-        and found.classes == ["cat", "dog"]
-        and found.used == {"via_train.json", "val.json"}
-    )
+    assert set(found.splits) == {"train", "val"} and found.classes == ["cat", "dog"]
+    assert found.used == {"via_train.json", "val.json"}
 
 
 @pytest.mark.parametrize(
@@ -198,8 +166,8 @@ def test_splits_by_name(write, tmp_path):
         '{"shapes": [], "imagePath": "a.png"}',
     ],
 )
-def test_other_files_are_passed_over(tmp_path, text):
-    (tmp_path / "x.json").write_text(text)
+def test_other_files_are_ignored_in_a_folder_and_refused_in_a_card(tmp_path, text):
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
     os.mkfifo(tmp_path / "pipe.json")
     found = recognise(tmp_path, "via")
     assert (found.splits, found.refused, found.unused) == ({}, [], {})
@@ -207,16 +175,12 @@ def test_other_files_are_passed_over(tmp_path, text):
         read(tmp_path, "via", {"annotations": "x.json"})
 
 
-def test_what_is_of_via_and_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "cut_train.json").write_text('{"_via_img_metadata": {"a.png12": {"filename": "a.p')
-    (tmp_path / "empty.json").write_text('{"_via_img_metadata": {}}')
-    (tmp_path / "three.json").write_text(
-        '{"project": {"pid": "x"}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}'
-    )
+def test_unreadable_files_of_via_are_refused(tmp_path):
+    (tmp_path / "cut_train.json").write_bytes(b'{"_via_img_metadata": {"a.png12": {"filename": "a.p')
+    (tmp_path / "empty.json").write_bytes(b'{"_via_img_metadata": {}}')
+    three = b'{"project": {"pid": "x"}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}'
+    (tmp_path / "three.json").write_bytes(three)
     found = recognise(tmp_path, "via")
-    assert [(r.file, r.split) for r in found.refused] == [("cut_train.json", "train"), ("three.json", None)]
-    assert (
-        "cut off" in found.refused[0].reason
-        and "VIA 3" in found.refused[1].reason
-        and list(found.unused) == ["empty.json"]
-    )
+    cut, project = found.refused
+    assert (cut.file, cut.split, project.file, project.split) == ("cut_train.json", "train", "three.json", None)
+    assert "cut off" in cut.reason and "VIA 3" in project.reason and list(found.unused) == ["empty.json"]
