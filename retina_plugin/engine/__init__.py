@@ -1,4 +1,4 @@
-"""Training: the trainer on Detectron2's, its precision, schedule, checkpoints and start-up."""
+"""Training: a subclass of Detectron2's trainer with its own precision, schedule, checkpoints and start-up."""
 
 from retina_plugin.arguments import argument_parser
 

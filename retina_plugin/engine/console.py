@@ -1,52 +1,70 @@
-"""What a run says: to people on the console, and everything into its log file."""
+"""Output of a run: what people need goes to the console, everything goes to the log file."""
 
 import logging
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from retina_plugin.names import one_line
 
 OURS = "retina_plugin"
 EVALUATOR = "detectron2.evaluation.evaluator"
-"""Logs how far an evaluation is, every five seconds."""
+"""Logger that reports the progress of an evaluation every five seconds."""
 
 QUIET = ("retina_plugin.evaluation",)
-"""Loggers of ours whose tables are for the log file: the console has one line about an evaluation."""
+"""Our loggers whose tables go to the log file only; the console shows one line per evaluation."""
 
 LIBRARIES = ("detectron2", "fvcore")
-"""Loggers that are written to the log file, from DEBUG on."""
+"""Third-party loggers that are written to the log file, from DEBUG up."""
 
 EVALUATION_SECONDS = 10.0
+"""Shortest time between two console lines about the progress of an evaluation."""
+
+
+def say(text: str, *, stream: TextIO | None = None, flush: bool = False) -> None:
+    """Write text and a newline to the terminal, without a time and not through the loggers.
+
+    For what a command shows before a run has its log or after that is closed.
+
+    Args:
+        text: one or more lines.
+        stream: None: stdout.
+        flush: write what is buffered at once.
+    """
+    stream = stream or sys.stdout
+    stream.write(f"{text}\n")
+    if flush:
+        stream.flush()
 
 
 class ForPeople(logging.Formatter):
-    """ "12:30:59 text", with the level from WARNING on, and without stack traces, which the log file has."""
+    """Formats records as "12:30:59 text", with the level from WARNING up; stack traces are left to the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Return the text of one record."""
         level = f"{record.levelname} " if record.levelno >= logging.WARNING else ""
         return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}{text(record)}"
 
 
 def text(record: logging.LogRecord) -> str:
-    """What a record says; names from strangers' files in it are text to the terminal."""
+    """Return the message of a record, with control characters escaped: names from untrusted data may be in it."""
     return "\n".join(map(one_line, record.getMessage().split("\n")))
 
 
 class Shown(logging.Filter):
-    """What is worth a line on the console."""
+    """Lets through what is worth a line on the console."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._evaluation_said = time.monotonic()
+        self._last_progress = time.monotonic()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Of ours, INFO and above; of evaluations how far they are, now and then; of libraries nothing."""
+        """Return whether to show a record: ours from INFO up, evaluation progress now and then, no other library's."""
         if record.name == EVALUATOR and record.msg.startswith("Inference done"):
-            due = time.monotonic() - self._evaluation_said > EVALUATION_SECONDS
+            due = time.monotonic() - self._last_progress > EVALUATION_SECONDS
             if due:
-                self._evaluation_said = time.monotonic()
+                self._last_progress = time.monotonic()
             return due
         if record.name.split(".")[0] != OURS:
             return False
@@ -54,10 +72,10 @@ class Shown(logging.Filter):
 
 
 class Problems(logging.Handler):
-    """Remembers what was wrong, each once, so that it can be said again at the end.
+    """Collects warnings and errors, each once, to repeat them at the end of a run.
 
     Args:
-        console: that it belongs to.
+        console: owner of this handler.
     """
 
     def __init__(self, console: "Console | None" = None) -> None:
@@ -68,35 +86,40 @@ class Problems(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count a message."""
-        said = text(record)
-        self.messages[said] = self.messages.get(said, 0) + 1
+        message = text(record)
+        self.messages[message] = self.messages.get(message, 0) + 1
 
     def again(self) -> str:
-        """All of them, one a line; "" if nothing was wrong."""
+        """Return all messages, one per line with its count; "" if there are none."""
         if not self.messages:
             return ""
         lines = [
-            f"  {said.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "")
-            for said, count in self.messages.items()
+            f"  {message.splitlines()[0]}" + (f" ({count} times)" if count > 1 else "")
+            for message, count in self.messages.items()
         ]
         return "\n".join([f"to be looked at ({len(lines)}):", *lines])
 
 
 class Console:
-    """The handlers of a run; ``close`` takes them away again.
+    """The log handlers of a run; ``close`` removes them.
 
     Args:
-        rank: of the process; only the first one speaks, each has a log file.
-        instead: close one that is still open.
+        rank: of the process; only rank 0 writes to the terminal, each rank has a log file.
+        instead: close any console that is still open.
+
+    Attributes:
+        problems: warnings and errors until now.
+        file: the log file; None until :meth:`write_to` is called.
     """
 
     def __init__(self, rank: int = 0, *, instead: bool = False) -> None:
         if instead:
-            for console in {
-                handler.console for handler in logging.getLogger().handlers if isinstance(handler, Problems)
-            }:
-                console.close()
-        self.rank, self.problems, self.file = rank, Problems(self), None
+            collectors = [handler for handler in logging.getLogger().handlers if isinstance(handler, Problems)]
+            for console in {collector.console for collector in collectors}:
+                if console is not None:
+                    console.close()
+        self.rank, self.problems = rank, Problems(self)
+        self.file: Path | None = None
         self._handlers: list[logging.Handler] = [self.problems]
         if rank == 0:
             shown = logging.StreamHandler(sys.stdout)
@@ -108,14 +131,14 @@ class Console:
             logging.getLogger().addHandler(handler)
         for name in (OURS, *LIBRARIES):
             logging.getLogger(name).setLevel(logging.DEBUG)
-        # torch writes to the terminal by itself, also what is of no use there, such as that there is no GPU.
+        # torch's own handler writes to the terminal, even what is of no use there, such as that there is no GPU.
         torch_logger = logging.getLogger("torch")
         self._torch = (torch_logger.handlers[:], torch_logger.propagate)
         torch_logger.handlers, torch_logger.propagate = [], True
         logging.captureWarnings(True)
 
     def write_to(self, folder: Path) -> None:
-        """Write everything to ``log.txt`` of a folder, of other processes than the first to ``log.txt.rank1`` and so on."""
+        """Write everything to ``log.txt`` in a folder; processes of rank 1, 2, ... write to ``log.txt.rank1``, ..."""
         self.file = folder / ("log.txt" + (f".rank{self.rank}" if self.rank else ""))
         file = logging.FileHandler(self.file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
@@ -129,7 +152,7 @@ class Console:
         self.close()
 
     def close(self) -> None:
-        """Leave logging as it was."""
+        """Restore logging as it was before."""
         for handler in self._handlers:
             logging.getLogger().removeHandler(handler)
             handler.close()

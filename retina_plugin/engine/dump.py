@@ -1,14 +1,16 @@
-"""What a step that diverged is written down as, and the same step run again."""
+"""Dump of a training step that diverged, and running that step again."""
 
 import dataclasses
 import json
 import math
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -16,26 +18,27 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from retina_plugin.config import config_from_text, dump_config
-from retina_plugin.engine.checkpoint import part_of
 from retina_plugin.engine.finite import non_finite
+from retina_plugin.engine.parts import part_of
 
 FACTS, TENSORS = "dump.json", "step.pth"
-"""Files of a dump: for people, and what the step is run again from."""
+"""Files of a dump: facts for people, and the tensors to run the step again."""
 
 SHOWN = 5
-"""Names in a line of the report."""
+"""Largest number of names in a line of the report."""
 
 
 @dataclasses.dataclass
 class Step:
-    """What a forward and a backward pass gave.
+    """Facts about a forward and a backward pass.
 
     Attributes:
         losses: by name.
-        levels: by level of the pyramid: "largest_logit", "largest_delta" (magnitudes) and "gradient_norm" of the head's outputs there.
-        gradient_norms: of backbone, neck and head.
-        bad_modules: those with outputs that are not finite, in the order of the forward pass.
-        bad_gradients: parameters whose gradients are not finite.
+        levels: by pyramid level: "largest_logit" and "largest_delta" (magnitudes), and "gradient_norm", of the head's
+            outputs.
+        gradient_norms: by part of the detector, see :func:`retina_plugin.engine.parts.part_of`.
+        bad_modules: names of modules with non-finite outputs, in the order of the forward pass.
+        bad_gradients: names of parameters with non-finite gradients.
     """
 
     losses: dict[str, float]
@@ -45,42 +48,46 @@ class Step:
     bad_gradients: list[str]
 
     def report(self) -> str:
-        """The facts, a few lines for people."""
+        """Return the facts as a few lines for people."""
         lines = ["losses: " + ", ".join(f"{name} {value:g}" for name, value in self.losses.items())]
         lines += [
             f"{level}: " + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in facts.items())
             for level, facts in self.levels.items()
         ]
-        lines.append(
-            "norms of the gradients: " + ", ".join(f"{part} {value:g}" for part, value in self.gradient_norms.items())
-        )
+        lines.append("gradient norms: " + ", ".join(f"{part} {value:g}" for part, value in self.gradient_norms.items()))
         for what, names in (
-            ("modules whose output is not finite, the first first", self.bad_modules),
-            ("gradients that are not finite", self.bad_gradients),
+            ("modules with non-finite output, in forward order", self.bad_modules),
+            ("non-finite gradients", self.bad_gradients),
         ):
             rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             lines.append(f"{what}: {', '.join(names[:SHOWN]) or 'none'}{rest}")
         return "\n".join(lines)
 
 
-def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
-    """Forward and backward pass of a batch with a look at everything in between; leaves gradients, and moves no weight.
+def run_step_again(model: Any, batch: list[dict]) -> Step:
+    """Run the forward and backward pass of a batch and record facts on the way; leaves gradients, updates no weight.
 
     Args:
-        model: the detector, not wrapped, in training mode; its head returns L logits and L deltas.
+        model: the detector without a wrapper, in training mode. Its head returns L maps of logits and L of deltas.
         batch: dataset dicts with "image" and "instances".
     """
-    bad, outputs, hooks = [], {}, []
+    bad: list[str] = []
+    outputs: dict[str, list[Tensor]] = {}
+    hooks = []
 
-    def look(name: str):
+    def record_non_finite(name: str) -> Callable[[nn.Module, object, object], None]:
+        """Return a forward hook that adds the name to ``bad`` if an output is not finite."""
+
         def hook(module: nn.Module, inputs: object, output: object) -> None:
+            """Look at all tensors of an output."""
             tensors = {str(i): x for i, x in enumerate(_tensors(output))}
             if non_finite(tensors):
                 bad.append(name)
 
         return hook
 
-    def keep(module: nn.Module, inputs: object, output: tuple[list, list]) -> None:
+    def keep(module: nn.Module, inputs: object, output: tuple[list[Tensor], list[Tensor]]) -> None:
+        """Keep the maps of the head, each (N, C, H, W), and their gradients."""
         for kind, maps in zip(("logit", "delta"), output, strict=True):
             for x in maps:
                 if x.requires_grad:
@@ -88,7 +95,7 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
             outputs[kind] = maps
 
     hooks += [
-        module.register_forward_hook(look(name))
+        module.register_forward_hook(record_non_finite(name))
         for name, module in model.named_modules()
         if name and not list(module.children())
     ]
@@ -102,14 +109,13 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
     finally:
         for hook in hooks:
             hook.remove()
-    levels = defaultdict(dict)
+    levels: dict[str, dict[str, float]] = defaultdict(dict)
     for kind, maps in outputs.items():
         for name, x in zip(model.head_in_features, maps, strict=True):
             levels[name][f"largest_{kind}"] = float(x.detach().abs().max())
             if x.grad is not None:
-                levels[name]["gradient_norm"] = math.hypot(
-                    levels[name].get("gradient_norm", 0.0), float(x.grad.float().norm())
-                )
+                norm = float(x.grad.float().norm())
+                levels[name]["gradient_norm"] = math.hypot(levels[name].get("gradient_norm", 0.0), norm)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norms: dict[str, float] = defaultdict(float)
     for name, gradient in gradients.items():
@@ -124,11 +130,13 @@ def run_step_again(model: nn.Module, batch: list[dict]) -> Step:
     )
 
 
-def _tensors(output: object) -> list[torch.Tensor]:
-    if isinstance(output, torch.Tensor):
+def _tensors(output: object) -> list[Tensor]:
+    """Return all tensors in nested dicts, lists and tuples."""
+    if isinstance(output, Tensor):
         return [output]
-    values = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
-    return [x for value in values for x in _tensors(value)]
+    if isinstance(output, dict):
+        output = list(output.values())
+    return [x for value in output for x in _tensors(value)] if isinstance(output, list | tuple) else []
 
 
 def write_dump(
@@ -141,26 +149,31 @@ def write_dump(
     norm: float,
     rate: float,
     iteration: int,
-    normalizer: torch.Tensor | None = None,
+    normalizer: Tensor | None = None,
 ) -> Path:
-    """Write a step that diverged to a folder of its own: facts for people, and all that running it again needs.
+    """Write a step that diverged to a folder: facts for people, and all that is needed to run it again.
 
     Args:
-        folder: made, with a number behind its name if it is there.
-        cfg: of the run.
-        model: the detector, not wrapped, with the weights before the step.
-        batch: of this process.
-        losses, norm, rate: what was met, and the learning rate.
+        folder: is created; must not exist.
+        cfg: config of the run.
+        model: the detector without a wrapper, with the weights before the step.
+        batch: of this process; images (C, H, W).
+        losses: by name.
+        norm: of the gradients.
+        rate: learning rate.
         iteration: of the step, from 0.
-        normalizer: ``loss_normalizer`` of before the step, which moved it.
+        normalizer: ``loss_normalizer`` before the step, which has updated it; a scalar ().
+
+    Returns:
+        The folder.
     """
     folder.mkdir(parents=True)
     gradients = [p.grad for p in model.parameters()]
     now = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     before = now if normalizer is None else {**now, "loss_normalizer": normalizer}
-    state = {"model": before, "batch": [_plain(x) for x in batch]}
-    torch.save(state, folder / TENSORS)
-    facts = {
+    plain = [_plain(x) for x in batch]
+    torch.save({"model": before, "batch": plain}, folder / TENSORS)
+    facts: dict[str, Any] = {
         "iteration": iteration,
         "learning_rate": rate,
         "losses": losses,
@@ -169,20 +182,16 @@ def write_dump(
             {"file_name": x.get("file_name"), "image_id": x.get("image_id"), "boxes": len(x.get("instances", ()))}
             for x in batch
         ],
-        "boxes": [plain.get("gt_boxes", torch.zeros(0)).tolist() for plain in state["batch"]],
-        "classes": [plain.get("gt_classes", torch.zeros(0)).tolist() for plain in state["batch"]],
+        "boxes": [sample.get("gt_boxes", torch.zeros(0)).tolist() for sample in plain],
+        "classes": [sample.get("gt_classes", torch.zeros(0)).tolist() for sample in plain],
         "config": dump_config(cfg),
     }
-    _write_facts(folder, facts)  # before anything is run again, which may fail
+    _write_facts(folder, facts)  # before the step is run again, which may fail
     try:
         model.load_state_dict(before)
         facts["again"] = dataclasses.asdict(run_step_again(model, batch))
-    except (
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:  # a model of another build; the rest of the dump is there
+    except (RuntimeError, ValueError, AttributeError, TypeError) as error:
+        # A custom model may be built in a way that this does not fit; the rest of the dump is complete.
         facts["again"] = f"could not be run again here: {error}"
     finally:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
@@ -197,7 +206,7 @@ def _write_facts(folder: Path, facts: dict) -> None:
 
 
 def _plain(sample: dict) -> dict:
-    """A training sample as tensors and plain values, which are read without running code."""
+    """Return a training sample as tensors and plain values, which can be read without running code."""
     plain = {key: sample[key] for key in ("image", "ignore_boxes") if isinstance(sample.get(key), torch.Tensor)}
     plain |= {key: sample[key] for key in ("file_name", "height", "width") if isinstance(sample.get(key), str | int)}
     if "instances" in sample:
@@ -211,6 +220,7 @@ def _plain(sample: dict) -> dict:
 
 
 def _sample(plain: dict) -> dict:
+    """Return the training sample that :func:`_plain` was given."""
     sample = {key: value for key, value in plain.items() if key not in ("size", "gt_boxes", "gt_classes")}
     if "size" in plain:
         instances = Instances(tuple(plain["size"]))
@@ -220,7 +230,7 @@ def _sample(plain: dict) -> dict:
 
 
 def read_dump(folder: str | os.PathLike) -> dict:
-    """The facts of a dump.
+    """Read the facts of a dump.
 
     Raises:
         FileNotFoundError: the folder holds no dump.
@@ -238,8 +248,8 @@ def replay(folder: str | os.PathLike, *, device: str | None = None, precision: s
 
     Args:
         folder: of the dump.
-        device: MODEL.DEVICE; None: as in the run, or the CPU where there is no such device.
-        precision: SOLVER.AMP.PRECISION; None: as in the run. "fp32" shows whether the arithmetic is to blame.
+        device: MODEL.DEVICE; None: as in the run, or the CPU if there is no such device.
+        precision: SOLVER.AMP.PRECISION; None: as in the run. "fp32" shows whether the precision is the cause.
 
     Raises:
         FileNotFoundError: the folder holds no dump.

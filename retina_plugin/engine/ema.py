@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights."""
+"""Averages of the weights over the steps of a training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from detectron2.engine import HookBase
 
 
 class WeightAverage(HookBase):
-    """Keeps an average of the weights over the steps, which is what is evaluated and saved.
+    """Keeps an exponential moving average of the weights, which is evaluated and saved instead of them.
 
-    After t steps it moves by 1 - min(decay, (1 + t) / (10 + t)), so that the first steps are soon
-    forgotten. Checkpoints hold the average as "model", and the weights that are trained in the state of this hook.
+    After t steps it moves by 1 - min(decay, (1 + t) / (10 + t)), so that the first steps are soon forgotten.
+    Checkpoints hold the average as "model", and the trained weights in the state of this hook.
 
     Args:
         model: the detector (not wrapped).
@@ -32,13 +32,13 @@ class WeightAverage(HookBase):
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def before_train(self) -> None:
-        """Begin from the weights that were loaded, unless this goes on."""
+        """Start from the loaded weights, unless the run is resumed."""
         if self.steps == 0:
             self.average = self._copy()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move towards the weights of this step; counters and other whole numbers are taken as they are."""
+        """Move towards the weights of this step; integer tensors, such as counters, are copied."""
         self.steps += 1
         weight = self._weight()
         state = self.model.state_dict()
@@ -48,12 +48,12 @@ class WeightAverage(HookBase):
             self.average[name].copy_(state[name])
 
     def _weight(self) -> float:
-        """How far the average moves in the present step, 0..1."""
+        """Return how far the average moves in this step, in 0..1."""
         return 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the average inside, and the trained weights again after it. Can be nested."""
+        """Load the average into the model, and the trained weights again at the end. Can be nested."""
         if self._trained is not None:
             yield
             return
@@ -66,24 +66,25 @@ class WeightAverage(HookBase):
             self._trained = None
 
     def state_dict(self) -> dict:
-        """ "steps", and "trained": the weights that training goes on with."""
+        """Return "steps", and "trained": the weights that training continues from."""
         return {"steps": self.steps, "trained": self._trained if self._trained is not None else self._copy()}
 
     def load_state_dict(self, state: dict) -> None:
-        """The model holds the average, as the checkpoint has it: keep that, and give the model the trained weights."""
+        """Take the average from the model, into which it was loaded, and give the model the trained weights."""
         self.steps, self.average = state["steps"], self._copy()
         self.model.load_state_dict(state["trained"])
 
 
 class LastWeights(WeightAverage):
-    """Keeps the mean of the weights of the last iterations, all with the same weight; before those it is the weights themselves.
+    """Keeps the unweighted mean of the weights of the last iterations; before those it equals the current weights.
 
     Args:
         model: the detector (not wrapped).
         iterations: SOLVER.SWA_ITERS.
         max_iter: SOLVER.MAX_ITER.
 
-    Source: Izmailov et al. 2018, *Averaging Weights Leads to Wider Optima*, with the schedule of the config instead of a cyclic one.
+    Source: Izmailov et al. 2018, *Averaging Weights Leads to Wider Optima*; with the schedule of the config instead of
+    a cyclic one.
     """
 
     def __init__(self, model: nn.Module, *, iterations: int, max_iter: int) -> None:
@@ -95,11 +96,9 @@ class LastWeights(WeightAverage):
 
 
 def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
-    """What SOLVER.EMA_DECAY or SOLVER.SWA_ITERS asks for; None for neither."""
+    """Build the average that SOLVER.EMA_DECAY or SOLVER.SWA_ITERS asks for; None if both are 0."""
     if cfg.SOLVER.EMA_DECAY > 0:
         return WeightAverage(model, decay=cfg.SOLVER.EMA_DECAY)
-    return (
-        LastWeights(model, iterations=cfg.SOLVER.SWA_ITERS, max_iter=cfg.SOLVER.MAX_ITER)
-        if cfg.SOLVER.SWA_ITERS > 0
-        else None
-    )
+    if cfg.SOLVER.SWA_ITERS > 0:
+        return LastWeights(model, iterations=cfg.SOLVER.SWA_ITERS, max_iter=cfg.SOLVER.MAX_ITER)
+    return None

@@ -1,4 +1,4 @@
-"""Evaluation during training: the best checkpoint, and when to stop."""
+"""Evaluation during training: keeps the best checkpoint and decides when to stop."""
 
 import logging
 import math
@@ -13,36 +13,37 @@ logger = logging.getLogger(__name__)
 BEST = "model_best"
 """Name of the checkpoint with the best metric; ``last_checkpoint``, from which a run resumes, never names it."""
 
-
 UNKNOWN_SHOWN = 4
-"""Figures of an evaluator of somebody else's in the line about an evaluation."""
+"""How many metrics of a third-party evaluator are shown in the line about an evaluation."""
 
 SHOWN = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "total_loss": "validation loss"}
 SHOWN_AS = {"AP": ".1f", "AP50": ".1f", "AP75": ".1f", "total_loss": ".3f"}
-"""Figures of the line about an evaluation, what they are called there and how they are written."""
+"""Metrics in the line about an evaluation: the names shown there, and their number formats."""
 
 
 class StopTraining(BaseException):
-    """Ends the training without being an error."""
+    """Ends the training early; not an error."""
 
 
 class Evaluation(HookBase):
-    """Evaluates every ``period`` iterations and after the last, keeps the best, and says when it gets no better.
+    """Evaluates every ``period`` iterations and after the last, keeps the best weights, and stops without progress.
 
-    Stands before the hook that writes checkpoints, so that these hold what it knows: a run that is killed and resumed
-    goes on as if it had not been.
+    Must come before the hook that writes checkpoints, so that they hold its state: then a run that is killed and
+    resumed continues as if it had not been interrupted.
 
     Args:
-        period: TEST.EVAL_PERIOD, iterations; 0: only after the last.
+        period: TEST.EVAL_PERIOD, in iterations; 0: only after the last.
         evaluate: returns nested results, such as {"bbox": {"AP": 50.0}}; called by all processes.
         save: writes a checkpoint of the given name; called by the main process.
-        metric: TEST.BEST_METRIC, "task/name", of the first of several datasets; "" keeps no best.
-        patience: TEST.EARLY_STOP_PATIENCE, evaluations without a better one after which ``finished`` is set; 0: never.
-        stopping: whether the run is about to be stopped: then the evaluation waits until it is resumed.
+        metric: TEST.BEST_METRIC, "task/name", of the first of several datasets; "": no best checkpoint.
+        patience: TEST.EARLY_STOP_PATIENCE, evaluations without improvement after which ``finished`` is set; 0: never.
+        stopping: returns whether the run is about to stop; then the evaluation is postponed until it is resumed.
 
     Attributes:
-        running: an evaluation goes on.
-        pending: one was due, and did not happen or did not end.
+        running: an evaluation is in progress.
+        pending: an evaluation was due, but did not happen or did not end.
+        finished: training ends before the next step.
+        results: what the last evaluation returned; None before the first.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Evaluation(HookBase):
         self.stopping, self.running, self.pending = stopping, False, False
         self.period, self.evaluate, self.save, self.metric, self.patience = period, evaluate, save, metric, patience
         self.best: float | None = None
-        self.best_iteration, self.waited, self.finished, self.results = -1, 0, False, None
+        self.best_iteration, self.waited, self.finished = -1, 0, False
+        self.results: dict | None = None
 
     def before_train(self) -> None:
-        """Do the evaluation that was due when the run was stopped, as of the iteration before."""
+        """Do the evaluation that was due when the run was stopped, counted to the previous iteration."""
         if not self.pending:
             return
         for counted in (self.trainer, self.trainer.storage):
@@ -71,7 +73,7 @@ class Evaluation(HookBase):
             counted.iter += 1
 
     def after_step(self) -> None:
-        """Evaluate if it is time."""
+        """Evaluate if it is due."""
         done = self.trainer.iter + 1
         if done == self.trainer.max_iter or (self.period > 0 and done % self.period == 0):
             self.pending = True
@@ -79,7 +81,7 @@ class Evaluation(HookBase):
                 self._run()
 
     def after_train(self) -> None:
-        """A run that was resumed after its end is evaluated once more: its results are wanted."""
+        """Evaluate a run that was resumed after its end once more, so that it has results."""
         if self.results is None and (self.finished or self.trainer.iter >= self.trainer.max_iter):
             self.results = self.evaluate()
 
@@ -88,7 +90,7 @@ class Evaluation(HookBase):
         try:
             self.results = self.evaluate()
         except Exception:
-            if comm.is_main_process():  # the training until here is worth more than its evaluation
+            if comm.is_main_process():  # a failed evaluation must not lose the training until here
                 self.save(f"model_{self.trainer.iter:07d}")
             raise
         finally:
@@ -103,15 +105,18 @@ class Evaluation(HookBase):
                 raise ValueError(f"TEST.BEST_METRIC is {self.metric!r}; the evaluation has {', '.join(values)}")
             self._judge(comm.all_gather(found[0] if found else math.nan)[0])
         if values:
-            logger.info(
-                "%s", evaluation_line(values, self.trainer.iter + 1, self.best, self.best_iteration + 1, self.metric)
-            )
+            iteration = self.trainer.iter + 1
+            line = evaluation_line(values, iteration, self.best, self.best_iteration + 1, self.metric)
+            logger.info("%s", line)
         comm.synchronize()
 
     def _judge(self, value: float) -> None:
+        """Keep the weights if the metric has improved, otherwise count towards the patience."""
         if math.isnan(value):
             logger.warning(
-                "%s is not a number at iteration %d: it counts as no better", self.metric, self.trainer.iter + 1
+                "%s is not a number at iteration %d: this counts as no improvement",
+                self.metric,
+                self.trainer.iter + 1,
             )
         if not math.isnan(value) and (self.best is None or value > self.best):
             self.best, self.best_iteration, self.waited = value, self.trainer.iter, 0
@@ -122,11 +127,13 @@ class Evaluation(HookBase):
         if self.patience and self.waited >= self.patience:
             self.finished = True
             logger.info(
-                "no better %s in %d evaluations: training ends (TEST.EARLY_STOP_PATIENCE)", self.metric, self.waited
+                "%s has not improved in %d evaluations: training ends (TEST.EARLY_STOP_PATIENCE)",
+                self.metric,
+                self.waited,
             )
 
     def state_dict(self) -> dict:
-        """Best value and its iteration, evaluations since, whether training is to end, and whether an evaluation is due."""
+        """Return the best value and its iteration, the evaluations since, whether to end, and whether one is due."""
         return {
             "best": self.best,
             "best_iteration": self.best_iteration,
@@ -136,7 +143,7 @@ class Evaluation(HookBase):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on comparing with the best there was."""
+        """Restore the best value, so that later ones are compared with it."""
         self.best, self.best_iteration, self.waited, self.finished = (
             state[key] for key in ("best", "best_iteration", "waited", "finished")
         )
@@ -146,30 +153,29 @@ class Evaluation(HookBase):
 def evaluation_line(
     values: dict[str, float], iteration: int, best: float | None, best_iteration: int, metric: str
 ) -> str:
-    """What an evaluation gave, in one line.
+    """Return the result of an evaluation as one line.
 
     Args:
-        values: of all metrics, as "bbox/AP" or "dataset/bbox/AP".
-        iteration: after which, from 1.
-        best, best_iteration: of ``metric`` until now.
+        values: of all metrics, by "bbox/AP" or "dataset/bbox/AP".
+        iteration: after which it was evaluated, from 1.
+        best: best value of ``metric`` until now; None if no best is kept.
+        best_iteration: iteration of ``best``, from 1.
         metric: TEST.BEST_METRIC.
 
     Example:
         >>> evaluation_line({"bbox/AP": 41.23, "bbox/AP50": 60.0, "bbox/AP-cat": 41.23}, 500, 41.23, 500, "bbox/AP")
-        'evaluated after iteration 500: AP 41.2, AP50 60.0; the best bbox/AP until now'
+        'evaluated after iteration 500: AP 41.2, AP50 60.0; the best bbox/AP so far'
     """
     text = figures(values)
-    if best is not None:
-        text += (
-            f"; the best {metric} until now"
-            if best_iteration == iteration
-            else f"; the best {metric} was {best:.1f} after iteration {best_iteration}"
-        )
+    if best is not None and best_iteration == iteration:
+        text += f"; the best {metric} so far"
+    elif best is not None:
+        text += f"; the best {metric} was {best:.1f} after iteration {best_iteration}"
     return f"evaluated after iteration {iteration}: {text}"
 
 
 def figures(values: dict[str, float]) -> str:
-    """The figures of an evaluation that people look at first, by dataset if there are several.
+    """Return the main metrics of an evaluation as text, grouped by dataset if there are several.
 
     Example:
         >>> figures({"bbox/AP": 41.23, "validation/total_loss": 0.5})
@@ -182,9 +188,8 @@ def figures(values: dict[str, float]) -> str:
         group, _, name = key.rpartition("/")
         dataset = "" if group == "validation" else group.removesuffix("bbox").rstrip("/")
         if name in SHOWN:
-            groups.setdefault(dataset, []).append(
-                f"{SHOWN[name]} {'n/a' if math.isnan(value) else format(value, SHOWN_AS[name])}"
-            )
-    if not groups:  # an evaluator of somebody else's
+            shown = "n/a" if math.isnan(value) else format(value, SHOWN_AS[name])
+            groups.setdefault(dataset, []).append(f"{SHOWN[name]} {shown}")
+    if not groups:  # a third-party evaluator
         return ", ".join(f"{key} {value:.4g}" for key, value in list(values.items())[:UNKNOWN_SHOWN])
-    return "; ".join(f"{dataset} {', '.join(shown)}".lstrip() for dataset, shown in groups.items())
+    return "; ".join(f"{dataset} {', '.join(metrics)}".lstrip() for dataset, metrics in groups.items())

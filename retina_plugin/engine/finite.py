@@ -1,4 +1,4 @@
-"""Which tensors hold numbers that are not finite."""
+"""Find tensors with infinities or NaN."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 @torch.no_grad()
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the floating-point tensors that hold an infinity or NaN.
+    """Return the names of the floating-point tensors that hold an infinity or NaN.
 
-    One reduction per tensor, and one copy from the device for all of them.
+    Costs one reduction per tensor and one copy from the device for all of them.
 
     Args:
-        tensors: of any shape, by name, on one device.
+        tensors: by name, of any shape (...,), all on one device.
 
     Example:
         >>> non_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("inf")]), "steps": torch.tensor(3)})

@@ -1,4 +1,4 @@
-"""Folders of runs: whose they are, and that nothing in them is overwritten."""
+"""Folders of runs: choose one, lock it, and overwrite nothing in it."""
 
 import contextlib
 import os
@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from detectron2.config import CfgNode
 
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"model_\d{7}\.pth")
-"""Names of the checkpoints of SOLVER.CHECKPOINT_PERIOD."""
+"""File names of the checkpoints that SOLVER.CHECKPOINT_PERIOD writes."""
 
 RECORD = (
     "model_*.pth",
@@ -31,21 +33,21 @@ RECORD = (
     "model.txt",
     "events.out.tfevents.*",
 )
-"""What a run writes into its folder, and ``--overwrite`` removes."""
+"""Files that a run writes into its folder and ``--overwrite`` removes."""
 
 UNFINISHED = ("*.unfinished.pth", "*.tmp")
-"""What a run that was killed while it wrote leaves behind."""
+"""Files that a run leaves behind if it is killed while writing."""
 
 PATIENCE_SECONDS = 15
-"""How long the loading processes of a run that was killed may hold its lock: they notice every few seconds that it is gone."""
+"""How long to wait for the lock of a killed run: its loader processes hold it until they notice, every few seconds."""
 
 
-class FolderInUse(ValueError):
-    """Another run is at work in the folder."""
+class FolderInUse(ValueError):  # noqa: N818 - a public name, caught by scripts
+    """Another run is using the folder."""
 
 
 def has_run(folder: Path) -> bool:
-    """Whether a training began in the folder: it has figures or a checkpoint."""
+    """Return whether a training has started in the folder: it has metrics or a checkpoint."""
     metrics = folder / "metrics.json"
     return (
         (folder / "last_checkpoint").exists()
@@ -55,7 +57,7 @@ def has_run(folder: Path) -> bool:
 
 
 def numbered(folder: Path) -> Iterator[Path]:
-    """The folder, then the same name with _2, _3, ..."""
+    """Yield the folder, then the same name with _2, _3, ..., without end."""
     yield folder
     number = 2
     while True:
@@ -64,7 +66,7 @@ def numbered(folder: Path) -> Iterator[Path]:
 
 
 def latest_run(folder: Path) -> Path:
-    """Of the folder and its numbered followers the last that holds a run; the folder itself if none does."""
+    """Return the last of the folder and its numbered successors that holds a run; the folder itself if none does."""
     found = folder
     for candidate in numbered(folder):
         if not candidate.exists():
@@ -75,44 +77,58 @@ def latest_run(folder: Path) -> Path:
 
 
 def evaluation_folder(run: Path, weights: str) -> Path:
-    """Where an evaluation of ``weights`` writes: below the folder of the run, and over no earlier one. The folder is made."""
+    """Create a new folder for an evaluation of ``weights`` below the folder of the run, and return it."""
     stem = re.sub(r"[^\w.-]+", "_", Path(weights).stem) or "model"
     for candidate in numbered(run / "eval" / stem):
         with contextlib.suppress(FileExistsError):
             candidate.mkdir(parents=True)
             return candidate
-    raise AssertionError("numbers do not end")
+    raise AssertionError("numbered() never ends")
+
+
+def with_output_dir(cfg: CfgNode, folder: Path) -> CfgNode:
+    """Return a frozen copy of the config with the folder as OUTPUT_DIR."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    return cfg
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, *, named: bool, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """The folder that a training is to write to, locked as long as it lasts.
+    """Choose, create and lock the folder for a training; the lock is held until the context ends.
 
     Args:
-        folder: that is wanted.
-        named: by the user; a folder that the tool chose gets the next free number, and resuming takes the last.
-        resume: go on with the run that is there.
+        folder: the folder asked for.
+        named: whether the user named it. Otherwise the next free number is used, and resuming uses the last run.
+        resume: continue the run that is there.
         overwrite: remove what an earlier run wrote there.
 
+    Yields:
+        The folder to write to.
+
     Raises:
-        ValueError: an earlier run is there.
-        FolderInUse: another process is at work there.
-        OSError: it cannot be written.
+        ValueError: the folder holds an earlier run.
+        FolderInUse: another process is using the folder.
+        OSError: the folder cannot be written.
     """
     if resume and not named:
         folder = latest_run(folder)
-    for candidate in numbered(folder) if not (named or resume or overwrite) else (folder,):
+    fixed = named or resume or overwrite
+    for candidate in (folder,) if fixed else numbered(folder):
         if not resume and not overwrite and has_run(candidate):
             if not named:
                 continue
             raise ValueError(
-                f"{candidate} holds an earlier run. --resume goes on with it, --overwrite removes it, another OUTPUT_DIR (or --name) leaves it alone"
+                f"{candidate} holds an earlier run. --resume continues it, --overwrite removes it, a different "
+                "OUTPUT_DIR (or --name) leaves it alone"
             )
         candidate.mkdir(parents=True, exist_ok=True)
         try:
             lock = locked(candidate)
         except FolderInUse:
-            if named or resume or overwrite:
+            if fixed:
                 raise
             continue
         with lock:
@@ -122,7 +138,7 @@ def claimed(folder: Path, *, named: bool, resume: bool = False, overwrite: bool 
 
 
 def clear(folder: Path, patterns: tuple[str, ...]) -> None:
-    """Remove the files of these patterns, those that killed runs left unfinished too."""
+    """Remove the files that match the patterns, and those that killed runs left unfinished."""
     for pattern in {*patterns, *UNFINISHED}:
         for file in folder.glob(pattern):
             if file.is_file():
@@ -130,7 +146,10 @@ def clear(folder: Path, patterns: tuple[str, ...]) -> None:
 
 
 def keep_latest(folder: Path, count: int) -> None:
-    """Remove all checkpoints of SOLVER.CHECKPOINT_PERIOD in the folder, whichever start of the run wrote them, but the latest ``count``."""
+    """Remove all but the latest ``count`` checkpoints of SOLVER.CHECKPOINT_PERIOD in the folder.
+
+    Those that the run wrote before it was resumed count as well.
+    """
     found = sorted(file for file in folder.iterdir() if CHECKPOINT.fullmatch(file.name))
     for file in found[: max(0, len(found) - count)]:
         file.with_name(f"{file.name}.sha256").unlink(missing_ok=True)
@@ -138,20 +157,21 @@ def keep_latest(folder: Path, count: int) -> None:
 
 
 def locked(folder: Path) -> TextIO:
-    """The lock file of a folder, held until it is closed or the process ends, whatever ends it.
+    """Lock a folder and return its lock file; the lock is released when the file is closed or the process ends.
 
     Raises:
-        FolderInUse: another process has it.
+        FolderInUse: another process holds the lock.
     """
-    file = open(folder / LOCK, "a+", encoding="utf-8")
+    file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - the open file is the lock, so it is returned
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _try(file):
         file.seek(0)
         host, _, pid = file.read().strip().partition(" ")
-        if _works(host, pid) or time.monotonic() > deadline:
+        if _may_run(host, pid) or time.monotonic() > deadline:
             file.close()
             raise FolderInUse(
-                f"another run is at work in {folder} (process {pid or 'unknown'} on {host or 'an unknown machine'}): wait for it, or give another OUTPUT_DIR"
+                f"another run is using {folder} (process {pid or 'unknown'} on {host or 'an unknown machine'}): wait "
+                "for it to finish, or set a different OUTPUT_DIR"
             )
         time.sleep(0.2)
     file.seek(0)
@@ -162,14 +182,15 @@ def locked(folder: Path) -> TextIO:
 
 
 def _try(file: TextIO) -> bool:
-    """Take the lock if it is free. Systems have it in different modules."""
+    """Take the lock and return True, or return False if it is taken. The module for it depends on the system."""
     try:
         import fcntl
     except ImportError:
-        import msvcrt
+        import importlib
 
+        msvcrt: Any = importlib.import_module("msvcrt")  # exists on Windows only, so its type is not known elsewhere
         try:
-            file.seek(1 << 30)  # a place that is not read: a locked one cannot be on Windows
+            file.seek(1 << 30)  # beyond the text: a locked range cannot be read on Windows
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
@@ -181,8 +202,8 @@ def _try(file: TextIO) -> bool:
     return True
 
 
-def _works(host: str, pid: str) -> bool:
-    """Whether the process that wrote the lock may be there; False only if it is known to be gone."""
+def _may_run(host: str, pid: str) -> bool:
+    """Return whether the process that wrote the lock may be running; False only if it is known to be gone."""
     if host != socket.gethostname() or not pid.isdigit() or os.name == "nt":
         return bool(host)
     try:

@@ -1,4 +1,4 @@
-"""Parameters that are not trained, by their names."""
+"""Exclude parameters from training by their names."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Exclude parameters from training.
 
     Args:
-        model: of which ``requires_grad`` is changed.
-        patterns: of names, as in a shell: "backbone.bottom_up.*", "head.bbox_subnet.*", "*.bias".
+        model: its parameters get ``requires_grad`` False.
+        patterns: of whole names, with the wildcards of a shell: "backbone.bottom_up.*", "head.bbox_subnet.*", "*.bias".
 
     Returns:
-        The names of those that were trained before.
+        The names of the parameters that were trained before.
 
     Raises:
-        ValueError: a pattern fits no parameter, or nothing is left to train.
+        ValueError: a pattern matches no parameter, or nothing is left to train.
     """
     named = dict(model.named_parameters())
     frozen: list[str] = []
@@ -30,10 +30,10 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         names = [name for name in named if fnmatch.fnmatchcase(name, pattern)]
         if not names:
             near = nearest(pattern, named)
+            there = f"; there is {near}" if near else ""
             raise ValueError(
-                f"MODEL.FREEZE {pattern!r} fits no parameter of the model"
-                + (f"; there is {near}" if near else "")
-                + ". A pattern is a whole name, such as backbone.bottom_up.*"
+                f"MODEL.FREEZE {pattern!r} matches no parameter of the model{there}. A pattern must match the whole "
+                "name, such as backbone.bottom_up.*"
             )
         frozen += [name for name in names if named[name].requires_grad]
         for name in names:
@@ -44,7 +44,7 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 class FrozenStatistics(HookBase):
-    """Keeps BatchNorm layers whose parameters are all frozen from moving their statistics, which would train them in another way.
+    """Keeps the statistics of BatchNorm layers fixed if all their parameters are frozen; they would still adapt.
 
     Args:
         model: with frozen parameters.
@@ -60,6 +60,6 @@ class FrozenStatistics(HookBase):
         ]
 
     def before_step(self) -> None:
-        """A whole model is put into training mode again and again."""
+        """Put these layers into evaluation mode; others put the whole model into training mode in between."""
         for layer in self.layers:
             layer.eval()

@@ -1,4 +1,4 @@
-"""Parameters that no loss depends on, which training on several processes would stumble over."""
+"""Find parameters that no loss depends on; training on several processes would wait for their gradients."""
 
 import torch
 from torch import nn
@@ -6,26 +6,26 @@ from torch import nn
 from detectron2.structures import Boxes, Instances
 
 SIDE = 128
-"""Pixels of the image that is tried."""
+"""Height and width of the test image, in pixels."""
 
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:
-    """Names of the trained parameters that get no gradient from a step on one image with one box.
+    """Return the names of the trained parameters that get no gradient from a step on one image with one box.
 
-    Weights, buffers, gradients and the state of the random numbers are left as they were.
+    Weights, buffers and the state of the random number generators are left as they were; gradients are None afterwards.
 
     Args:
-        model: maps a list of Detectron2's dataset dicts to losses; in training mode.
+        model: maps a list of Detectron2's dataset dicts to a dict of losses; in training mode.
     """
     inputs = Instances(
         (SIDE, SIDE), gt_boxes=Boxes(torch.tensor([[20.0, 20.0, 100.0, 90.0]])), gt_classes=torch.tensor([0])
     )
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = [model.device] if model.device.type == "cuda" else []
+    channels = len(model.pixel_mean)  # type: ignore[arg-type]  # a buffer (C, 1, 1) of every meta-architecture
+    image = torch.full((channels, SIDE, SIDE), 127, dtype=torch.uint8)  # (C, H, W)
     with torch.random.fork_rng(devices):
-        losses = model(
-            [{"image": torch.full((len(model.pixel_mean), SIDE, SIDE), 127, dtype=torch.uint8), "instances": inputs}]
-        )
+        losses = model([{"image": image, "instances": inputs}])
         sum(losses.values()).backward()
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     model.zero_grad(set_to_none=True)

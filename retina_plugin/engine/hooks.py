@@ -1,8 +1,9 @@
-"""What happens between the steps of a training."""
+"""Hooks that run between the steps of a training."""
 
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter
 
 from retina_plugin.data.loader import SimilarSizeBatches
-from retina_plugin.engine.checkpoint import RetinaCheckpointer, part_of
+from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.evaluation_hook import Evaluation
 from retina_plugin.engine.folder import keep_latest
+from retina_plugin.engine.parts import part_of
 from retina_plugin.evaluation import write_results
 from retina_plugin.registry import SlotRegistry
 from retina_plugin.report.run_page import write_run_report
@@ -23,21 +25,24 @@ from retina_plugin.report.run_page import write_run_report
 logger = logging.getLogger(__name__)
 
 HOOK_REGISTRY = SlotRegistry("hook", "SOLVER.HOOKS", section="SOLVER.HOOK_OPTIONS")
-"""``HookBase`` classes of Detectron2; they get ``cfg`` if their constructor names it, and the options that they declare. ``self.trainer`` is the
-trainer; ``self.trainer.storage.put_scalar`` logs. What ``state_dict()`` returns is kept in checkpoints."""
+"""Subclasses of Detectron2's ``HookBase``.
+
+They get ``cfg`` if their constructor names it, and the options that they declare. ``self.trainer`` is the trainer;
+``self.trainer.storage.put_scalar`` logs a number; what ``state_dict()`` returns is kept in checkpoints.
+"""
 
 
 def build_hooks(cfg: CfgNode) -> list[HookBase]:
-    """The hooks that SOLVER.HOOKS names.
+    """Build the hooks that SOLVER.HOOKS names.
 
     Raises:
-        TypeError: one is no ``HookBase``.
+        TypeError: one is not a ``HookBase``.
     """
     found = [HOOK_REGISTRY.build(name, cfg=cfg) for name in cfg.SOLVER.HOOKS]
     for name, hook in zip(cfg.SOLVER.HOOKS, found, strict=True):
         if not isinstance(hook, HookBase):
             raise TypeError(
-                f"SOLVER.HOOKS {name} must make a detectron2.engine.HookBase; it made a {type(hook).__name__}"
+                f"SOLVER.HOOKS {name} must build a detectron2.engine.HookBase; it built a {type(hook).__name__}"
             )
     return found
 
@@ -45,22 +50,28 @@ def build_hooks(cfg: CfgNode) -> list[HookBase]:
 class ExactResume(HookBase):
     """Makes a run that was killed and resumed equal to one that was not.
 
-    Each step starts from random numbers of its own, and a checkpoint keeps where in the stream of
-    images every process was. Stands before the hook that writes checkpoints.
+    Each step is seeded separately, and a checkpoint holds the position of every process in its stream of images. Must
+    come before the hook that writes checkpoints.
 
     Args:
-        loader: of this process; one without ``state_dict``, such as Detectron2's own, begins its images again when a run is resumed.
-        period: SOLVER.CHECKPOINT_PERIOD, iterations.
-        seed: SEED; negative: torch's random numbers are left alone.
+        loader: of this process; one without ``state_dict``, such as Detectron2's own, starts its images from the
+            beginning when a run is resumed.
+        period: SOLVER.CHECKPOINT_PERIOD, in iterations.
+        seed: SEED; if negative, torch's random numbers are left alone.
+
+    Attributes:
+        exact: whether the loader can save and restore its position.
     """
 
     def __init__(self, loader: SimilarSizeBatches | Iterable, *, period: int, seed: int) -> None:
-        self.loader, self.period, self.seed = loader, period, seed
+        self.loader: Any = loader  # its position is used only if it has one, see ``exact``
+        self.period, self.seed = period, seed
         self.exact = all(hasattr(loader, name) for name in ("state_dict", "load_state_dict", "batch_size"))
         self._state: dict = {}
         if not self.exact:
             logger.warning(
-                "the training loader (%s) cannot say where in its images it is, as one with state_dict, load_state_dict and batch_size can: a run that is resumed begins them anew",
+                "the training loader (%s) cannot save its position in the images, which needs state_dict, "
+                "load_state_dict and batch_size: a resumed run will start them from the beginning",
                 type(loader).__name__,
             )
 
@@ -70,14 +81,13 @@ class ExactResume(HookBase):
             torch.manual_seed(hash((self.seed, comm.get_rank(), self.trainer.iter)))
 
     def after_step(self) -> None:
-        """Note where all processes are in their data, if a checkpoint follows."""
-        if (
-            self.period > 0 and (self.trainer.iter + 1) % self.period == 0
-        ) or self.trainer.iter + 1 == self.trainer.max_iter:
+        """Record the positions of all processes in their data, if a checkpoint follows."""
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or (self.period > 0 and done % self.period == 0):
             self.note()
 
     def note(self) -> None:
-        """Note where all processes are in their data; called by all of them."""
+        """Record the positions of all processes in their data; must be called by all of them."""
         if self.exact:
             self._state = {
                 "iteration": self.trainer.iter,
@@ -86,36 +96,34 @@ class ExactResume(HookBase):
             }
 
     def state_dict(self) -> dict:
-        """ "iteration", "batch_size" of a process, and "processes": the state of every loader."""
+        """Return "iteration", "batch_size" per process, and "processes": the state of every loader."""
         return self._state
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on in the data where the checkpoint was written, if the processes are as many as then."""
+        """Restore the position in the data, if number of processes and batch size are those of the checkpoint."""
         if not self.exact:
-            logger.warning("resumed with a loader that cannot go on where it was: the order of the images begins anew")
+            logger.warning("resumed with a loader that cannot restore its position: images start from the beginning")
         elif (len(state["processes"]), state["batch_size"]) == (comm.get_world_size(), self.loader.batch_size):
             self.loader.load_state_dict(state["processes"][comm.get_rank()])
             self._state = state
         else:
-            logger.warning(
-                "resumed with another number of processes or batch size: the order of the images begins anew"
-            )
+            logger.warning("resumed with other processes or another batch size: images start from the beginning")
 
 
 class Checkpoints(HookBase):
-    """Writes ``model_<iteration>.pth`` every so often and ``model_final.pth`` at the end.
+    """Writes ``model_<iteration>.pth`` every ``period`` iterations and ``model_final.pth`` at the end.
 
     Args:
-        checkpointer: that writes.
-        period: SOLVER.CHECKPOINT_PERIOD, iterations; 0: at the end only.
-        kept: SOLVER.CHECKPOINTS_KEPT, counted in the folder, those of before a resume included; 0: all.
+        checkpointer: writes the files.
+        period: SOLVER.CHECKPOINT_PERIOD, in iterations; 0: at the end only.
+        kept: SOLVER.CHECKPOINTS_KEPT, how many files to keep, including those from before a resume; 0: all.
     """
 
     def __init__(self, checkpointer: RetinaCheckpointer, *, period: int, kept: int) -> None:
         self.checkpointer, self.period, self.kept = checkpointer, period, kept
 
     def after_step(self) -> None:
-        """Write if it is time."""
+        """Write a checkpoint if it is due."""
         iteration = self.trainer.iter
         if self.period > 0 and (iteration + 1) % self.period == 0:
             self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
@@ -126,10 +134,10 @@ class Checkpoints(HookBase):
 
 
 class FreezeBackbone(HookBase):
-    """Leaves the network below the pyramid as it was loaded for the first iterations, while neck and head learn.
+    """Freezes the network below the pyramid for the first iterations, while neck and head are trained.
 
     Args:
-        bottom_up: that network.
+        bottom_up: the network below the pyramid.
         iterations: SOLVER.FREEZE_ITERS.
     """
 
@@ -137,12 +145,15 @@ class FreezeBackbone(HookBase):
         self.bottom_up, self.iterations = bottom_up, iterations
 
     def before_step(self) -> None:
-        """Its BatchNorm keeps its statistics meanwhile."""
+        """Keep its BatchNorm statistics fixed while it is frozen."""
         if self.trainer.iter <= self.iterations:
             self.bottom_up.train(self.trainer.iter == self.iterations)
 
     def after_backward(self) -> None:
-        """Without a gradient the optimizer leaves a weight alone. (Without ``requires_grad`` DDP would wait for it.)"""
+        """Drop its gradients, so that the optimizer skips its weights.
+
+        They keep ``requires_grad``: without it, DDP would wait for their gradients.
+        """
         if self.trainer.iter < self.iterations:
             for parameter in self.bottom_up.parameters():
                 parameter.grad = None
@@ -153,14 +164,14 @@ class GradientNorms(HookBase):
 
     Args:
         model: the detector.
-        period: SOLVER.DETAILS_PERIOD, iterations.
+        period: SOLVER.DETAILS_PERIOD, in iterations.
     """
 
     def __init__(self, model: nn.Module, *, period: int) -> None:
         self.model, self.period = model, period
 
     def after_backward(self) -> None:
-        """Log if it is time; waits for a GPU."""
+        """Log if it is due; synchronises with the GPU."""
         if (self.trainer.iter + 1) % self.period:
             return
         squares: dict[str, Tensor] = {}
@@ -173,24 +184,25 @@ class GradientNorms(HookBase):
 
 
 class Profile(HookBase):
-    """Puts one step through torch's profiler.
+    """Records one step with torch's profiler.
 
     Args:
-        file: of the trace, which Chrome and Perfetto read.
-        iteration: from 1; that of SOLVER.PROFILE_ITER.
+        file: path of the trace, which Chrome and Perfetto can open.
+        iteration: SOLVER.PROFILE_ITER, from 1.
     """
 
     def __init__(self, file: Path, *, iteration: int) -> None:
-        self.file, self.iteration, self.profiler = file, iteration, None
+        self.file, self.iteration = file, iteration
+        self.profiler: torch.profiler.profile | None = None
 
     def before_step(self) -> None:
-        """Begin."""
+        """Start the profiler before its step."""
         if self.trainer.iter + 1 == self.iteration:
             self.profiler = torch.profiler.profile(profile_memory=True)
             self.profiler.__enter__()
 
     def after_step(self) -> None:
-        """End, write, and say what took longest."""
+        """Stop the profiler, write the trace and log what took longest."""
         if self.profiler is None:
             return
         self.profiler.__exit__(None, None, None)
@@ -209,20 +221,21 @@ class Profile(HookBase):
 
 
 class RunPage(HookBase):
-    """Writes ``results.json`` and ``report.html`` after every evaluation. Stands last.
+    """Writes ``results.json`` and ``report.html`` after every evaluation. Must come after the writers.
 
     Args:
-        cfg: of the run.
-        evaluation: whose results are shown.
-        writers: those that log; the page reads what the one of ``metrics.json`` has written.
+        cfg: config of the run.
+        evaluation: hook whose results are shown.
+        writers: event writers; that of ``metrics.json`` is flushed first, because the page reads the file.
     """
 
     def __init__(self, cfg: CfgNode, evaluation: Evaluation, *, writers: list[EventWriter]) -> None:
-        self.cfg, self.evaluation, self.shown = cfg, evaluation, None
+        self.cfg, self.evaluation = cfg, evaluation
+        self.shown: dict | None = None
         self.writers = [writer for writer in writers if isinstance(writer, JSONWriter)]
 
     def after_step(self) -> None:
-        """Write if there is something new."""
+        """Write if there are new results."""
         results = self.evaluation.results
         if results and "bbox" in results and results is not self.shown:
             self.shown = results
@@ -233,8 +246,8 @@ class RunPage(HookBase):
 
 
 def write_page(folder: str) -> None:
-    """Write ``report.html`` of a run; a page that cannot be written is logged and ends nothing."""
+    """Write ``report.html`` of a run; if that fails, the error is logged and the run continues."""
     try:
         logger.debug("wrote %s", write_run_report(folder))
     except Exception:
-        logger.exception("the page of the run could not be written")
+        logger.exception("report.html could not be written")

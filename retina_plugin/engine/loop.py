@@ -1,9 +1,10 @@
-"""One training step: Detectron2's loop with loss scaling, and losses and gradients that are looked at before the weights move."""
+"""One training step: Detectron2's loop with loss scaling and a check of losses and gradients before the update."""
 
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -14,33 +15,39 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 SMALLEST_SCALE = 2.0**-10
-"""Of the loss in fp16, which halves with every overflow: below it the gradients are not finite for another reason than their range."""
+"""Smallest plausible loss scale in fp16. Every overflow halves the scale; below this, fp16's range is not the cause."""
 
 
-class TrainingDiverged(FloatingPointError):
+class TrainingDiverged(FloatingPointError):  # noqa: N818 - a public name, caught by scripts
     """Losses or gradients are not finite; the weights are as they were before the step."""
 
 
 class DataLoadingError(RuntimeError):
-    """The next batch could not be loaded, for instance because a process of the loader died."""
+    """The next batch could not be loaded, for example because a loader process died."""
 
 
 class PrecisionTrainer(SimpleTrainer):
-    """Detectron2's loop with loss scaling where the model works in fp16, and a NaN that names its batch.
+    """Detectron2's loop with loss scaling for models in fp16, and an error that names the batch of a NaN.
 
     Args:
-        model: returns a dict of losses; casts for itself, and says to what in ``autocast_dtype``.
+        model: returns a dict of losses; does its own autocast, to the dtype in its attribute ``autocast_dtype``.
         data_loader: yields lists of dataset dicts.
         optimizer: stepped once every ``accumulate`` batches.
-        accumulate: SOLVER.ACCUMULATE, batches whose gradients are averaged for a step.
+        accumulate: SOLVER.ACCUMULATE, number of batches whose gradients are averaged for a step.
 
     Attributes:
-        explain: called with (batch, losses by name, norm of the gradients) when these are not finite; returns a line for the error.
-        stop_wanted: set it on one process, and ``stop_agreed`` is set on all of them at the end of the same step.
+        explain: called with (batch, losses by name, gradient norm) when these are not finite; returns a line for the
+            error message.
+        stop_wanted: request to stop; set on one process, it sets ``stop_agreed`` on all at the end of the same step.
     """
 
     def __init__(
-        self, model: torch.nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, accumulate: int = 1
+        self,
+        model: torch.nn.Module,
+        data_loader: Iterable[list[dict]],
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulate: int = 1,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.accumulate = accumulate
@@ -53,14 +60,16 @@ class PrecisionTrainer(SimpleTrainer):
         self.stop_wanted = self.stop_agreed = False
 
     def run_step(self) -> None:
-        """One step: data, losses, gradients, a look at both, update.
+        """Run one step: data, losses, gradients, a check of both, update.
 
         Raises:
             TrainingDiverged: losses or gradients are not finite; the weights are as they were before the step.
             DataLoadingError: the loader failed.
         """
         self.optimizer.zero_grad()
-        data, sums, data_time = [], {}, 0.0
+        data: list[dict] = []
+        sums: dict[str, torch.Tensor] = {}
+        data_time = 0.0
         for part in range(self.accumulate):
             start = time.perf_counter()
             batch = self._next_batch()
@@ -68,16 +77,13 @@ class PrecisionTrainer(SimpleTrainer):
             data += batch
             last = part + 1 == self.accumulate
             # Gradients of several GPUs are averaged once, with the last part.
-            with (
-                contextlib.nullcontext()
-                if last or not isinstance(self.model, DistributedDataParallel)
-                else self.model.no_sync()
-            ):
+            wrapped = isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if wrapped and not last else contextlib.nullcontext():
                 losses = {name: loss / self.accumulate for name, loss in self.model(batch).items()}
                 self.grad_scaler.scale(sum(losses.values())).backward()
             sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         self.after_backward()
-        self._look(sums, data_time, data)
+        self._check(sums, data_time, data)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         if self.grad_scaler.is_enabled():
@@ -88,20 +94,20 @@ class PrecisionTrainer(SimpleTrainer):
             return next(self._data_loader_iter)
         except StopIteration:
             raise DataLoadingError(
-                "the training loader has no more batches; it has to go on without end, as Detectron2's do"
+                "the training loader has run out of batches; it must be infinite, as Detectron2's are"
             ) from None
         except Exception as error:
-            # An error of a loading process carries its stack trace as text; the last line is the reason.
+            # An error of a loader process carries its stack trace as text; the last line is the reason.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise DataLoadingError(
-                f"loading the training data failed: {reason}. DATALOADER.NUM_WORKERS 0 loads in this process and shows where; "
-                "loading processes that are killed usually lack memory (fewer NUM_WORKERS need less)"
+                f"loading the training data failed: {reason}. Set DATALOADER.NUM_WORKERS 0 to load in the main process "
+                "and see where; loader processes that are killed have usually run out of memory (use fewer NUM_WORKERS)"
             ) from error
 
-    def _look(self, losses: dict[str, torch.Tensor], data_time: float, data: list[dict]) -> None:
-        """Log losses and the norm of the gradients, and see that they are finite, in all processes alike.
+    def _check(self, losses: dict[str, torch.Tensor], data_time: float, data: list[dict]) -> None:
+        """Log losses and gradient norm, and check that they are finite; all processes come to the same result.
 
-        All that is looked at goes to the CPU in one copy, the only time in a step that a GPU is waited for here.
+        All values go to the CPU in one copy, the only synchronisation with the GPU in a step of this loop.
         """
         scale = self.grad_scaler.get_scale() if self.grad_scaler.is_enabled() else 1.0
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -120,7 +126,7 @@ class PrecisionTrainer(SimpleTrainer):
         means = {name: sum(row[i] for row in rows) / len(rows) for i, name in enumerate(losses)}
         norm = max((row[-3] for row in rows), key=lambda value: math.inf if math.isnan(value) else value)
         self.stop_agreed = any(row[-1] for row in rows)
-        overflow = self.grad_scaler.is_enabled() and scale > SMALLEST_SCALE  # such a step is left out by the scaler
+        overflow = self.grad_scaler.is_enabled() and scale > SMALLEST_SCALE  # the scaler skips such a step
         if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
             self._diverged(means, norm, data)
         storage = get_event_storage()
@@ -130,20 +136,20 @@ class PrecisionTrainer(SimpleTrainer):
         if math.isfinite(norm):
             storage.put_scalar("grad_norm", norm)
 
-    def _diverged(self, losses: dict[str, float], norm: float, data: list[dict]) -> None:
-        """Raise the error that says where this happened."""
+    def _diverged(self, losses: dict[str, float], norm: float, data: list[dict]) -> NoReturn:
+        """Raise the error that describes the step and its batch."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         images = "\n  ".join(f"{x.get('file_name')} with {len(x.get('instances', ()))} boxes" for x in data)
         what = "the gradients" if all(map(math.isfinite, losses.values())) else "the loss"
         shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        dump = self.explain(data, losses, norm) if self.explain else ""
+        dump = f"\n{self.explain(data, losses, norm)}" if self.explain else ""
         raise TrainingDiverged(
-            f"{what} became infinite or NaN in iteration {self.iter + 1}: {shown}, norm of the gradients {norm:g}, learning rate {max(rates):g}; "
-            f"the weights were not changed. The batch of this process:\n  {images}" + (f"\n{dump}" if dump else "")
+            f"{what} became infinite or NaN in iteration {self.iter + 1}: {shown}, gradient norm {norm:g}, learning "
+            f"rate {max(rates):g}; the weights were not changed. The batch of this process:\n  {images}{dump}"
         )
 
     def state_dict(self) -> dict:
-        """Adds the loss scale, so that a resumed fp16 run goes on with it."""
+        """Return the state with the loss scale, so that a resumed fp16 run continues with it."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:

@@ -1,4 +1,4 @@
-"""Which learning rate: the loss while the rate rises from step to step."""
+"""Find a learning rate: record the loss while the rate rises from step to step."""
 
 import dataclasses
 import json
@@ -17,26 +17,26 @@ from retina_plugin.engine.loop import TrainingDiverged
 logger = logging.getLogger(__name__)
 
 SMOOTHING, TOO_MUCH = 0.9, 4.0
-"""Of the loss from step to step, and how many times the least loss ends the search."""
+"""Decay of the loss average per step, and the multiple of the smallest loss that ends the search."""
 
 SKIPPED = 5
-"""Steps at the beginning of which nothing is read: the average of the loss has hardly begun."""
+"""First steps, which are ignored: the average of the loss is not settled yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Learning rates and the smoothed losses that came with them, step by step."""
+    """Learning rates and the smoothed losses at these rates, step by step."""
 
     rates: list[float]
     losses: list[float]
 
     @property
     def suggestion(self) -> float | None:
-        """A tenth of the rate at which the loss is least; None if that is the first or the last rate, so that other bounds are needed.
+        """A tenth of the rate with the smallest loss; None if that is the first or last rate: then widen the bounds.
 
-        Source: Smith 2017, *Cyclical Learning Rates for Training Neural Networks*, section 3.3, reads the bound of useful rates off this
-        curve; a tenth of it is the rule of fast.ai. Where the loss falls most steeply, its other rule, is decided by single batches in
-        short searches.
+        Source: Smith 2017, *Cyclical Learning Rates for Training Neural Networks*, section 3.3, reads the largest
+        useful rate off this curve; a tenth of it is the rule of fast.ai. Its other rule, the rate at the steepest
+        descent, depends on single batches in short searches.
         """
         losses = self.losses[SKIPPED:]
         if not losses:
@@ -48,24 +48,25 @@ class Curve:
 def find_lr(
     cfg: CfgNode, *, trainer: type[DefaultTrainer], low: float = 1e-6, high: float = 1.0, steps: int = 100
 ) -> Curve:
-    """Train while the learning rate rises by a factor from step to step, until the loss explodes.
+    """Train while the learning rate rises by a constant factor per step, until the loss explodes.
 
     Args:
         cfg: as for a training; its schedule is not used, and nothing is saved.
         trainer: a subclass of ``RetinaTrainer``.
-        low, high: first and last rate of the parameters whose factor is 1.
-        steps: at most.
+        low: first rate, of the parameters whose learning-rate factor is 1.
+        high: last rate of these parameters.
+        steps: largest number of steps.
 
     Raises:
-        ValueError: the bounds are none, or the config cannot be trained.
+        ValueError: the bounds or the number of steps are not usable, or the config cannot be trained.
     """
     if not 0 < low < high < math.inf or steps < 2 * SKIPPED:
         raise ValueError(
-            f"rates must rise from above 0, in at least {2 * SKIPPED} steps; got {low:g} to {high:g} in {steps}"
+            f"learning rates must rise from above 0 in at least {2 * SKIPPED} steps; got {low:g} to {high:g} in {steps}"
         )
     run = trainer(cfg)
     run.resume_or_load(resume=False)
-    # Schedules keep the rate that a group begins with; of one that does not it is the rate itself.
+    # A schedule usually keeps the initial rate of each group; if it does not, the current rate is the initial one.
     factors = [group.get("initial_lr", group["lr"]) / run.cfg.SOLVER.BASE_LR for group in run.optimizer.param_groups]
     rates, losses, average = [], [], 0.0
     with EventStorage() as storage:
@@ -89,12 +90,12 @@ def find_lr(
 
 
 def write_curve(curve: Curve, folder: Path, *, used: float) -> list[Path]:
-    """Write ``lr.json`` and ``lr.png``; returns their paths.
+    """Write ``lr.json`` and ``lr.png``, and return their paths.
 
     Args:
-        curve: of :func:`find_lr`.
-        folder: made if it is not there.
-        used: SOLVER.BASE_LR, drawn beside the suggestion.
+        curve: from :func:`find_lr`.
+        folder: created if it does not exist.
+        used: SOLVER.BASE_LR, drawn in addition to the suggestion.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data, picture = folder / "lr.json", folder / "lr.png"

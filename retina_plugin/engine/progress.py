@@ -1,4 +1,4 @@
-"""How far a training is, by time instead of by iterations."""
+"""Reports the progress of a training every few seconds instead of every few iterations."""
 
 import logging
 import time
@@ -8,39 +8,43 @@ from detectron2.engine import HookBase
 logger = logging.getLogger(__name__)
 
 WINDOW = 20
-"""Iterations over which the shown losses are medians."""
+"""Number of iterations over which the median of each loss is shown."""
 
 
 class Progress(HookBase):
     """Logs a line after the first step, and then one every ``seconds``.
 
     Args:
-        images: of a step, over all processes.
-        seconds: between lines.
+        images: number of images per step, over all processes.
+        seconds: time between two lines.
     """
 
     def __init__(self, *, images: int, seconds: float = 10.0) -> None:
         self.images, self.seconds = images, seconds
-        self._begin = self._last = 0.0
+        self._start = self._last = 0.0
 
     def before_train(self) -> None:
-        """Say what is about to happen."""
+        """Log how many iterations are ahead."""
         left = self.trainer.max_iter - self.trainer.iter
         if left > 0:
             logger.info("training: %d iterations of %d images", left, self.images)
 
     def after_step(self) -> None:
-        """Log if it is time."""
+        """Log a line if it is due."""
         now = time.monotonic()
-        if not self._begin:
-            self._begin = now
+        if not self._start:
+            self._start = now
         elif now - self._last < self.seconds:
             return
         self._last = now
         logger.info("%s", self.line(now))
 
     def line(self, now: float) -> str:
-        """Iteration, losses, learning rate, speed and the time that is left."""
+        """Return the iteration, losses, learning rate, speed and remaining time as one line.
+
+        Args:
+            now: ``time.monotonic()``, in seconds.
+        """
         trainer, histories = self.trainer, self.trainer.storage.histories()
         done, total = trainer.iter + 1, trainer.max_iter
         losses = {
@@ -51,23 +55,24 @@ class Progress(HookBase):
         parts = ", ".join(
             f"{name.removeprefix('loss_')} {value:.3g}" for name, value in losses.items() if name != "total_loss"
         )
-        text = (
-            f"iteration {done} of {total} ({100 * done / total:.0f} %): loss {losses.get('total_loss', float('nan')):.3g}"
-            + (f" ({parts})" if parts else "")
-        )
+        loss = losses.get("total_loss", float("nan"))
+        text = f"iteration {done} of {total} ({100 * done / total:.0f} %): loss {loss:.3g}"
+        if parts:
+            text += f" ({parts})"
         if "lr" in histories:
             text += f", lr {histories['lr'].latest():.2g}"
-        steps = (
-            done - trainer.start_iter - 1
-        )  # since the first step of this start ended, which takes longer than others
+        steps = done - trainer.start_iter - 1  # without the first step, which takes longer than the others
         if steps > 0:
-            each = (now - self._begin) / steps
+            each = (now - self._start) / steps
             text += f", {self.images / each:.3g} images/s, eta {duration(each * (total - done))}"
         return text
 
 
 def duration(seconds: float) -> str:
-    """Two figures for people.
+    """Return a duration for people, with at most two units.
+
+    Args:
+        seconds: at least 0; fractions are dropped.
 
     Example:
         >>> duration(42), duration(700), duration(10000), duration(200000)

@@ -1,5 +1,6 @@
-"""What a run needs before it begins: a log, a seed, and a record of what it is."""
+"""Prepare a run: its log, its seed, and a record of its config and environment."""
 
+import argparse
 import logging
 import os
 import platform
@@ -23,20 +24,21 @@ logger = logging.getLogger(__name__)
 def set_up(
     cfg: CfgNode, *, started_by: str = "", console: Console | None = None, training: bool = True, record: bool = True
 ) -> Console:
-    """Seed, log and write down what runs, as ``train_net.py`` does; for a script of one's own, before it makes its trainer.
+    """Seed, start logging and write the record of a run, as ``train_net.py`` does.
 
-    Python, NumPy and torch are seeded by SEED (and the number of the process); OUTPUT_DIR gets ``log.txt``, ``config.yaml`` and
-    ``environment.txt``; the console shows what ``train_net.py`` shows; OpenCV is kept from threads of its own, which loaders do not need.
+    For a script of your own; call it before you construct the trainer. Python, NumPy and torch are seeded by SEED plus
+    the rank of the process. OUTPUT_DIR gets ``log.txt``, ``config.yaml`` and ``environment.txt``, and the console shows
+    what ``train_net.py`` shows. OpenCV's threads are switched off; loader processes do not need them.
 
     Args:
         cfg: from :func:`retina_plugin.load_config`.
-        started_by: for the log, such as the command.
-        console: that is there already; None makes one, and ends that of an earlier call.
-        training: whether cuDNN may look for its fastest algorithms (CUDNN_BENCHMARK), which pays for many steps only.
+        started_by: what started the run, such as the command; for the log.
+        console: one that exists already; None creates one and closes that of an earlier call.
+        training: whether cuDNN may search for its fastest algorithms (CUDNN_BENCHMARK), which pays over many steps.
         record: write ``config.yaml`` and ``environment.txt``.
 
     Returns:
-        The console; ``close()`` leaves logging as it was, and so does a ``with`` around what runs.
+        The console; ``close()``, or the end of a ``with`` block around it, restores logging as it was.
 
     Raises:
         OSError: OUTPUT_DIR cannot be written.
@@ -60,26 +62,37 @@ def set_up(
     )
     logger.info("%s -> %s", started_by or "a script of its own", folder)
     seed(cfg)
-    cv2.setNumThreads(0)  # the loader's processes are the parallelism
+    cv2.setNumThreads(0)  # the loader processes run in parallel already
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and training and not cfg.DETERMINISTIC
     if record and comm.is_main_process():
         write_record(cfg)
     return console
 
 
-def seed(cfg: CfgNode) -> None:
-    """Seed Python, NumPy and torch by SEED and the number of the process; with a negative SEED by nothing that can be repeated.
+def command_of(args: argparse.Namespace) -> str:
+    """Return the config file and the overrides of a command line, for the log."""
+    return " ".join([args.config_file, *(["with", *args.opts] if args.opts else [])])
 
-    DETERMINISTIC is set for torch, on or off.
+
+def seed(cfg: CfgNode) -> None:
+    """Seed Python, NumPy and torch by SEED plus the rank of the process, or at random if SEED is negative.
+
+    Also switches torch's deterministic algorithms on or off, as DETERMINISTIC says.
     """
     if cfg.DETERMINISTIC:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it, before its first use
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
 
 
 def write_record(cfg: CfgNode, *, start: int = 0) -> None:
-    """Write ``config.yaml`` and ``environment.txt``; the config that trained until iteration ``start`` is kept beside."""
+    """Write ``config.yaml`` and ``environment.txt`` to OUTPUT_DIR.
+
+    Args:
+        cfg: config of the run.
+        start: iteration that a resumed run starts from. If its config was different until then, that is kept under
+            the name ``config_until_<start>.yaml``.
+    """
     folder, text = Path(cfg.OUTPUT_DIR), dump_config(cfg)
     file = folder / "config.yaml"
     if start and file.is_file() and file.read_text(encoding="utf-8") != text:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks, the second ends at once."""
+"""Handle Ctrl-C and SIGTERM: the first asks to stop, the second ends at once."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from retina_plugin.engine.ending import Stopped
 
 
 class StopOnSignal:
-    """While it lasts, the first SIGINT or SIGTERM calls ``ask`` with its number, and the next raises ``Stopped``.
+    """Context in which the first SIGINT or SIGTERM calls ``ask`` with its number, and the next raises ``Stopped``.
 
-    Does nothing outside the main thread, where Python allows no handlers.
+    Does nothing outside the main thread, where Python allows no signal handlers.
     """
 
     def __init__(self, ask: Callable[[int], None]) -> None:
@@ -29,8 +29,9 @@ class StopOnSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Ask to stop, or raise ``Stopped`` if a signal has arrived before."""
         if os.getpid() != self._pid:
-            # A loading process that inherited the handler: Ctrl-C is for the training, which still needs its images.
+            # A loader process has inherited the handler. Ctrl-C is for the training, which still needs its images.
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return

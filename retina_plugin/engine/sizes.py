@@ -1,4 +1,4 @@
-"""One model evaluated on images of several sizes."""
+"""Evaluate one model at several image sizes."""
 
 import logging
 from pathlib import Path
@@ -12,15 +12,16 @@ from detectron2.utils import comm
 logger = logging.getLogger(__name__)
 
 LONGER = 4 / 3
-"""Longest side relative to the shorter, where INPUT.MIN_SIZE_TEST 0 says nothing."""
+"""Ratio of the longest side to the shorter one if INPUT.MIN_SIZE_TEST is 0 and so defines none."""
 
 
 def at_size(cfg: CfgNode, size: int) -> CfgNode:
-    """The config for images of another size.
+    """Return the config for images of a different size.
 
     Args:
-        cfg: with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST, whose ratio is kept; OUTPUT_DIR gets a folder "size_<size>" below.
-        size: of the shorter side, pixels.
+        cfg: the ratio of its INPUT.MAX_SIZE_TEST to its MIN_SIZE_TEST is kept; OUTPUT_DIR becomes its
+            subfolder "size_<size>".
+        size: shorter side, in pixels.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -32,12 +33,15 @@ def at_size(cfg: CfgNode, size: int) -> CfgNode:
 
 
 def evaluate_sizes(cfg: CfgNode, model: torch.nn.Module, trainer: type[DefaultTrainer]) -> dict[str, dict]:
-    """What an evaluation at each of TEST.SIZES gives, on the main process: {"320 px": {"bbox": ...}}, or by dataset if there are several.
+    """Evaluate at each of TEST.SIZES.
 
     Args:
-        cfg: of the run.
-        model: to evaluate.
-        trainer: whose ``test`` does.
+        cfg: config of the run.
+        model: the detector.
+        trainer: its ``test`` is used.
+
+    Returns:
+        Results by size on the main process: {"320 px": {"bbox": ...}}, or by size and dataset if there are several.
     """
     found = {}
     for size in cfg.TEST.SIZES:

@@ -1,4 +1,4 @@
-"""Optimizers and schedules that detectron2 does not have."""
+"""Optimizers and learning-rate schedules, also those that Detectron2 does not have."""
 
 import math
 import re
@@ -14,35 +14,45 @@ from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 from retina_plugin.registry import SlotRegistry
 
 OPTIMIZER_REGISTRY = SlotRegistry("optimizer", "SOLVER.OPTIMIZER", section="SOLVER.OPTIMIZERS")
-"""Classes of optimizers as in ``torch.optim``; they get those of ``params`` (groups with "lr" and "weight_decay" of their own), ``lr``,
-``weight_decay``, ``momentum``, ``nesterov``, ``fused``, ``foreach`` and ``cfg`` that their constructor names, and the options that they declare."""
+"""Optimizer classes as in ``torch.optim``.
+
+They get those arguments that their constructor names: ``params`` (groups, each with "lr" and "weight_decay"), ``lr``,
+``weight_decay``, ``momentum``, ``nesterov``, ``fused``, ``foreach``, ``cfg``; and the options that they declare.
+"""
 
 LR_SCHEDULER_REGISTRY = SlotRegistry(
     "learning-rate schedule", "SOLVER.LR_SCHEDULER_NAME", section="SOLVER.LR_SCHEDULERS"
 )
-"""Callables ``schedule(cfg, optimizer) -> LRScheduler``, stepped after every iteration; options that they declare come as keyword arguments.
-``detectron2.solver.LRMultiplier`` makes one from a function of the share of the training, 0..1."""
+"""Callables ``schedule(cfg, optimizer) -> LRScheduler``, stepped after every iteration.
+
+The options that they declare are passed as keyword arguments. ``detectron2.solver.LRMultiplier`` makes a scheduler from
+a function of the training progress, 0..1.
+"""
 
 OPTIMIZER_REGISTRY.register("SGD")(torch.optim.SGD)
 OPTIMIZER_REGISTRY.register("AdamW")(torch.optim.AdamW)
 
 BELOW = ("backbone.bottom_up.", "backbone.net.")
-"""Beginnings of the names of the parameters below the pyramid; the second in Detectron2's pyramid of a plain ViT."""
+"""Name prefixes of the parameters below the pyramid; the second is for Detectron2's pyramid of a plain ViT."""
 
 BLOCK = re.compile(r"(?:[^.\d][^.]*\.)*\d+(?:\.(?:[^.\d][^.]*\.)?\d+)?(?=\.)")
-"""Beginning of a parameter's name that names a block: up to its first number, or the second one that follows at once or after one word."""
+"""Prefix of a parameter's name that identifies its block.
+
+It ends at the first number, or at a second one that follows directly or after one word: "res2.0", "layers.1.blocks.3".
+"""
 
 CLIP_TYPES = ("value", "norm")
-"""Detectron2's ways to clip gradients, each parameter by itself."""
+"""Detectron2's ways to clip gradients; each parameter is clipped separately."""
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """SOLVER.OPTIMIZER with detectron2's keys for weight decay, biases and gradient clipping.
+    """Build SOLVER.OPTIMIZER with Detectron2's keys for weight decay, biases and gradient clipping.
 
-    The weights below the pyramid learn at SOLVER.BACKBONE_LR_FACTOR x BASE_LR.
+    The weights below the pyramid are trained with SOLVER.BACKBONE_LR_FACTOR x BASE_LR.
 
     Raises:
-        ValueError: SOLVER.BASE_LR is not finite, or the kind of clipping is unknown.
+        ValueError: SOLVER.BASE_LR is negative or not finite, or the kind of clipping is unknown.
+        TypeError: SOLVER.OPTIMIZER does not build an optimizer.
     """
     if not (math.isfinite(cfg.SOLVER.BASE_LR) and cfg.SOLVER.BASE_LR >= 0):
         raise ValueError(f"SOLVER.BASE_LR must be finite and at least 0; got {cfg.SOLVER.BASE_LR}")
@@ -75,39 +85,49 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     )
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
-            f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} must make a torch.optim.Optimizer; it made a {type(optimizer).__name__}"
+            f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} must build a torch.optim.Optimizer; it built a "
+            f"{type(optimizer).__name__}"
         )
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
 def layer_factors(names: list[str], decay: float) -> dict[str, float]:
-    """Factors of the learning rate of the parameters below the pyramid, by name: smaller from block to block towards the image.
+    """Return learning-rate factors of the parameters below the pyramid; they decrease block by block to the input.
 
     Args:
         names: of all parameters, in the order of the model.
         decay: SOLVER.LAYER_DECAY: d for the last block, d**2 for the one before, ...; 1: no factors.
 
+    Returns:
+        Factors by parameter name; without the parameters above.
+
     Source: Clark et al. 2020, *ELECTRA*, section 3.1; for detectors Li et al. 2022, *ViTDet*, appendix.
 
     Example:
-        >>> names = ["backbone.bottom_up.stem.conv1.weight", "backbone.bottom_up.res2.0.conv1.weight", "backbone.bottom_up.res2.1.conv1.weight", "head.x"]
-        >>> layer_factors(names, 0.5)
-        {'backbone.bottom_up.stem.conv1.weight': 0.125, 'backbone.bottom_up.res2.0.conv1.weight': 0.25, 'backbone.bottom_up.res2.1.conv1.weight': 0.5}
+        >>> blocks = ["stem.conv1", "res2.0.conv1", "res2.1.conv1"]
+        >>> layer_factors([*(f"backbone.bottom_up.{block}.weight" for block in blocks), "head.x"], 0.5)
+        {'backbone.bottom_up.stem.conv1.weight': 0.125,
+         'backbone.bottom_up.res2.0.conv1.weight': 0.25,
+         'backbone.bottom_up.res2.1.conv1.weight': 0.5}
     """
     if decay == 1:
         return {}
-    below = [name for name in names if name.startswith(BELOW)]
-    blocks = {
-        name: match[0] if (match := BLOCK.match(name.split(".", 2)[2])) else name.split(".", 3)[2] for name in below
-    }
+    blocks = {name: _block_of(name) for name in names if name.startswith(BELOW)}
     place = {block: i for i, block in enumerate(dict.fromkeys(blocks.values()))}
     return {name: decay ** (len(place) - place[block]) for name, block in blocks.items()}
 
 
-class EqualSteps(ParamScheduler):
-    """Falls by ``gamma`` after each of ``num_decays`` + 1 parts of equal length, but for the last.
+def _block_of(name: str) -> str:
+    """Return the block of a parameter below the pyramid, or its first word there if it is in no numbered block."""
+    below = name.split(".", 2)[2]
+    match = BLOCK.match(below)
+    return match[0] if match else below.split(".")[0]
 
-    As fvcore's ``StepWithFixedGammaParamScheduler``, which has no value at the very end, where training asks for one.
+
+class EqualSteps(ParamScheduler):
+    """Multiplies by ``gamma`` after each of ``num_decays`` + 1 parts of equal length except the last.
+
+    Like fvcore's ``StepWithFixedGammaParamScheduler``, which has no value at the very end, where training needs one.
 
     Example:
         >>> [EqualSteps(gamma=0.5, num_decays=1)(where) for where in (0, 0.25, 0.5, 1)]
@@ -118,21 +138,22 @@ class EqualSteps(ParamScheduler):
         self.gamma, self.num_decays = gamma, num_decays
 
     def __call__(self, where: float) -> float:
-        """The factor at a share of the training, 0..1."""
+        """Return the factor at a training progress of ``where``, 0..1."""
         return float(self.gamma ** min(self.num_decays, int((where + self.WHERE_EPSILON) * (self.num_decays + 1))))
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """SOLVER.LR_SCHEDULER_NAME for an optimizer.
+    """Build SOLVER.LR_SCHEDULER_NAME for an optimizer.
 
     Raises:
-        TypeError: it makes something that cannot be stepped.
+        TypeError: it builds something that cannot be stepped.
     """
     name = cfg.SOLVER.LR_SCHEDULER_NAME
     scheduler = LR_SCHEDULER_REGISTRY.get(name)(cfg, optimizer, **LR_SCHEDULER_REGISTRY.options_of(name, cfg))
     if missing := [method for method in ("step", "state_dict", "load_state_dict") if not hasattr(scheduler, method)]:
         raise TypeError(
-            f"SOLVER.LR_SCHEDULER_NAME {name} must make an LRScheduler of torch; it made a {type(scheduler).__name__}, which has no {', '.join(missing)}"
+            f"SOLVER.LR_SCHEDULER_NAME {name} must build an LRScheduler of torch; it built a "
+            f"{type(scheduler).__name__}, which has no {', '.join(missing)}"
         )
     return scheduler
 
@@ -140,13 +161,13 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
 @LR_SCHEDULER_REGISTRY.register("WarmupMultiStepLR")
 @LR_SCHEDULER_REGISTRY.register("WarmupCosineLR")
 def detectron2s_schedule(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
-    """Detectron2's own, by its name."""
+    """Build Detectron2's own schedule of this name."""
     return solver.build_lr_scheduler(cfg, optimizer)
 
 
 @LR_SCHEDULER_REGISTRY.register("WarmupStepWithFixedGammaLR")
 def equal_steps(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
-    """Detectron2's schedule of this name, which fails in its last step."""
+    """Build a replacement for Detectron2's schedule of this name, which fails in its last step."""
     steps = EqualSteps(gamma=cfg.SOLVER.GAMMA, num_decays=cfg.SOLVER.NUM_DECAYS)
     rise = min(cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER, 1.0)
     multiplier = WarmupParamScheduler(
@@ -157,17 +178,18 @@ def equal_steps(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
 
 @LR_SCHEDULER_REGISTRY.register("OneCycleLR")
 def one_cycle(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
-    """Rises along a cosine from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS and falls along one to BASE_LR_END.
+    """Build a schedule of two cosines: up from WARMUP_FACTOR x BASE_LR over WARMUP_ITERS, then down to BASE_LR_END.
 
     Source: Smith and Topin 2018, *Super-Convergence*, with the cosine of fast.ai.
 
     Raises:
-        ValueError: SOLVER.WARMUP_ITERS does not lie between 0 and MAX_ITER.
+        ValueError: SOLVER.WARMUP_ITERS is not between 0 and MAX_ITER.
     """
     rise = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER
     if not 0 < rise < 1:
         raise ValueError(
-            f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must lie between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; got {cfg.SOLVER.WARMUP_ITERS}"
+            f"OneCycleLR rises during SOLVER.WARMUP_ITERS, which must be between 0 and MAX_ITER {cfg.SOLVER.MAX_ITER}; "
+            f"got {cfg.SOLVER.WARMUP_ITERS}"
         )
     multiplier = CompositeParamScheduler(
         [

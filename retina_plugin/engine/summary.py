@@ -1,4 +1,4 @@
-"""What a run cost and gave, in one small file."""
+"""Summary of a run: its cost and its results in one small file."""
 
 import json
 import statistics
@@ -13,14 +13,21 @@ from retina_plugin.engine.resume import json_lines
 from retina_plugin.hardware import describe_hardware
 
 SUMMARY = "summary.json"
+"""File name of the summary in the folder of a run."""
 
 
 def write_summary(cfg: CfgNode, model: torch.nn.Module, results: dict[str, dict[str, float]]) -> Path:
-    """Write ``summary.json`` to OUTPUT_DIR, the last file of a run: where it is, the run is finished.
+    """Write ``summary.json`` to OUTPUT_DIR and return its path.
 
-    It holds "results" as the evaluator returned them; "iterations"; "images_per_second" of training, from the
-    median time of an iteration, None if none was timed; "parameters" and "trained_parameters"; "peak_memory_mib",
-    of the GPU's allocator, or resident memory of the process on a CPU; "machine" and "precision".
+    It is written last, so its presence shows that the run has finished. It holds "results"; "iterations";
+    "images_per_second" in training, from the median time of an iteration, None if none was timed; "parameters" and
+    "trained_parameters"; "peak_memory_mib", of the GPU's allocator, or resident memory of the process on a CPU;
+    "machine" and "precision".
+
+    Args:
+        cfg: config of the run.
+        model: the detector, without a wrapper.
+        results: as the evaluator returned them.
     """
     folder = Path(cfg.OUTPUT_DIR)
     seconds = median_iteration_time(folder / "metrics.json")
@@ -43,13 +50,17 @@ def write_summary(cfg: CfgNode, model: torch.nn.Module, results: dict[str, dict[
 
 
 def median_iteration_time(metrics: Path) -> float | None:
-    """Seconds, from the whole lines of a run's ``metrics.json``, those of before a resume included; None without any."""
+    """Return the median time of an iteration, in seconds; None if none was timed.
+
+    Args:
+        metrics: ``metrics.json`` of a run; lines from before a resume count, incomplete lines do not.
+    """
     times = [value for line in json_lines(metrics) if isinstance(value := line.get("time"), int | float) and value > 0]
     return statistics.median(times) if times else None
 
 
 def peak_memory_mib() -> float:
-    """The most that this process has held: of the GPU where there is one, else resident memory; 0 on systems that do not say."""
+    """Return the peak memory of this process in MiB: of the GPU if there is one, else resident; 0 if it is unknown."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     try:

@@ -3,70 +3,62 @@
 import contextlib
 import logging
 import os
-import re
-import shutil
 import signal
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from fvcore.nn.precise_bn import get_bn_modules
 from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, verify_results
-from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
 from retina_plugin.config import INFO_KEY, ready_config
-from retina_plugin.config.contradictions import has_own_pyramid
-from retina_plugin.data.catalog import load_datasets, result_of
-from retina_plugin.data.loader import SimilarSizeBatches, build_test_loader, build_train_loader
-from retina_plugin.data.mapper import build_mapper
+from retina_plugin.data.loader import SimilarSizeBatches
+from retina_plugin.engine import builders
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.dump import write_dump
 from retina_plugin.engine.ema import build_average
 from retina_plugin.engine.ending import Stopped, verdict
 from retina_plugin.engine.evaluation_hook import BEST, Evaluation, StopTraining
 from retina_plugin.engine.folder import numbered
-from retina_plugin.engine.freezing import FrozenStatistics, freeze_parameters
 from retina_plugin.engine.gradients import parameters_without_gradient
-from retina_plugin.engine.hooks import (
-    Checkpoints,
-    ExactResume,
-    FreezeBackbone,
-    GradientNorms,
-    Profile,
-    RunPage,
-    build_hooks,
-)
+from retina_plugin.engine.hook_order import ordered_hooks
+from retina_plugin.engine.hooks import ExactResume
 from retina_plugin.engine.loop import PrecisionTrainer
-from retina_plugin.engine.progress import Progress
-from retina_plugin.engine.resume import compare, find_checkpoint, mend_metrics, peek, restore_settings, settings_of
+from retina_plugin.engine.resume import (
+    begin_metrics,
+    compare,
+    find_checkpoint,
+    mend_metrics,
+    peek,
+    restore_settings,
+    resume_command,
+    settings_of,
+)
 from retina_plugin.engine.setup import seed
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation_loss import validation_losses
-from retina_plugin.evaluation import EVALUATOR_REGISTRY
-from retina_plugin.modeling.checkpointing import checkpoint_gradients
 from retina_plugin.registry import SlotRegistry
 
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.txt"
-"""The model, printed, in the folder of a run."""
-
+"""File with the printed model in the folder of a run."""
 
 TRAINER_REGISTRY = SlotRegistry("trainer", "SOLVER.TRAINER", section="SOLVER.TRAINERS")
-"""Subclasses of :class:`RetinaTrainer`, constructed with a config."""
+"""Subclasses of :class:`RetinaTrainer`; their constructor takes the config."""
 
 
 class Interrupted(BaseException):
-    """Ends the training at the end of a step, or in the evaluation after it, because a signal came."""
+    """Ends the training after a step, or in the evaluation that follows it, because of a signal."""
 
     def __init__(self, *, in_evaluation: bool = False) -> None:
         super().__init__()
@@ -75,43 +67,40 @@ class Interrupted(BaseException):
 
 @TRAINER_REGISTRY.register("RetinaTrainer")
 class RetinaTrainer(DefaultTrainer):
-    """Trains what a config describes; hooks, writers and loaders are Detectron2's.
+    """Trains the model of a config with Detectron2's hooks, writers and loaders.
 
     Args:
-        cfg: from :func:`retina_plugin.load_config`, or made any other way; then it is resolved and checked here.
+        cfg: from :func:`retina_plugin.load_config`; one from elsewhere is resolved and checked here.
 
     Raises:
         ValueError: the config cannot be trained, see :func:`retina_plugin.ready_config`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        # DefaultTrainer's constructor knows AMP on CUDA only and its own checkpointer: put together anew.
+        # DefaultTrainer's constructor only supports AMP on CUDA and its own checkpointer, so it is not called.
         TrainerBase.__init__(self)
         self.cfg = cfg = ready_config(cfg, training=True)
         self._signal = 0
         if cfg.SEED >= 0 or cfg.DETERMINISTIC:
-            seed(cfg)  # two trainers of one config begin with the same weights, whatever happened before
+            seed(cfg)  # two trainers of one config start with the same weights, whatever ran before
         model = self.build_model(cfg)
         if comm.get_world_size() > 1 and (unused := parameters_without_gradient(model)):
+            names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
             raise ValueError(
-                f"{len(unused)} trained parameters get no gradient ({', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}), for which several processes would wait: "
-                "train on one, or take a network whose every part leads to MODEL.RETINANET.LEVELS"
+                f"{len(unused)} trained parameters get no gradient ({names}), and several processes would wait for it: "
+                "train in one process, or use a network all of whose parts lead to MODEL.RETINANET.LEVELS"
             )
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        logger.info(
-            "training on %s in %s",
-            model.device,
-            str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch."),
-        )
+        precision = str(getattr(model, "autocast_dtype", None) or torch.float32).removeprefix("torch.")
+        logger.info("training on %s in %s", model.device, precision)
         ddp_arguments = {} if model.device.type == "cuda" else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
         self._trainer = PrecisionTrainer(model, data_loader, optimizer, accumulate=cfg.SOLVER.ACCUMULATE)
         trainer = weakref.proxy(self)
         self._trainer.explain = lambda batch, losses, norm: trainer.write_dump(batch, losses, norm)
-        self._trainer.after_backward = lambda: (
-            trainer.after_backward()
-        )  # its own hooks are none: Detectron2 loses that call
+        # The inner trainer has no hooks, so without this Detectron2 would never call after_backward.
+        self._trainer.after_backward = lambda: trainer.after_backward()
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.average = build_average(cfg, self.detector)
         self.checkpointer = RetinaCheckpointer(
@@ -123,22 +112,23 @@ class RetinaTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @property
-    def detector(self) -> torch.nn.Module:
-        """The model, not wrapped for several processes."""
+    def detector(self) -> Any:
+        """The model without the wrapper for several processes; an ``nn.Module``."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     @property
     def results(self) -> dict | None:
-        """What the last evaluation gave, on the main process."""
+        """Results of the last evaluation, on the main process."""
         return self._evaluation.results
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's, and the plugin's: what a checkpoint has to hold comes before the checkpoint.
+        """Build the hooks of Detectron2 and of the plugin; those whose state a checkpoint holds come before it.
 
-        Order of a step's end: schedule, average of the weights, evaluation, position in the data, SOLVER.HOOKS, checkpoint, log, page, progress.
+        Order at the end of a step: schedule, average of the weights, evaluation, position in the data, SOLVER.HOOKS,
+        checkpoint, log, page, progress.
 
         Raises:
-            TypeError: one of SOLVER.HOOKS makes no hook.
+            TypeError: one of SOLVER.HOOKS does not build a hook.
         """
         cfg, trainer = self.cfg, weakref.proxy(self)  # hooks and trainer must not own each other
         self._evaluation = Evaluation(
@@ -149,50 +139,26 @@ class RetinaTrainer(DefaultTrainer):
             patience=cfg.TEST.EARLY_STOP_PATIENCE,
             stopping=lambda: trainer._trainer.stop_agreed,
         )
-        found = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if cfg.SOLVER.PROFILE_ITER > 0:
-            found.append(Profile(Path(cfg.OUTPUT_DIR) / "trace.json", iteration=cfg.SOLVER.PROFILE_ITER))
-        if cfg.MODEL.FREEZE:
-            found.append(FrozenStatistics(self.detector))
-        if cfg.SOLVER.DETAILS_PERIOD > 0:
-            found.append(GradientNorms(self.detector, period=cfg.SOLVER.DETAILS_PERIOD))
-        if cfg.SOLVER.FREEZE_ITERS > 0:
-            found.append(FreezeBackbone(self.detector.backbone.bottom_up, iterations=cfg.SOLVER.FREEZE_ITERS))
-        if self.average:
-            found.append(self.average)
-        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
-            plain = cfg.clone()
-            plain.defrost()
-            plain.DATALOADER.NUM_WORKERS = 0
-            found.append(
-                hooks.PreciseBN(
-                    cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(plain), cfg.TEST.PRECISE_BN.NUM_ITER
-                )
-            )
         self._resume = ExactResume(self._trainer.data_loader, period=cfg.SOLVER.CHECKPOINT_PERIOD, seed=cfg.SEED)
-        found += [self._evaluation, self._resume, *build_hooks(cfg)]
-        if comm.is_main_process():
-            writers = self.build_writers()
-            found.append(
-                Checkpoints(self.checkpointer, period=cfg.SOLVER.CHECKPOINT_PERIOD, kept=cfg.SOLVER.CHECKPOINTS_KEPT)
-            )
-            found.append(hooks.PeriodicWriter(writers, period=20))
-            if cfg.TEST.REPORT:
-                found.append(RunPage(cfg, self._evaluation, writers=writers))
-            found.append(Progress(images=cfg.SOLVER.IMS_PER_BATCH))
-        return found
+        return ordered_hooks(self, self._evaluation, self._resume)
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's for files; what people read is said by :class:`retina_plugin.engine.progress.Progress`."""
+        """Build Detectron2's writers, except that of the console, for which there is the hook ``Progress``."""
         mend_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
         return [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load MODEL.WEIGHTS, or go on from the last whole checkpoint of OUTPUT_DIR with the learning rate and schedule of the config.
+        """Load MODEL.WEIGHTS, or resume from the last intact checkpoint of OUTPUT_DIR.
+
+        A resumed run uses the learning rate and schedule of the config.
+
+        Args:
+            resume: whether to resume if there is a checkpoint.
 
         Raises:
             FileNotFoundError: MODEL.WEIGHTS does not exist.
-            ValueError: the weights cannot be read; no checkpoint is whole; or the config has another model or optimizer than the checkpoint.
+            ValueError: the weights cannot be read, no checkpoint is intact, or the config has a different model or
+                optimizer than the checkpoint.
         """
         file = self._checkpoint_to_resume() if resume else None
         if file is None:
@@ -201,7 +167,8 @@ class RetinaTrainer(DefaultTrainer):
         held = peek(file)
         if "trainer" not in held:
             raise ValueError(
-                f"{file} holds weights, but no state of a training that --resume could go on with; MODEL.WEIGHTS {file} begins a new one from them"
+                f"{file} holds weights, but no training state for --resume; MODEL.WEIGHTS {file} starts a new training "
+                "from them"
             )
         changes = compare(held[INFO_KEY], self.cfg, class_names(self.cfg)) if INFO_KEY in held else []
         del held
@@ -210,15 +177,15 @@ class RetinaTrainer(DefaultTrainer):
         restore_settings(self.optimizer, self.scheduler, settings, base_lrs)
         self.start_iter = self.iter + 1
         if changes:
-            logger.info("resumed with other settings than until now: %s", "; ".join(changes))
+            logger.info("resumed with changed settings: %s", "; ".join(changes))
 
     def _checkpoint_to_resume(self) -> Path | None:
-        """The one that the main process found, on all of them.
+        """Return on all processes the checkpoint that the main process has found.
 
         Raises:
-            ValueError: no checkpoint is whole.
+            ValueError: no checkpoint is intact.
         """
-        found = None
+        found: Path | ValueError | None = None
         if comm.is_main_process():
             try:
                 found = find_checkpoint(self.cfg.OUTPUT_DIR)
@@ -230,14 +197,14 @@ class RetinaTrainer(DefaultTrainer):
         return found
 
     def save_beside(self, name: str) -> None:
-        """Write a checkpoint; a resumed run begins from it unless it is the best one."""
+        """Write a checkpoint next to the periodic ones; a resumed run starts from it unless it is the best one."""
         self.checkpointer.save(name, tag=name != BEST, iteration=self.iter)
 
     def train(self) -> None:
-        """Train until SOLVER.MAX_ITER, or until the evaluation says that it gets no better.
+        """Train until SOLVER.MAX_ITER, or until the metric stops improving (TEST.EARLY_STOP_PATIENCE).
 
         Raises:
-            Stopped: SIGINT or SIGTERM came, and a checkpoint was written from which a run with ``resume`` goes on.
+            Stopped: SIGINT or SIGTERM was received; a checkpoint to resume from was written if any step was done.
             TrainingDiverged: losses or gradients are not finite.
         """
         if comm.is_main_process():
@@ -253,21 +220,21 @@ class RetinaTrainer(DefaultTrainer):
                 self.checkpointer.save("model_final", iteration=self.iter)
         except Interrupted as interrupted:
             self._end_interrupted(interrupted)
-        if self._trainer.stop_agreed and self._evaluation.pending:  # in the last step, after which nothing asked
+        if self._trainer.stop_agreed and self._evaluation.pending:  # a signal in the last step, which nothing follows
             raise Stopped(self._signal or signal.SIGTERM, resume_command(self.cfg))
         if len(self.cfg.TEST.EXPECTED_RESULTS) and comm.is_main_process():
             verify_results(self.cfg, self.results)
 
     def _ask_to_stop(self, number: int) -> None:
-        """A signal came: all processes stop after the same step, and a single one in an evaluation at once."""
+        """Request a stop: all processes stop after the same step, a single one stops an evaluation at once."""
         self._signal, self._trainer.stop_wanted = number, True
-        # print and logging are not safe in a handler
-        os.write(2, b"stopping after this step; once more ends at once, without a checkpoint\n")
+        # print and logging are not safe in a signal handler.
+        os.write(2, b"stopping after this step; a second signal stops at once, without a checkpoint\n")
         if self._evaluation.running and comm.get_world_size() == 1:
             raise Interrupted(in_evaluation=True)
 
     def _end_interrupted(self, interrupted: Interrupted) -> None:
-        """Write the checkpoint of the last whole step.
+        """Write the checkpoint of the last complete step.
 
         Raises:
             Stopped: always.
@@ -283,7 +250,7 @@ class RetinaTrainer(DefaultTrainer):
         raise Stopped(self._signal or signal.SIGTERM, resume_command(self.cfg))
 
     def before_step(self) -> None:
-        """Ends a run that was resumed after it had ended early, or that is to stop."""
+        """Stop before the step if the run has ended early or was asked to stop."""
         if self._evaluation.finished:
             raise StopTraining
         if self._trainer.stop_agreed or (self._trainer.stop_wanted and comm.get_world_size() == 1):
@@ -293,10 +260,15 @@ class RetinaTrainer(DefaultTrainer):
         super().before_step()
 
     def write_dump(self, batch: list[dict], losses: dict[str, float], norm: float) -> str:
-        """Write down a step that diverged; returns a line that says where it is."""
-        wanted = Path(self.cfg.OUTPUT_DIR) / (
-            f"dump_{self.iter + 1:07d}" + (f"_rank{comm.get_rank()}" if comm.get_rank() else "")
-        )
+        """Write a dump of a step that diverged, and return a line that says where it is.
+
+        Args:
+            batch: of this process.
+            losses: by name.
+            norm: of the gradients.
+        """
+        rank = f"_rank{comm.get_rank()}" if comm.get_rank() else ""
+        wanted = Path(self.cfg.OUTPUT_DIR) / f"dump_{self.iter + 1:07d}{rank}"
         folder = next(path for path in numbered(wanted) if not path.exists())
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         try:
@@ -312,11 +284,14 @@ class RetinaTrainer(DefaultTrainer):
                 normalizer=self._normalizer,
             )
         except OSError as error:
-            return f"what was met could not be written: {verdict(error)[1]}"
-        return f"what was met is in {folder}; this runs the step again: retina debug {folder}"
+            return f"the dump of this step could not be written: {verdict(error)[1]}"
+        return f"the dump of this step is in {folder}; to run it again: retina debug {folder}"
 
     def evaluate_now(self) -> dict:
-        """Metrics on DATASETS.TEST, of the averaged weights if there are any, and the losses there (TEST.VALIDATION_LOSS)."""
+        """Return the metrics on DATASETS.TEST, of the averaged weights if there are any.
+
+        With TEST.VALIDATION_LOSS, the losses on it are included.
+        """
         with self.average.applied() if self.average else contextlib.nullcontext():
             results = self.test(self.cfg, self.model) if self.cfg.DATASETS.TEST else {}
             if self.cfg.TEST.VALIDATION_LOSS and self.cfg.DATASETS.TEST and hasattr(self.detector, "label_inputs"):
@@ -326,119 +301,46 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """The model, and one line about its size.
+        """Build the model, and log one line about its size.
 
         Raises:
-            ValueError: MODEL.DEVICE is not there, the config describes no model, or MODEL.FREEZE no parameters of it.
+            ValueError: MODEL.DEVICE is not available, no model can be built from the config, or MODEL.FREEZE matches
+                none of its parameters.
         """
-        check_device(cfg.MODEL.DEVICE)
-        model = build_model(cfg)
-        freeze_parameters(model, cfg.MODEL.FREEZE)
-        if cfg.MODEL.CHECKPOINT_GRADIENTS:
-            checkpoint_gradients(getattr(model.backbone, "bottom_up", model.backbone))
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in model.parameters())
-        below = cfg.MODEL.BOTTOM_UP.NAME if has_own_pyramid(cfg) else cfg.MODEL.BACKBONE.NAME
-        logger.info(
-            "%s with %s: %.2f M parameters, %.2f M of them trained",
-            type(model).__name__,
-            below,
-            total / 1e6,
-            trained / 1e6,
-        )
-        return model
+        return builders.build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """See :func:`retina_plugin.engine.solver.build_optimizer`."""
+        """Build the optimizer, see :func:`retina_plugin.engine.solver.build_optimizer`."""
         return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
-        """See :func:`retina_plugin.engine.solver.build_lr_scheduler`."""
+        """Build the schedule, see :func:`retina_plugin.engine.solver.build_lr_scheduler`."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> SimilarSizeBatches:
-        """See :func:`retina_plugin.data.loader.build_train_loader`; the datasets are checked first (DATASETS.ON_PROBLEM)."""
-        dataset = load_datasets(
-            list(cfg.DATASETS.TRAIN),
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            on_problem=cfg.DATASETS.ON_PROBLEM,
-            empty_share=cfg.DATALOADER.EMPTY_IMAGES,
-            seed=cfg.SEED,
-            check_images=cfg.DATASETS.CHECK_IMAGES,
-            max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
-        )
-        return build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
+        """Check the datasets (DATASETS.ON_PROBLEM) and build the loader of DATASETS.TRAIN.
+
+        See :func:`retina_plugin.data.loader.build_train_loader`.
+        """
+        return builders.build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """Detectron2's loader with the mapper of INPUT.READER, of the records that are scored."""
-        return build_test_loader(
-            cfg,
-            result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records,
-            build_mapper(cfg, is_train=False),
-        )
+        """Build Detectron2's test loader for the scored records of a dataset, with the mapper of INPUT.READER."""
+        return builders.build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:
-        """All of DATASETS.TEST at the size of the test, with its boxes."""
-        records = [
-            record
-            for name in cfg.DATASETS.TEST
-            for record in result_of(name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records
-        ]
-        return build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
+        """Build a loader of all records of DATASETS.TEST with their boxes, at test size."""
+        return builders.build_validation_loader(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of TEST.EVALUATOR; COCO's box AP, whatever the format of the annotations, by default."""
-        folder = Path(cfg.OUTPUT_DIR) / (
-            re.sub(r"[^\w.-]+", "_", dataset_name)
-            if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0]
-            else ""
-        )
-        return EVALUATOR_REGISTRY.build(
-            cfg.TEST.EVALUATOR,
-            cfg=cfg,
-            dataset_name=dataset_name,
-            output_dir=str(folder),
-            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
-        )
+        """Build TEST.EVALUATOR; by default COCO's box AP, whatever the format of the annotations.
 
-
-def begin_metrics(folder: Path) -> None:
-    """Let a new run begin with an empty ``metrics.json``; what an earlier one left in the folder is kept beside it."""
-    file = folder / "metrics.json"
-    if not file.is_file() or not file.stat().st_size:
-        return
-    names = (path.with_name(f"{path.name}.json") for path in numbered(folder / "metrics_earlier"))
-    kept = next(path for path in names if not path.exists())
-    shutil.copyfile(file, kept)
-    os.truncate(file, 0)  # the writer that has it open goes on at its end
-    logger.warning("%s held the metrics of an earlier run, which are now in %s", file, kept.name)
-
-
-def check_device(name: str) -> None:
-    """See that a tensor can be put on a device.
-
-    Raises:
-        ValueError: it is unknown, or not there.
-    """
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        there = [
-            "cpu",
-            *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
-            *(["mps"] if torch.backends.mps.is_available() else []),
-        ]
-        raise ValueError(f"MODEL.DEVICE is {name!r}, which is not here; there are {', '.join(there)}") from error
-
-
-def resume_command(cfg: CfgNode) -> str:
-    """The command that goes on with a run, for people to copy."""
-    return (
-        f"python train_net.py --config-file {Path(cfg.OUTPUT_DIR) / 'config.yaml'} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"
-    )
+        It writes to OUTPUT_DIR, or for all but the first of several datasets to a folder below with the dataset's name.
+        """
+        return builders.build_evaluator(cfg, dataset_name)

@@ -1,6 +1,7 @@
-"""The loss on data that is not trained on."""
+"""Losses on data that the model is not trained on."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -9,15 +10,19 @@ from detectron2.utils.events import EventStorage
 
 
 @torch.no_grad()
-def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> dict[str, float]:
-    """Losses over a whole dataset, by name, "total_loss" included; the same on all processes.
+def validation_losses(model: Any, loader: Iterable[list[dict]]) -> dict[str, float]:
+    """Compute the losses over a whole dataset.
 
-    In training a batch's sum is divided by a moving average of its foreground anchors; here the sum over the dataset is
-    divided by all its foreground anchors (a loss that is a mean itself is averaged over images), so that both compare.
+    In training the sum over a batch is divided by a moving average of the number of foreground anchors. Here the sum
+    over the dataset is divided by its total number of foreground anchors, so that the two are comparable. A loss that
+    is itself a mean is averaged over images.
 
     Args:
-        model: ``RetinaPluginNet``, not wrapped; it is left as it was. Its layers work as in inference.
-        loader: yields batches with "instances", each image once over all processes.
+        model: a ``RetinaPluginNet`` without a wrapper. It runs in evaluation mode and is left as it was.
+        loader: yields batches with "instances"; each image once over all processes.
+
+    Returns:
+        Losses by name, with "total_loss"; the same on all processes.
     """
     sums: dict[str, float] = {}
     images, foreground = 0, 0
@@ -25,14 +30,13 @@ def validation_losses(model: torch.nn.Module, loader: Iterable[list[dict]]) -> d
     training = model.training
     model.eval()
     try:
-        with EventStorage():  # what the model logs is not of the training
+        with EventStorage():  # keeps what the model logs out of the training's metrics
             for batch in loader:
                 predictions = model.predict(model.preprocess_image(batch))
                 labels = model.label_inputs(predictions.anchors, batch)
                 for name, loss in model.losses(predictions, labels).items():
-                    sums[name] = sums.get(name, 0.0) + float(loss) * (
-                        len(batch) if name in means else max(labels.num_foreground, 1)
-                    )
+                    weight = len(batch) if name in means else max(labels.num_foreground, 1)
+                    sums[name] = sums.get(name, 0.0) + float(loss) * weight
                 images, foreground = images + len(batch), foreground + labels.num_foreground
     finally:
         model.train(training)

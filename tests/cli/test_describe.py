@@ -29,4 +29,4 @@ def test_a_config_and_keys(capsys):
 
 def test_a_mistake_is_one_line(capsys):
     assert main(["describe", str(ROOT / "configs/digits/quickstart.yaml"), "--set", "MODEL.FREEZE", "['nothing']"]) == 2
-    assert "error: MODEL.FREEZE 'nothing' fits no parameter" in capsys.readouterr().err
+    assert "error: MODEL.FREEZE 'nothing' matches no parameter" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, and which files are read."""
+"""Checkpoints describe themselves, and only files without code are read."""
 
 import pickle
 
@@ -7,12 +7,13 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, SMALL, tiny_cfg
+from option_pairs import pairs
 
 from detectron2.modeling import build_model
 
 import retina_plugin
 from retina_plugin import load_config
-from retina_plugin.engine.checkpoint import RetinaCheckpointer, loading_table, parts_loaded, read_info, read_torch
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info, read_torch
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -30,7 +31,7 @@ def saved(cfg, tmp_path):
     return model, tmp_path / "model.pth"
 
 
-def test_it_explains_itself(saved, cfg):
+def test_a_checkpoint_describes_itself(saved, cfg):
     info = read_info(saved[1])
     assert info["version"] == retina_plugin.__version__
     assert info["class_names"] == [str(d) for d in range(10)]
@@ -39,7 +40,7 @@ def test_it_explains_itself(saved, cfg):
     assert read_torch(saved[1])["iteration"] == 7
 
 
-def test_loading_restores_everything_the_normaliser_too(saved, cfg):
+def test_loading_restores_everything_including_the_loss_normaliser(saved, cfg):
     model, path = saved
     other = build_model(cfg)
     RetinaCheckpointer(other, cfg=cfg).load(str(path))
@@ -77,13 +78,13 @@ def test_a_file_that_would_run_code_is_not_read(cfg, tmp_path, capsys):
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_a_foreign_checkpoint_has_no_description(tmp_path):
+def test_a_third_party_checkpoint_has_no_description(tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
-    with pytest.raises(ValueError, match="no description of the plugin"):
+    with pytest.raises(ValueError, match="was not written by retina_plugin, so it holds no config"):
         read_info(tmp_path / "foreign.pth")
 
 
-def test_what_was_loaded_is_said_in_a_few_lines(saved, cfg, tmp_path, caplog):
+def test_loaded_weights_are_reported_in_a_few_lines(saved, cfg, tmp_path, caplog):
     state = {name: value for name, value in saved[0].state_dict().items() if not name.startswith("head.")}
     state["backbone.fpn_lateral3.weight"] = torch.zeros(1)
     state |= {f"classifier.{i}": torch.zeros(1) for i in range(6)}
@@ -91,49 +92,52 @@ def test_what_was_loaded_is_said_in_a_few_lines(saved, cfg, tmp_path, caplog):
     with caplog.at_level("INFO"):
         RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "part.pth"))
     text = caplog.text
-    count = sum(
-        name.startswith("backbone.bottom_up.") and not name.endswith("num_batches_tracked")
-        for name in saved[0].state_dict()
-    )
+    names = [name for name in saved[0].state_dict() if not name.endswith("num_batches_tracked")]
+    count = sum(name.startswith("backbone.bottom_up.") for name in names)
     assert f"{count} of {count}" in " ".join(text.split())
-    assert "1 of another shape there: they stay as initialised" in text
+    assert "1 with a different shape there: they stay as initialised" in text
     assert "not used from the file: classifier.0, classifier.1, classifier.2, classifier.3 and 2 more" in text
-    assert "head.cls_subnet" not in text, "no name of every tensor"
+    assert "head.cls_subnet" not in text, "not the names of all tensors"
 
 
-def test_a_complete_file_leaves_nothing_to_say_but_that():
-    parts = parts_loaded(["backbone.bottom_up.a", "backbone.b", "head.c", "loss_normalizer"], [], [])
-    assert loading_table(parts, []).splitlines() == [
-        "backbone     1 of 1     tensors loaded",
-        "neck         1 of 1     tensors loaded",
-        "head         1 of 1     tensors loaded",
-        "rest         1 of 1     tensors loaded",
-    ]
+@pytest.mark.parametrize(
+    "dropped, text",
+    [
+        ("head.", "the weights are incomplete, so the model would be partly untrained: head would be random"),
+        ("backbone.", "backbone, neck would be random"),
+    ],
+)
+def test_incomplete_weights_are_refused_if_all_are_needed(dropped, text, saved, cfg, tmp_path):
+    state = {name: value for name, value in saved[0].state_dict().items() if not name.startswith(dropped)}
+    torch.save({"model": state}, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=text):
+        RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "part.pth"), complete=True)
 
 
-def test_a_detector_of_other_classes_gives_all_but_its_last_layer_and_one_line_says_so(tmp_path, caplog):
+def test_a_file_that_fits_nothing_is_a_warning(cfg, tmp_path, caplog):
+    torch.save({"model": {"something.else": torch.zeros(1)}}, tmp_path / "other.pth")
+    RetinaCheckpointer(build_model(cfg), cfg=cfg).load(str(tmp_path / "other.pth"))
+    assert "no tensor in the weights file fits this model, which starts from random weights" in caplog.text
+
+
+def test_a_detector_of_different_classes_is_loaded_but_for_its_last_layer(tmp_path, caplog):
     theirs = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     torch.save(theirs.state_dict(), tmp_path / "retinanet.pth")
-    cfg = tiny_cfg(
-        "MODEL.RESNETS.DEPTH",
-        50,
-        "MODEL.RESNETS.STRIDE_IN_1X1",
-        False,
-        "MODEL.FPN.OUT_CHANNELS",
-        256,
-        "MODEL.RETINANET.NUM_CONVS",
-        4,
-        "MODEL.FPN.TOP_BLOCK",
-        "conv_p5",
-    )
+    options = {
+        "MODEL.RESNETS.DEPTH": 50,
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        "MODEL.FPN.OUT_CHANNELS": 256,
+        "MODEL.FPN.TOP_BLOCK": "conv_p5",
+        "MODEL.RETINANET.NUM_CONVS": 4,
+    }
+    cfg = tiny_cfg(*pairs(options))
     model = build_model(cfg)
     fresh = model.head.cls_score.weight.detach().clone()
     with caplog.at_level("INFO"):
         RetinaCheckpointer(model, cfg=cfg).load(str(tmp_path / "retinanet.pth"))
-    assert "the file has 91 classes and this model 3: head.cls_score begins anew" in caplog.text
+    assert "the file has 91 classes and this model 3: head.cls_score is re-initialised" in caplog.text
     assert torch.equal(model.head.cls_score.weight, fresh)
-    by_ratio = theirs.head.regression_head.bbox_reg.weight.view(
-        3, 3, 4, 256, 3, 3
-    )  # torchvision: ratios x sizes; here sizes x ratios
+    # torchvision's anchors are ratios x sizes, here they are sizes x ratios.
+    by_ratio = theirs.head.regression_head.bbox_reg.weight.view(3, 3, 4, 256, 3, 3)
     assert torch.equal(model.head.bbox_pred.weight.view(3, 3, 4, 256, 3, 3), by_ratio.transpose(0, 1))
     assert torch.equal(model.backbone.bottom_up.res3[0].conv1.weight, theirs.backbone.body.layer2[0].conv1.weight)

@@ -1,4 +1,4 @@
-"""The moving average of the weights."""
+"""Averages of the weights."""
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ def test_the_average_by_hand():
             model.weight.fill_(value)
             model.num_batches_tracked += 1
         average.after_step()
-    # Step 1 keeps min(0.5, 2 / 11) of the old, step 2 min(0.5, 3 / 12): 1 * 2/11 + 2 * 9/11 = 20/11, then 20/11 * 1/4 + 4 * 3/4.
+    # Step 1 keeps min(0.5, 2 / 11) of the old average, step 2 min(0.5, 3 / 12):
+    # 1 * 2/11 + 2 * 9/11 = 20/11, then 20/11 * 1/4 + 4 * 3/4.
     assert average.average["weight"].item() == pytest.approx(20 / 11 / 4 + 3)
     assert average.average["num_batches_tracked"] == 2
     with average.applied():
@@ -34,7 +35,7 @@ def test_the_average_by_hand():
     assert model.weight.item() == 4.0
 
 
-def test_a_checkpoint_holds_the_average_and_gives_both_back():
+def test_a_checkpoint_restores_the_average_and_the_trained_weights():
     model = model_with(1.0)
     average = WeightAverage(model, decay=0.9)
     with torch.no_grad():
@@ -52,7 +53,7 @@ def test_a_checkpoint_holds_the_average_and_gives_both_back():
 
 
 def test_the_last_weights_are_averaged_equally():
-    """Of six iterations the last four: before them the weights themselves, then their mean."""
+    """Of six iterations the last four; before these the average is the current weights."""
     model = torch.nn.Linear(1, 1, bias=False)
     hook = LastWeights(model, iterations=4, max_iter=6)
     hook.before_train()

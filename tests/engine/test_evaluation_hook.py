@@ -1,15 +1,15 @@
-"""The best checkpoint, and when training ends."""
+"""Which checkpoint is kept as the best, and when training ends."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 
-from retina_plugin.engine.evaluation_hook import Evaluation
+from retina_plugin.engine.evaluation_hook import Evaluation, evaluation_line
 
 
 class Run:
-    """A trainer whose evaluations give the values of a list."""
+    """A trainer whose evaluations return the values of a list."""
 
     def __init__(self, values, patience=0, max_iter=100, period=1, metric="bbox/AP"):
         self.values, self.saved, self.logged = iter(values), [], []
@@ -32,17 +32,14 @@ class Run:
         return self
 
 
-def test_the_best_is_saved_when_it_is_better_and_nan_is_not():
+def test_the_best_is_saved_when_it_improves_which_nan_does_not():
     run = Run([10.0, math.nan, 9.0, 11.0, 11.0]).step(5)
-    assert run.saved == ["model_best", "model_best"] and (run.hook.best, run.hook.best_iteration, run.hook.waited) == (
-        11.0,
-        3,
-        1,
-    )
+    assert run.saved == ["model_best", "model_best"]
+    assert (run.hook.best, run.hook.best_iteration, run.hook.waited) == (11.0, 3, 1)
     assert not run.hook.finished and run.logged[0]["bbox/AP"] == 10.0
 
 
-def test_training_ends_after_so_many_evaluations_without_a_better_one():
+def test_training_ends_after_enough_evaluations_without_improvement():
     run = Run([5.0, 4.0, 6.0, 5.0, math.nan, 5.0], patience=3).step(5)
     assert not run.hook.finished
     assert run.step().hook.finished
@@ -54,19 +51,19 @@ def test_of_several_datasets_the_first_decides():
     assert run.step().hook.best == 3.0 and run.saved == ["model_best"]
 
 
-def test_it_evaluates_by_its_period_and_at_the_end():
+def test_it_evaluates_every_period_and_at_the_end():
     run = Run([1.0, 2.0, 3.0], period=4, max_iter=10).step(10)
     assert [next(run.values, None), run.hook.best_iteration] == [None, 9]
 
 
-def test_state_goes_on_where_it_was():
+def test_a_resumed_hook_continues_with_its_state():
     first = Run([5.0, 4.0], patience=2).step(2)
     second = Run([4.9], patience=2)
     second.hook.load_state_dict(first.hook.state_dict())
     assert second.step().hook.finished and second.saved == []
 
 
-def test_an_evaluation_that_fails_does_not_cost_the_weights():
+def test_a_failed_evaluation_does_not_lose_the_weights():
     run = Run([RuntimeError("disk full")])
     with pytest.raises(RuntimeError, match="disk full"):
         run.step()
@@ -83,3 +80,8 @@ def test_a_finished_run_is_evaluated_when_it_is_resumed():
     run.hook.trainer.iter = 3
     run.hook.after_train()
     assert run.hook.results == {"bbox": {"AP": 7.0}}
+
+
+def test_the_line_names_an_earlier_best():
+    line = evaluation_line({"bbox/AP": 40.0}, 600, 41.2, 500, "bbox/AP")
+    assert line == "evaluated after iteration 600: AP 40.0; the best bbox/AP was 41.2 after iteration 500"

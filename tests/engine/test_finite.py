@@ -1,4 +1,4 @@
-"""What is not finite is named."""
+"""Tensors that are not finite are named."""
 
 import pytest
 import torch
@@ -14,10 +14,9 @@ from retina_plugin.engine.finite import non_finite
 def test_one_number_among_many(value, bad, dtype):
     tensor = torch.zeros(1000, dtype=dtype)
     tensor[500] = value
-    assert non_finite({"x": tensor, "fine": torch.ones(3), "whole": torch.tensor([1]), "empty": torch.zeros(0)}) == (
-        ["x"] if bad else []
-    )
+    others = {"fine": torch.ones(3), "whole": torch.tensor([1]), "empty": torch.zeros(0)}
+    assert non_finite({"x": tensor, **others}) == (["x"] if bad else [])
 
 
-def test_nothing_is_nothing():
+def test_without_floating_point_tensors_nothing_is_named():
     assert non_finite({}) == [] and non_finite({"n": torch.tensor(1)}) == []

@@ -1,4 +1,4 @@
-"""Nothing is overwritten, and one run at a time."""
+"""Nothing is overwritten, and a folder has one run at a time."""
 
 import os
 import subprocess
@@ -18,17 +18,15 @@ def make_run(folder):
     return folder
 
 
-def test_a_folder_that_was_named_is_refused_and_the_ways_out_are_named(tmp_path):
+def test_a_named_folder_with_a_run_is_refused_and_the_ways_out_are_named(tmp_path):
     run = make_run(tmp_path / "pets")
-    with (
-        pytest.raises(ValueError, match="--resume goes on with it, --overwrite removes it, another OUTPUT_DIR"),
-        claimed(run, named=True),
-    ):
+    text = "--resume continues it, --overwrite removes it, a different OUTPUT_DIR"
+    with pytest.raises(ValueError, match=text), claimed(run, named=True):
         pass
     assert (run / "model_final.pth").exists()
 
 
-def test_a_folder_that_the_tool_chose_gets_the_next_number_and_resuming_takes_the_last(tmp_path):
+def test_an_unnamed_folder_gets_the_next_number_and_resuming_takes_the_last(tmp_path):
     for wanted in ("pets", "pets_2", "pets_3"):
         with claimed(tmp_path / "pets", named=False) as found:
             assert found == tmp_path / wanted
@@ -40,7 +38,7 @@ def test_a_folder_that_the_tool_chose_gets_the_next_number_and_resuming_takes_th
     assert latest_run(tmp_path / "cats") == tmp_path / "cats"
 
 
-def test_what_ended_before_it_trained_is_no_run(tmp_path):
+def test_a_run_that_ended_before_it_trained_does_not_count(tmp_path):
     (tmp_path / "a").mkdir()
     for name, text in (("log.txt", "error"), ("metrics.json", ""), ("config.yaml", "x")):
         (tmp_path / "a" / name).write_text(text)
@@ -55,17 +53,24 @@ def test_overwriting_removes_the_run_and_nothing_else(tmp_path):
         assert {path.name for path in run.iterdir()} == {"notes.txt", ".lock"}
 
 
-def test_what_a_killed_run_left_unfinished_is_cleared(tmp_path):
+def test_unfinished_files_of_a_killed_run_are_removed(tmp_path):
     run = make_run(tmp_path / "pets")
     (run / "model_final.unfinished.pth").write_text("half")
     with claimed(run, named=True, resume=True):
         assert not (run / "model_final.unfinished.pth").exists() and (run / "model_final.pth").exists()
 
 
-HOLDER = "import sys, time; from pathlib import Path; from retina_plugin.engine.folder import locked; lock = locked(Path(sys.argv[1])); print('locked', flush=True); time.sleep(60)"
+HOLDER = """
+import sys, time
+from pathlib import Path
+from retina_plugin.engine.folder import locked
+lock = locked(Path(sys.argv[1]))
+print("locked", flush=True)
+time.sleep(60)
+"""
 
 
-def test_two_runs_at_once_are_refused_and_a_dead_one_does_not_block(tmp_path):
+def test_two_runs_at_once_are_refused_but_a_dead_one_does_not_block(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "locked\n"
     with pytest.raises(FolderInUse, match=f"process {holder.pid} on"), claimed(tmp_path, named=True):
@@ -74,43 +79,38 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_does_not_block(tmp_path):
     holder.wait()
     with claimed(tmp_path, named=True) as found:
         assert (found / ".lock").read_text().split()[1] == str(os.getpid())
-    (tmp_path / ".lock").write_text("elsewhere 4711\n")  # a file without a lock: the process is gone
+    (tmp_path / ".lock").write_text("elsewhere 4711\n")  # a file, but no lock: the process is gone
     with claimed(tmp_path, named=True):
         pass
 
 
-def test_a_folder_that_the_tool_chose_is_left_to_the_run_at_work_there(tmp_path):
+def test_an_unnamed_folder_is_left_to_the_run_that_uses_it(tmp_path):
     with claimed(tmp_path / "pets", named=False) as first, claimed(tmp_path / "pets", named=False) as second:
         assert (first.name, second.name) == ("pets", "pets_2")
 
 
-def test_checkpoints_are_counted_in_the_folder(tmp_path):
+def test_old_checkpoints_are_removed_and_the_best_is_kept(tmp_path):
     for i in (9, 19, 29, 100):
         (tmp_path / f"model_{i:07d}.pth").write_text("")
         (tmp_path / f"model_{i:07d}.pth.sha256").write_text("")
     (tmp_path / "model_best.pth").write_text("")
     keep_latest(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.glob("*.pth")) == [
-        "model_0000029.pth",
-        "model_0000100.pth",
-        "model_best.pth",
-    ]
+    kept = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert kept == ["model_0000029.pth", "model_0000100.pth", "model_best.pth"]
     assert len(list(tmp_path.glob("*.sha256"))) == 2
 
 
-def test_an_evaluation_writes_over_no_earlier_one(tmp_path):
-    assert [evaluation_folder(tmp_path, "x/model best.pth").relative_to(tmp_path).as_posix() for _ in range(3)] == [
-        "eval/model_best",
-        "eval/model_best_2",
-        "eval/model_best_3",
-    ]
+def test_an_evaluation_does_not_overwrite_an_earlier_one(tmp_path):
+    found = [evaluation_folder(tmp_path, "x/model best.pth").relative_to(tmp_path).as_posix() for _ in range(3)]
+    assert found == ["eval/model_best", "eval/model_best_2", "eval/model_best_3"]
 
 
-def test_without_posix_modules_it_is_imported_all_the_same():
-    # Detectron2's own dependencies choose by system; they are imported before the modules are taken away.
+def test_the_package_is_imported_without_posix_modules():
+    # Detectron2's own dependencies need them on this system, so they are imported before the modules are blocked.
     blocked = """
 import sys
-import detectron2.data, detectron2.engine, detectron2.evaluation, torch.distributed, matplotlib.pyplot, timm, torchvision
+import detectron2.data, detectron2.engine, detectron2.evaluation
+import matplotlib.pyplot, timm, torch.distributed, torchvision
 sys.modules["fcntl"] = sys.modules["resource"] = None
 import retina_plugin.ablation, retina_plugin.engine, retina_plugin.inference
 from retina_plugin.engine.summary import peak_memory_mib
@@ -120,7 +120,7 @@ print(peak_memory_mib())
     assert result.returncode == 0 and float(result.stdout) == 0.0, result.stderr
 
 
-def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError), claimed(tmp_path / "file", named=True):
         pass

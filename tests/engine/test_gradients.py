@@ -1,4 +1,4 @@
-"""Parameters without a gradient are found, and the model is left as it was."""
+"""Parameters without a gradient are found, and the model stays as it was."""
 
 import pytest
 import torch
@@ -11,32 +11,29 @@ from retina_plugin.engine import RetinaTrainer
 from retina_plugin.engine.gradients import parameters_without_gradient
 
 
-def test_a_model_of_which_all_is_used_stays_as_it_is():
+def test_a_model_whose_parameters_are_all_used_stays_unchanged():
     model = build_model(tiny_cfg("MODEL.FPN.NORM", "BN")).train()
     before = {name: x.clone() for name, x in model.state_dict().items()}
     state = torch.get_rng_state()
     assert parameters_without_gradient(model) == []
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items()) and all(
-        p.grad is None for p in model.parameters()
-    )
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
 
 
-def test_what_is_not_used_is_named():
+def test_unused_parameters_are_named():
     model = build_model(tiny_cfg()).train()
     model.extra = torch.nn.Linear(2, 2)
     assert parameters_without_gradient(model) == ["extra.weight", "extra.bias"]
 
 
-def test_a_network_of_timm_with_parts_that_lead_nowhere():
-    cfg = tiny_cfg(
-        "MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", ""
-    )
-    names = parameters_without_gradient(build_model(cfg).train())
+def test_unused_parts_of_a_timm_network_are_named():
+    options = ["MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.TIMM.NAME", "hrnet_w18_small", "MODEL.WEIGHTS", ""]
+    names = parameters_without_gradient(build_model(tiny_cfg(*options)).train())
     assert names and all(name.startswith("backbone.bottom_up.net.") for name in names)
 
 
-def test_several_processes_are_refused_before_they_start(small_digits, tmp_path, monkeypatch):
+def test_several_processes_are_refused_before_training_starts(small_digits, tmp_path, monkeypatch):
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*SMALL, "OUTPUT_DIR", str(tmp_path)])
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     monkeypatch.setattr("retina_plugin.engine.trainer.parameters_without_gradient", lambda model: ["backbone.x"])

@@ -1,4 +1,4 @@
-"""A loop that survives and explains."""
+"""The training step, and its errors."""
 
 import pytest
 import torch
@@ -32,45 +32,34 @@ def test_a_step_changes_the_weights_and_reports_finite_losses(precision):
     assert storage.latest()["total_loss"][0] > 0 and loop.model.head.cls_score.weight.dtype == torch.float32
 
 
-def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_weights():
+def test_a_non_finite_loss_names_the_batch_and_leaves_the_weights():
     loop = trainer()
     loop.model.head.cls_score.bias.data[0] = float("nan")
     before = loop.model.head.bbox_pred.weight.detach().clone()
-    with (
-        EventStorage(),
-        pytest.raises(
-            FloatingPointError, match=r"learning rate 0.01(.|\n)*image0.jpg with 1 boxes(.|\n)*image1.jpg with 0 boxes"
-        ),
-    ):
+    text = r"learning rate 0.01(.|\n)*image0.jpg with 1 boxes(.|\n)*image1.jpg with 0 boxes"
+    with EventStorage(), pytest.raises(FloatingPointError, match=text):
         loop.run_step()
     assert torch.equal(before, loop.model.head.bbox_pred.weight)
 
 
-def test_state_round_trip():
+def test_optimizer_and_loss_scale_are_restored():
     loop, other = trainer(), trainer()
     for x in (loop, other):  # momentum, so that the optimizer has a state
         x.optimizer.param_groups[0]["momentum"] = 0.9
     with EventStorage():
         loop.run_step()
     state = loop.state_dict()
-    state["grad_scaler"] = {
-        "scale": 8.0,
-        "growth_factor": 2.0,
-        "backoff_factor": 0.5,
-        "growth_interval": 5,
-        "_growth_tracker": 3,
-    }
+    state["grad_scaler"] = {"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 0.5}
+    state["grad_scaler"] |= {"growth_interval": 5, "_growth_tracker": 3}
     other.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     other.load_state_dict(state)
     assert other.grad_scaler.get_scale() == 8.0
-    parameter, same = next(loop.model.parameters()), next(other.model.parameters())
-    assert torch.equal(
-        other.optimizer.state[same]["momentum_buffer"], loop.optimizer.state[parameter]["momentum_buffer"]
-    )
+    momentum, same = (x.optimizer.state[next(x.model.parameters())]["momentum_buffer"] for x in (loop, other))
+    assert torch.equal(momentum, same)
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
-    """Of losses without a moving normaliser and a model without BatchNorm: the mean over parts is the mean over the batch."""
+def test_accumulated_gradients_equal_those_of_the_whole_batch():
+    """Without a moving normaliser and without BatchNorm, the mean over parts is the mean over the batch."""
     torch.manual_seed(0)
     data = [torch.randn(4, 3) for _ in range(2)]
 

@@ -1,4 +1,4 @@
-"""Progress by time."""
+"""Progress is reported by time."""
 
 from types import SimpleNamespace
 
@@ -23,17 +23,16 @@ def test_a_line_after_the_first_step_and_then_every_ten_seconds(monkeypatch, cap
             hook.after_step()
             clock.now += 0.5
     lines = caplog.messages
-    # 100 steps of half a second, the last ends after 49.5: at 0, 10, 20, 30, 40
+    # 100 steps of half a second, the last ends after 49.5 s: lines at 0, 10, 20, 30 and 40 s
     assert lines[0] == "training: 1000 iterations of 8 images" and len(lines) == 1 + 5
     assert lines[1] == "iteration 1 of 1000 (0 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01"
     # 20 steps in 10 s: 8 images in half a second; 979 are left, 489.5 s
-    assert (
-        lines[2] == "iteration 21 of 1000 (2 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 8 min 9 s"
-    )
+    text = "iteration 21 of 1000 (2 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 8 min 9 s"
+    assert lines[2] == text
 
 
 @pytest.mark.parametrize(
     "seconds, text", [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90000, "1 d 1 h")]
 )
-def test_durations(seconds, text):
+def test_durations_have_at_most_two_units(seconds, text):
     assert duration(seconds) == text

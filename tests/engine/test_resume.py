@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and with which settings."""
+"""From which checkpoint a run resumes, and with which settings."""
 
 import logging
 
@@ -10,11 +10,13 @@ from retina_plugin import load_config
 from retina_plugin.config import dump_config
 from retina_plugin.engine import RetinaTrainer
 from retina_plugin.engine.resume import (
+    begin_metrics,
     checksum_problem,
     compare,
     find_checkpoint,
     json_lines,
     mend_metrics,
+    resume_command,
     write_checksum,
 )
 
@@ -39,92 +41,110 @@ def flip(file):
 
 
 @pytest.mark.parametrize(
-    "harm, said",
+    "harm, text",
     [
         (lambda file: file.unlink(), "there is no such file"),
         (lambda file: file.write_bytes(b""), "it is empty"),
         (lambda file: file.write_bytes(file.read_bytes()[:300]), "truncated"),
         (flip, "sha256"),
-        (lambda file: file.write_text("hello"), "no checkpoint"),
+        (lambda file: file.write_text("hello"), "not a checkpoint"),
     ],
 )
-def test_of_a_damaged_last_checkpoint_the_one_before_is_used_and_said(harm, said, tmp_path, caplog):
+def test_a_damaged_last_checkpoint_is_skipped_with_a_warning(harm, text, tmp_path, caplog):
     checkpoints(tmp_path, 9, 19, 29)
     harm(tmp_path / "model_0000029.pth")
     with caplog.at_level("WARNING"):
         assert find_checkpoint(tmp_path).name == "model_0000019.pth"
-    assert said in caplog.text and "of iteration 20" in caplog.text
+    assert text in caplog.text and "of iteration 20" in caplog.text
 
 
 @pytest.mark.parametrize("tag", [None, "", "\0\0\0", "model_9999999.pth", "../model_0000009.pth/"])
-def test_without_a_good_last_checkpoint_file_the_latest_is_used(tag, tmp_path):
+def test_without_a_valid_last_checkpoint_file_the_latest_is_used(tag, tmp_path):
     checkpoints(tmp_path, 9, 100, 19)
     (tmp_path / "last_checkpoint").unlink()
     if tag is not None:
         (tmp_path / "last_checkpoint").write_text(tag)
-    assert find_checkpoint(tmp_path).name == ("model_0000009.pth" if tag and "0000009" in tag else "model_0000100.pth")
+    want = "model_0000009.pth" if tag and "0000009" in tag else "model_0000100.pth"
+    assert find_checkpoint(tmp_path).name == want
 
 
-def test_without_a_whole_one_it_is_an_error_and_without_any_a_new_run(tmp_path):
+def test_without_an_intact_checkpoint_it_is_an_error_and_without_any_a_new_run(tmp_path):
     assert find_checkpoint(tmp_path) is None
     checkpoints(tmp_path, 9)
     flip(tmp_path / "model_0000009.pth")
     torch.save({"model": {}}, tmp_path / "model_best.pth")
-    with pytest.raises(ValueError, match="model_0000009.pth: its sha256(.|\n)*model_best.pth begins a new run"):
+    with pytest.raises(ValueError, match="model_0000009.pth: its sha256(.|\n)*model_best.pth starts a new run"):
         find_checkpoint(tmp_path)
 
 
-def test_a_file_without_a_checksum_is_read_and_one_that_was_changed_is_not(tmp_path):
+def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path):
     file = tmp_path / "x.pth"
     file.write_bytes(b"abc")
     assert checksum_problem(file) is None
     write_checksum(file)
-    assert (
-        tmp_path / "x.pth.sha256"
-    ).read_text() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  x.pth\n"
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # sha256 of "abc" in FIPS 180-2
+    assert (tmp_path / "x.pth.sha256").read_text() == f"{known}  x.pth\n"
     assert checksum_problem(file) is None
     file.write_bytes(b"abd")
     assert "sha256" in checksum_problem(file)
 
 
-INFO = {"class_names": [str(d) for d in range(10)]}
+CLASSES = [str(digit) for digit in range(10)]
+
+
+def saved_with(cfg):
+    """The description in a checkpoint of a run with this config."""
+    return {"class_names": CLASSES, "config": dump_config(cfg)}
 
 
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("SOLVER.BASE_LR", 0.5), ("SOLVER.MAX_ITER", 700), ("SOLVER.CHECKPOINT_PERIOD", 3), ("TEST.EVAL_PERIOD", 3), ("SOLVER.STEPS", (3,)),
-        ("SOLVER.WEIGHT_DECAY", 0.1), ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 1.0), ("INPUT.MIN_SIZE_TEST", 99), ("SOLVER.IMS_PER_BATCH", 4), ("SEED", 5),
+        ("SOLVER.BASE_LR", 0.5),
+        ("SOLVER.MAX_ITER", 700),
+        ("SOLVER.CHECKPOINT_PERIOD", 3),
+        ("SOLVER.STEPS", (3,)),
+        ("SOLVER.WEIGHT_DECAY", 0.1),
+        ("SOLVER.IMS_PER_BATCH", 4),
+        ("TEST.EVAL_PERIOD", 3),
+        ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 1.0),
+        ("INPUT.MIN_SIZE_TEST", 99),
+        ("SEED", 5),
     ],
-)  # fmt: skip
-def test_what_may_change_is_said(key, value):
-    (said,) = compare({**INFO, "config": dump_config(cfg_for())}, cfg_for(key, value), INFO["class_names"])
-    assert said.startswith(f"{key} ") and "->" in said
+)
+def test_a_setting_that_may_change_is_reported(key, value):
+    (text,) = compare(saved_with(cfg_for()), cfg_for(key, value), CLASSES)
+    assert text.startswith(f"{key} ") and "->" in text
 
 
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("SOLVER.OPTIMIZER", "SGD"), ("MODEL.RETINANET.LEVELS", [3, 4, 5, 6]), ("MODEL.FPN.OUT_CHANNELS", 32), ("MODEL.RETINANET.NORM", "LN"), ("MODEL.FPN.NAME", "pafpn"),
-        ("MODEL.ANCHOR_GENERATOR.SCALE", 3.0), ("MODEL.RETINANET.NUM_CONVS", 3), ("MODEL.RETINANET.HEAD_NAME", "shared_tower"), ("SOLVER.BACKBONE_LR_FACTOR", 0.5), ("MODEL.TIMM.NAME", "resnet18"),
+        ("SOLVER.OPTIMIZER", "SGD"),
+        ("SOLVER.BACKBONE_LR_FACTOR", 0.5),
+        ("MODEL.RETINANET.LEVELS", [3, 4, 5, 6]),
+        ("MODEL.RETINANET.NORM", "LN"),
+        ("MODEL.RETINANET.NUM_CONVS", 3),
+        ("MODEL.RETINANET.HEAD_NAME", "shared_tower"),
+        ("MODEL.FPN.OUT_CHANNELS", 32),
+        ("MODEL.FPN.NAME", "pafpn"),
+        ("MODEL.ANCHOR_GENERATOR.SCALE", 3.0),
+        ("MODEL.TIMM.NAME", "resnet18"),
     ],
-)  # fmt: skip
-def test_what_cannot_change_is_one_line_with_both_values(key, value):
+)
+def test_a_setting_that_must_not_change_is_refused_with_both_values(key, value):
     with pytest.raises(ValueError) as error:
-        compare({**INFO, "config": dump_config(cfg_for())}, cfg_for(key, value), INFO["class_names"])
+        compare(saved_with(cfg_for()), cfg_for(key, value), CLASSES)
     assert f"{key} was " in str(error.value) and f"is {value}" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_other_classes_cannot_change_either():
+def test_classes_cannot_change_but_the_folder_can():
     with pytest.raises(ValueError, match="the classes were 0, 1"):
-        compare({**INFO, "config": dump_config(cfg_for())}, cfg_for(), ["cat"] * 10)
-    assert (
-        compare({**INFO, "config": dump_config(cfg_for())}, cfg_for("OUTPUT_DIR", "elsewhere"), INFO["class_names"])
-        == []
-    )
+        compare(saved_with(cfg_for()), cfg_for(), ["cat"] * 10)
+    assert compare(saved_with(cfg_for()), cfg_for("OUTPUT_DIR", "elsewhere"), CLASSES) == []
 
 
-def test_the_new_learning_rate_schedule_and_end_take_effect(small_digits, tmp_path, caplog):
+def test_a_changed_learning_rate_schedule_and_end_take_effect(small_digits, tmp_path, caplog):
     def go(*opts, resume=False):
         trainer = RetinaTrainer(cfg_for("OUTPUT_DIR", str(tmp_path), "SOLVER.WARMUP_ITERS", 1, *opts))
         trainer.resume_or_load(resume=resume)
@@ -140,11 +160,10 @@ def test_the_new_learning_rate_schedule_and_end_take_effect(small_digits, tmp_pa
     fresh = go("SOLVER.MAX_ITER", 8, "SOLVER.BASE_LR", 0.01, "SOLVER.WEIGHT_DECAY", 0.2)
     fresh.scheduler.last_epoch = 2
     assert second.optimizer.param_groups[0]["lr"] == fresh.scheduler.get_lr()[0]
-    assert {group["weight_decay"] for group in second.optimizer.param_groups} == {
-        group["weight_decay"] for group in fresh.optimizer.param_groups
-    }
+    decays = [{group["weight_decay"] for group in run.optimizer.param_groups} for run in (second, fresh)]
+    assert decays[0] == decays[1]
     moments = [state["exp_avg"] for state in second.optimizer.state.values()]
-    assert any(m.abs().sum() > 0 for m in moments), "momentum goes on"
+    assert any(m.abs().sum() > 0 for m in moments), "the optimizer keeps its state"
     with pytest.raises(ValueError, match="MODEL.FPN.OUT_CHANNELS was 16, is 32"):
         go("MODEL.FPN.OUT_CHANNELS", 32, resume=True)
 
@@ -152,7 +171,7 @@ def test_the_new_learning_rate_schedule_and_end_take_effect(small_digits, tmp_pa
 @pytest.mark.parametrize(
     "text", ["", '{"iteration": 1, "ti', "[1]\n3\nnull\n", "\0\0\n", '{"time": "x"}\n', "nonsense\n"]
 )
-def test_half_a_line_of_metrics_hurts_nothing(text, tmp_path):
+def test_a_partial_line_of_metrics_is_ignored(text, tmp_path):
     file = tmp_path / "metrics.json"
     file.write_text('{"iteration": 0, "time": 0.5}\n' + text)
     mend_metrics(file)
@@ -160,3 +179,18 @@ def test_half_a_line_of_metrics_hurts_nothing(text, tmp_path):
         stream.write('{"iteration": 9}\n')
     found = json_lines(file)
     assert found[0]["iteration"] == 0 and found[-1] == {"iteration": 9}
+
+
+def test_metrics_of_an_earlier_run_are_kept_under_another_name(tmp_path):
+    file = tmp_path / "metrics.json"
+    for text in ("first", "second"):
+        file.write_text(text)
+        begin_metrics(tmp_path)
+    begin_metrics(tmp_path)  # empty: nothing to keep
+    assert file.read_text() == "" and (tmp_path / "metrics_earlier.json").read_text() == "first"
+    assert (tmp_path / "metrics_earlier_2.json").read_text() == "second" and len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_command_that_resumes_a_run_names_its_config_and_folder():
+    command = resume_command(cfg_for("OUTPUT_DIR", "output/pets"))
+    assert command.endswith("train_net.py --config-file output/pets/config.yaml --resume OUTPUT_DIR output/pets")

@@ -1,4 +1,4 @@
-"""The first signal asks, the second ends."""
+"""The first signal asks to stop, the second ends at once."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from retina_plugin.engine.ending import Stopped
 from retina_plugin.engine.signals import StopOnSignal
 
 
-def test_the_first_asks_and_the_second_ends():
+def test_the_first_signal_asks_and_the_second_ends():
     asked, before = [], signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stopped, StopOnSignal(asked.append):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -34,7 +34,7 @@ def test_outside_the_main_thread_nothing_is_installed():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 7)])
-def test_a_loading_process_leaves_ctrl_c_to_the_training_and_ends_with_sigterm(number, code):
+def test_a_loader_process_ignores_ctrl_c_and_ends_with_sigterm(number, code):
     with StopOnSignal(lambda n: None):
         child = os.fork()
         if not child:

@@ -1,10 +1,11 @@
-"""Optimizers and the one-cycle schedule."""
+"""Optimizers and learning-rate schedules."""
 
 import math
 
 import pytest
 import torch
 from conftest import tiny_cfg
+from option_pairs import pairs
 from torch import nn
 
 from detectron2.modeling import build_model
@@ -36,17 +37,16 @@ def test_sgd_and_adamw_read_their_keys():
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
-def test_the_backbone_can_learn_more_slowly(name):
+def test_the_backbone_can_have_a_smaller_learning_rate(name):
     net = build_model(tiny_cfg())
     cfg = tiny_cfg("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1, "SOLVER.BACKBONE_LR_FACTOR", 0.25)
     rate = {id(p): group["lr"] for group in build_optimizer(cfg, net).param_groups for p in group["params"]}
     for parameter_name, parameter in net.named_parameters():
-        assert rate[id(parameter)] == pytest.approx(
-            0.025 if parameter_name.startswith("backbone.bottom_up.") else 0.1
-        ), parameter_name
+        want = 0.025 if parameter_name.startswith("backbone.bottom_up.") else 0.1
+        assert rate[id(parameter)] == pytest.approx(want), parameter_name
 
 
-def test_sgd_equals_detectron2s():
+def test_sgd_equals_that_of_detectron2():
     cfg = tiny_cfg("SOLVER.WEIGHT_DECAY_NORM", 0.0, "SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.NESTEROV", True)
     torch.manual_seed(0)
     ours, theirs = model(), model()
@@ -61,7 +61,7 @@ def test_sgd_equals_detectron2s():
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
-def test_gradients_are_clipped_where_asked(name):
+def test_gradients_are_clipped_if_enabled(name):
     cfg = tiny_cfg(
         "SOLVER.OPTIMIZER", name, "SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5
     )
@@ -87,7 +87,7 @@ def rates(*opts):
     return result
 
 
-def test_one_cycle_rises_along_a_cosine_and_falls_along_one():
+def test_one_cycle_rises_and_falls_in_cosines():
     lr = rates("SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.BASE_LR_END", 0.0)
     assert lr[0] == pytest.approx(0.1)
     assert lr[10] == pytest.approx(0.55)  # half way up: (0.1 + 1) / 2
@@ -97,17 +97,17 @@ def test_one_cycle_rises_along_a_cosine_and_falls_along_one():
 
 
 @pytest.mark.parametrize("name", ["WarmupMultiStepLR", "WarmupCosineLR"])
-def test_detectron2s_schedules_still_work(name):
+def test_schedules_of_detectron2_work(name):
     lr = rates("SOLVER.LR_SCHEDULER_NAME", name, "SOLVER.STEPS", "(60,)")
     assert lr[0] == pytest.approx(0.1) and lr[20] > 0.85 and lr[99] < 0.2
 
 
-def test_one_cycle_without_a_rise_is_refused():
+def test_one_cycle_with_only_a_rise_is_refused():
     with pytest.raises(ValueError, match="WARMUP_ITERS"):
         rates("SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.WARMUP_ITERS", 100)
 
 
-def test_steps_of_equal_length_are_fvcores_and_have_a_value_at_the_end():
+def test_equal_steps_are_those_of_fvcore_and_have_a_value_at_the_end():
     from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
 
     from retina_plugin.engine.solver import EqualSteps
@@ -138,59 +138,38 @@ def registered(monkeypatch):
         registry._options.pop(name)
 
 
-def test_an_optimizer_of_torch_is_registered_as_it_is(registered):
+def test_an_optimizer_of_torch_can_be_registered_directly(registered):
     registered(
         OPTIMIZER_REGISTRY, "RMSprop", torch.optim.RMSprop, [Option("alpha", Number(float, 0, 1), 0.99, "Smoothing.")]
     )
-    cfg = tiny_cfg(
-        "SOLVER.OPTIMIZER",
-        "RMSprop",
-        "SOLVER.OPTIMIZERS.RMSPROP_ALPHA",
-        0.5,
-        "SOLVER.BASE_LR",
-        0.02,
-        "SOLVER.MOMENTUM",
-        0.3,
-    )
+    options = {"SOLVER.OPTIMIZER": "RMSprop", "SOLVER.OPTIMIZERS.RMSPROP_ALPHA": 0.5}
+    cfg = tiny_cfg(*pairs({**options, "SOLVER.BASE_LR": 0.02, "SOLVER.MOMENTUM": 0.3}))
     optimizer = build_optimizer(cfg, build_model(cfg))
-    assert (
-        type(optimizer) is torch.optim.RMSprop
-        and optimizer.defaults["alpha"] == 0.5
-        and optimizer.defaults["momentum"] == 0.3
-        and optimizer.param_groups[0]["lr"] == 0.02
-    )
+    assert type(optimizer) is torch.optim.RMSprop and optimizer.param_groups[0]["lr"] == 0.02
+    assert (optimizer.defaults["alpha"], optimizer.defaults["momentum"]) == (0.5, 0.3)
 
 
-def test_an_optimizer_or_schedule_that_is_none_is_named(registered):
+def test_a_variant_that_builds_no_optimizer_or_schedule_is_refused(registered):
     registered(OPTIMIZER_REGISTRY, "nothing", lambda params: params)
     registered(LR_SCHEDULER_REGISTRY, "nothing", lambda cfg, optimizer: 3)
     cfg = tiny_cfg("SOLVER.OPTIMIZER", "nothing")
-    with pytest.raises(TypeError, match="SOLVER.OPTIMIZER nothing must make a torch.optim.Optimizer; it made a list"):
+    with pytest.raises(TypeError, match="SOLVER.OPTIMIZER nothing must build a torch.optim.Optimizer; it built a list"):
         build_optimizer(cfg, build_model(cfg))
     cfg = tiny_cfg("SOLVER.LR_SCHEDULER_NAME", "nothing")
-    with pytest.raises(
-        TypeError, match="SOLVER.LR_SCHEDULER_NAME nothing must make an LRScheduler of torch; it made a int"
-    ):
+    text = "SOLVER.LR_SCHEDULER_NAME nothing must build an LRScheduler of torch; it built a int"
+    with pytest.raises(TypeError, match=text):
         build_lr_scheduler(cfg, None)
 
 
-def test_a_schedule_of_ones_own_with_an_option(registered):
+def test_a_custom_schedule_gets_its_option(registered):
     registered(
         LR_SCHEDULER_REGISTRY,
         "polynomial",
         lambda cfg, optimizer, power: torch.optim.lr_scheduler.PolynomialLR(optimizer, cfg.SOLVER.MAX_ITER, power),
         [Option("power", Number(float, 0), 1.0, "Of the fall.")],
     )
-    cfg = tiny_cfg(
-        "SOLVER.LR_SCHEDULER_NAME",
-        "polynomial",
-        "SOLVER.LR_SCHEDULERS.POLYNOMIAL_POWER",
-        2.0,
-        "SOLVER.MAX_ITER",
-        10,
-        "SOLVER.BASE_LR",
-        1.0,
-    )
+    options = {"SOLVER.LR_SCHEDULER_NAME": "polynomial", "SOLVER.LR_SCHEDULERS.POLYNOMIAL_POWER": 2.0}
+    cfg = tiny_cfg(*pairs({**options, "SOLVER.MAX_ITER": 10, "SOLVER.BASE_LR": 1.0}))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = build_lr_scheduler(cfg, optimizer)
     for _ in range(5):
@@ -199,27 +178,38 @@ def test_a_schedule_of_ones_own_with_an_option(registered):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("opts, first, last, count", [
-    (["MODEL.BOTTOM_UP.NAME", "build_retina_resnet"], "backbone.bottom_up.stem.conv1.weight", "backbone.bottom_up.res5.1.conv2.weight", 9),  # the stem and 4 x 2 blocks
-    (["MODEL.BOTTOM_UP.NAME", "build_retina_timm"], "backbone.bottom_up.net.conv_stem.weight", "backbone.bottom_up.net.blocks.6.0.conv_pwl.weight", 17),  # the stem with its norm, 16 blocks
-    (["MODEL.BOTTOM_UP.NAME", "build_retina_detectron2"], "backbone.bottom_up.net.patch_embed.proj.weight", None, None),
-    (["MODEL.BACKBONE.NAME", "build_retina_vit_backbone", "MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"], "backbone.net.pos_embed", "backbone.net.blocks.11.attn.qkv.weight", 14),
-])  # fmt: skip
-def test_the_rate_falls_from_block_to_block_towards_the_image(opts, first, last, count):
-    cfg = tiny_cfg(*opts, "SOLVER.LAYER_DECAY", 0.8, "SOLVER.BASE_LR", 0.1)
+RESNET = {"MODEL.BOTTOM_UP.NAME": "build_retina_resnet"}
+TIMM = {"MODEL.BOTTOM_UP.NAME": "build_retina_timm"}
+DETECTRON2_VIT = {"MODEL.BOTTOM_UP.NAME": "build_retina_detectron2"}
+PLAIN_VIT = {
+    "MODEL.BACKBONE.NAME": "build_retina_vit_backbone",
+    "MODEL.DETECTRON2.NAME": "vit_ti",
+    "MODEL.FPN.TOP_BLOCK": "conv_p5",
+}
+BELOW = "backbone.bottom_up"
+
+
+@pytest.mark.parametrize(
+    "options, first, last, count",
+    [
+        # the stem, and 4 x 2 blocks
+        (RESNET, f"{BELOW}.stem.conv1.weight", f"{BELOW}.res5.1.conv2.weight", 9),
+        # the stem with its norm, and 16 blocks
+        (TIMM, f"{BELOW}.net.conv_stem.weight", f"{BELOW}.net.blocks.6.0.conv_pwl.weight", 17),
+        (DETECTRON2_VIT, f"{BELOW}.net.patch_embed.proj.weight", None, None),
+        (PLAIN_VIT, "backbone.net.pos_embed", "backbone.net.blocks.11.attn.qkv.weight", 14),
+    ],
+)
+def test_the_rate_falls_from_block_to_block_towards_the_image(options, first, last, count):
+    cfg = tiny_cfg(*pairs(options), "SOLVER.LAYER_DECAY", 0.8, "SOLVER.BASE_LR", 0.1)
     model = build_model(cfg)
     factors = layer_factors([name for name, _ in model.named_parameters()], 0.8)
     different = sorted(set(factors.values()))
-    assert (
-        factors[first] == different[0]
-        and (last is None or factors[last] == pytest.approx(0.8))
-        and (count is None or len(different) == count)
-    )
+    assert factors[first] == different[0]
+    assert last is None or factors[last] == pytest.approx(0.8)
+    assert count is None or len(different) == count
     assert not any(name.startswith(("head.", "backbone.fpn_", "backbone.simfp")) for name in factors)
-    rates = {
-        name: group["lr"]
-        for group in build_optimizer(cfg, model).param_groups
-        for name, p in model.named_parameters()
-        if any(p is q for q in group["params"])
-    }
-    assert rates[first] == pytest.approx(0.1 * factors[first]) and rates["head.cls_score.weight"] == pytest.approx(0.1)
+    rates = {id(p): group["lr"] for group in build_optimizer(cfg, model).param_groups for p in group["params"]}
+    rate = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    assert rate[first] == pytest.approx(0.1 * factors[first])
+    assert rate["head.cls_score.weight"] == pytest.approx(0.1)

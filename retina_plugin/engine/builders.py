@@ -1,0 +1,88 @@
+"""Build from a config what a trainer works with: the model, the loaders, the evaluator."""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from detectron2 import modeling
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+
+from retina_plugin.config.contradictions import has_own_pyramid
+from retina_plugin.data import loader
+from retina_plugin.data.catalog import load_datasets, result_of
+from retina_plugin.data.loader import SimilarSizeBatches
+from retina_plugin.data.mapper import build_mapper
+from retina_plugin.engine.device import check_device
+from retina_plugin.engine.freezing import freeze_parameters
+from retina_plugin.evaluation import EVALUATOR_REGISTRY
+from retina_plugin.modeling.checkpointing import checkpoint_gradients
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """Build the model, freeze parameters of MODEL.FREEZE, and log one line about its size.
+
+    Raises:
+        ValueError: MODEL.DEVICE is not available, no model can be built from the config, or MODEL.FREEZE matches none
+            of its parameters.
+    """
+    check_device(cfg.MODEL.DEVICE)
+    model = modeling.build_model(cfg)
+    freeze_parameters(model, cfg.MODEL.FREEZE)
+    if cfg.MODEL.CHECKPOINT_GRADIENTS:
+        checkpoint_gradients(getattr(model.backbone, "bottom_up", model.backbone))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    network = cfg.MODEL.BOTTOM_UP.NAME if has_own_pyramid(cfg) else cfg.MODEL.BACKBONE.NAME
+    name = type(model).__name__
+    logger.info("%s with %s: %.2f M parameters, %.2f M of them trained", name, network, total / 1e6, trained / 1e6)
+    return model
+
+
+def build_train_loader(cfg: CfgNode) -> SimilarSizeBatches:
+    """Check the datasets (DATASETS.ON_PROBLEM) and build the loader of DATASETS.TRAIN."""
+    dataset = load_datasets(
+        list(cfg.DATASETS.TRAIN),
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        on_problem=cfg.DATASETS.ON_PROBLEM,
+        empty_share=cfg.DATALOADER.EMPTY_IMAGES,
+        seed=cfg.SEED,
+        check_images=cfg.DATASETS.CHECK_IMAGES,
+        max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+    )
+    return loader.build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable:
+    """Build Detectron2's test loader for the scored records of a dataset, with the mapper of INPUT.READER."""
+    records = result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records
+    return loader.build_test_loader(cfg, records, build_mapper(cfg, is_train=False))
+
+
+def build_validation_loader(cfg: CfgNode) -> Iterable:
+    """Build a loader of all records of DATASETS.TEST with their boxes, at test size."""
+    results = [result_of(name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS) for name in cfg.DATASETS.TEST]
+    records = [record for result in results for record in result.records]
+    return loader.build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+    """Build TEST.EVALUATOR; by default COCO's box AP, whatever the format of the annotations.
+
+    It writes to OUTPUT_DIR, or for all but the first of several datasets to a folder below with the dataset's name.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0]:
+        folder /= re.sub(r"[^\w.-]+", "_", dataset_name)
+    return EVALUATOR_REGISTRY.build(
+        cfg.TEST.EVALUATOR,
+        cfg=cfg,
+        dataset_name=dataset_name,
+        output_dir=str(folder),
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )

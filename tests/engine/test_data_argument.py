@@ -1,0 +1,110 @@
+"""``--data``: a folder of images and annotations is all that a training needs."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from option_pairs import pairs
+
+from retina_plugin.data.card import DatasetCard
+from retina_plugin.data.digits import generate_digits
+from retina_plugin.engine.data_argument import use_data
+from retina_plugin.paths import shipped
+
+SHORT = {
+    "MODEL.DEVICE": "cpu",
+    "SOLVER.EPOCHS": 4,
+    "TEST.EVAL_EPOCHS": 2,
+    "SOLVER.IMS_PER_BATCH": 4,
+    "INPUT.MIN_SIZE_TRAIN": (96,),
+    "INPUT.MIN_SIZE_TEST": 96,
+    "DATALOADER.NUM_WORKERS": 0,
+}
+
+
+@pytest.fixture()
+def pets(tmp_path):
+    """A typical folder: pictures, one COCO JSON per split, a test split."""
+    generate_digits(tmp_path / "digits", splits={"train": 8, "val": 3, "test": 2})
+    return tmp_path / "digits"
+
+
+def train_net(*words, cwd=ROOT):
+    command = [sys.executable, str(ROOT / "train_net.py"), *map(str, words)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=env)
+
+
+def arguments(data, *opts, config_file=""):
+    return argparse.Namespace(data=str(data), data_format=None, config_file=config_file, opts=list(opts))
+
+
+def test_a_folder_becomes_the_keys_that_train_on_it(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = arguments(pets, "SEED", "3")
+    said = use_data(args)
+    name = DatasetCard.from_file(args.card_file).name
+    found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
+    assert found == {
+        "DATASETS.TRAIN": f"('{name}_train',)",
+        "DATASETS.TEST": f"('{name}_val',)",
+        "OUTPUT_DIR": f"output/{name}",
+        "DATASETS.FINAL_TEST": f"('{name}_test',)",
+        "SEED": "3",
+    }
+    assert args.opts[-2:] == ["SEED", "3"], "what the user gave comes last and wins"
+    assert args.config_file == str(shipped("configs/finetune.yaml"))
+    assert said == f"{pets}: coco, card {args.card_file}\n{args.account}"
+
+
+def test_a_config_file_that_was_given_is_kept_and_changes_of_the_data_are_reported(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    use_data(arguments(pets))
+    (pets / "annotations/test.json").unlink(missing_ok=True)
+    for file in pets.rglob("*test*.json"):
+        file.unlink()
+    args = arguments(pets, config_file="mine.yaml")
+    said = use_data(args)
+    assert args.config_file == "mine.yaml" and f"changed since {args.card_file} was written: splits were" in said
+    assert "DATASETS.FINAL_TEST" not in args.opts
+
+
+def test_a_split_without_a_usable_box_is_refused(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (file,) = pets.rglob("*train*.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(ValueError, match="no usable train data: 8 images, none with a box that is not a crowd"):
+        use_data(arguments(pets))
+
+
+@pytest.mark.slow
+def test_a_folder_is_all_that_a_training_needs(pets, tmp_path):
+    result = train_net("--data", pets, *pairs(SHORT), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "digits: coco, card datasets/found/digits_2.yaml" in result.stdout, "the bundled dataset has the name"
+    assert "10 classes: " in result.stdout and "splits: train 8 images" in result.stdout
+    assert "4 epochs of 8 images are 8 iterations" in result.stdout
+    out = next((tmp_path / "output").iterdir())
+    assert DatasetCard.from_file(out / "dataset.yaml").classes == [str(digit) for digit in range(10)]
+    account = (out / "dataset.txt").read_text()
+    assert account in result.stdout and "splits: train 8 images" in (out / "report.html").read_text()
+    written = {path.name for path in out.iterdir()}
+    assert {"model_best.pth", "model_final.pth", "summary.json", "results.json", "final_test"} <= written
+    assert "AP50" in json.loads((out / "final_test/results.json").read_text())["bbox"]
+    assert json.loads((out / "summary.json").read_text())["results"]["validation"]["total_loss"] > 0
+
+    # The checkpoint of this run knows its config, its dataset card and the account of the data.
+    opts = pairs({**SHORT, "OUTPUT_DIR": tmp_path / "next"})
+    result = train_net("--config-file", out / "model_final.pth", *opts, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "next/dataset.txt").read_text() == account and (tmp_path / "next/dataset.yaml").is_file()
+
+
+def test_a_folder_that_is_not_a_dataset_is_reported_in_one_sentence(tmp_path):
+    result = train_net("--data", tmp_path)
+    assert result.returncode == 2 and "it holds nothing" in result.stderr and "Traceback" not in result.stderr
