@@ -97,7 +97,7 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.data.check import check_card
     from retina_plugin.data.export import write_dataset
     from retina_plugin.data.fix import fixed, remains
-    from retina_plugin.engine.launch import FINETUNE
+    from retina_plugin.engine.data_argument import FINETUNE
     from retina_plugin.paths import shipped
 
     cfg = load_config(
@@ -168,7 +168,7 @@ def _config(card, args: argparse.Namespace):
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     from retina_plugin import load_config
-    from retina_plugin.engine.launch import FINETUNE
+    from retina_plugin.engine.data_argument import FINETUNE
     from retina_plugin.paths import shipped
 
     split = "train" if "train" in card.splits else next(iter(card.splits))
