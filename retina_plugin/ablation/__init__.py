@@ -1,4 +1,4 @@
-"""Sweeps: one YAML file in, many runs, a table out."""
+"""Sweeps: many runs from one YAML file, and a table of their results."""
 
 from retina_plugin.ablation.runner import run_sweep
 from retina_plugin.ablation.sweep import Run, Sweep, load_sweep

@@ -1,4 +1,4 @@
-"""What a sweep file says, and the runs that follow from it."""
+"""Sweep files, and the runs that they define."""
 
 import dataclasses
 import itertools
@@ -20,20 +20,20 @@ KEYS = {
     "base": "config file, relative to the sweep file",
     "axes": "name -> {label: {KEY: value}}, or KEY -> [values]",
     "seeds": "list of SEED",
-    "compare_to": "axis -> label of the row that the others are compared to (without it the first of each axis)",
-    "report": "metrics of COCO that the table shows; the first is compared",
+    "compare_to": "axis -> label of the row that the others are compared to (default: the first label of each axis)",
+    "report": "metrics in the table; rows are compared by the first",
     "options": "KEY: value for every run",
-    "paper": "row labels joined by ', ' -> {metric: value}, published figures to stand beside",
+    "paper": "row labels joined by ', ' -> {metric: value}, published figures to show next to the results",
     "sizes": "name -> keys of this list that replace those above, chosen by --size",
 }
-"""Keys of a sweep file; ``base`` and ``axes`` have to be there, in the file or in every size."""
+"""Keys of a sweep file; ``base`` and ``axes`` are required, in the file or in every size."""
 
 
-SET_BY_THE_SWEEP = {"SEED": "list what to repeat under seeds", "OUTPUT_DIR": "give --output"}
-"""Keys that each run has a value of its own for."""
+SET_BY_THE_SWEEP = {"SEED": "list the seeds under seeds", "OUTPUT_DIR": "use --output"}
+"""Keys whose value the sweep sets for each run, with what to do instead."""
 
 PLAIN = re.compile(r"\w[\w.-]*")
-"""Names that may become part of a folder's."""
+"""Names that can be part of a folder's name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Run:
     """One training of a sweep.
 
     Attributes:
-        labels: one of each axis, in the order of the axes.
+        labels: one label per axis, in the order of the axes.
         seed: SEED.
-        options: KEY -> value, what differs from the base config.
+        options: KEY -> value, the differences from the base config.
     """
 
     labels: tuple[str, ...]
@@ -51,19 +51,18 @@ class Run:
     options: dict[str, Any]
 
     def name(self, axes: tuple[str, ...]) -> str:
-        """Name of its folder, such as "gamma=2,seed=1"."""
-        words = [
-            *((axis.rsplit(".")[-1], label) for axis, label in zip(axes, self.labels, strict=True)),
-            ("seed", str(self.seed)),
-        ]
-        return ",".join(f"{_plain(name)}={_plain(label)}" for name, label in words)
+        """Return the name of the run's folder, such as "gamma=2,seed=1"."""
+        pairs = [(axis.rsplit(".")[-1], label) for axis, label in zip(axes, self.labels, strict=True)]
+        pairs.append(("seed", str(self.seed)))
+        return ",".join(f"{_plain(name)}={_plain(label)}" for name, label in pairs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A sweep file, read and checked; attributes as in ``KEYS``, ``axes`` as axis -> label -> options.
+    """A sweep file, read and checked.
 
-    ``only`` are texts of which a row's labels must have one, unless it is the row that the others are compared to; empty: all rows.
+    The attributes are those of ``KEYS``, with ``axes`` as axis -> label -> options. ``only`` selects the rows whose
+    labels contain one of its texts, in addition to the row that the others are compared to; empty selects all.
     """
 
     file: Path
@@ -80,22 +79,21 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending, and the size if there are several."""
+        """The file's name without its suffix, and the size if the file has sizes."""
         return _plain(self.file.stem) + (f"-{self.size}" if self.size else "")
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """The labels of every row of the table: all combinations of the axes, or those that ``only`` names."""
-        rows = list(itertools.product(*self.axes.values()))
-        return [
-            row
-            for row in rows
-            if not self.only or row == self.compare_to or any(text in ", ".join(row) for text in self.only)
-        ]
+        """The labels of every row of the table: all combinations of the axes, or those that ``only`` selects."""
+        return [row for row in itertools.product(*self.axes.values()) if self._is_selected(row)]
+
+    def _is_selected(self, row: tuple[str, ...]) -> bool:
+        """Return whether a row belongs to the table."""
+        return not self.only or row == self.compare_to or any(text in ", ".join(row) for text in self.only)
 
     @property
     def runs(self) -> list[Run]:
-        """All rows times all seeds; the first seed of every row comes first, so that a table is there early."""
+        """All rows with all seeds; the first seed of every row comes first, so that a table is available early."""
         return [
             Run(labels, seed, {**self.options, **self.changes(labels), "SEED": seed})
             for seed in self.seeds
@@ -103,7 +101,7 @@ class Sweep:
         ]
 
     def changes(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """KEY -> value of a row, without seed and options."""
+        """Return KEY -> value of a row, without the seed and the options of all runs."""
         return {
             key: value
             for axis, label in zip(self.axes, labels, strict=True)
@@ -111,10 +109,10 @@ class Sweep:
         }
 
     def config(self, run: Run, folder: str | os.PathLike) -> CfgNode:
-        """The config of a run that writes to ``folder``.
+        """Return the config of a run that writes to ``folder``.
 
         Raises:
-            ValueError: it cannot work; the run is named.
+            ValueError: the config is invalid; the message names the run.
         """
         opts = [word for pair in {**run.options, "OUTPUT_DIR": os.fspath(folder)}.items() for word in pair]
         try:
@@ -123,15 +121,16 @@ class Sweep:
             raise ValueError(f"{self.file}, {run.name(tuple(self.axes))}: {error}") from error
 
     def check(self) -> None:
-        """See that every run has a config that can work, and that no two rows are the same.
+        """Check that every run has a valid config, and that no two rows are equal.
 
         Raises:
-            ValueError: all that is wrong, one a line.
+            ValueError: with all problems, one per line.
         """
-        problems, seen = [f"{self.file}: {problem}" for problem in self._mistakes()], {}
+        problems = [f"{self.file}: {problem}" for problem in self._mistakes()]
+        seen: dict[str, tuple[str, ...]] = {}
         names = [run.name(tuple(self.axes)) for run in self.runs]
         problems += [
-            f"{self.file}: two runs have the folder {name}; their labels differ in punctuation only"
+            f"{self.file}: two runs have the folder {name}; their labels differ only in punctuation"
             for name in sorted({n for n in names if names.count(n) > 1})
         ]
         for run in self.runs:
@@ -140,52 +139,51 @@ class Sweep:
             try:
                 cfg = self.config(run, "folder")
                 text = dump_config(cfg)
-                problems += [f"{self.file}: report names {problem}" for problem in unknown_metrics(cfg, self.report)]
+                problems += [f"{self.file}: report: {problem}" for problem in unknown_metrics(cfg, self.report)]
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if text in seen:
-                problems.append(
-                    f"{self.file}: the rows {', '.join(seen[text])!r} and {', '.join(run.labels)!r} are the same config"
-                )
+                rows = f"{', '.join(seen[text])!r} and {', '.join(run.labels)!r}"
+                problems.append(f"{self.file}: the rows {rows} have the same config")
             seen[text] = run.labels
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
 
     def _mistakes(self) -> Iterator[str]:
-        """What no run is needed to see."""
+        """Yield the problems that can be found without building a config."""
         setters: dict[str, list[str]] = {}
         for axis, labels in self.axes.items():
             for key in dict.fromkeys(key for options in labels.values() for key in options):
                 setters.setdefault(key, []).append(axis)
         for key, axes in setters.items():
             if len(axes) > 1:
-                yield f"the axes {' and '.join(axes)} both set {key}: which value a row has would depend on their order"
+                yield f"the axes {' and '.join(axes)} both set {key}: a row's value would depend on their order"
         for key, instead in SET_BY_THE_SWEEP.items():
             if places := [*setters.get(key, ()), *(["options"] if key in self.options else [])]:
-                yield f"{key} is set by {' and '.join(places)}, but belongs to the sweep: {instead}"
-        if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
-            yield f"seeds has {', '.join(map(str, twice))} more than once"
+                yield f"{key} is set by {' and '.join(places)}, but the sweep sets it: {instead}"
+        if seeds := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+            yield f"seeds has {', '.join(map(str, seeds))} more than once"
         if negative := [seed for seed in self.seeds if seed < 0]:
-            yield f"seeds has {negative[0]}; a negative SEED is another one every time, which nothing can be compared by"
-        if twice := sorted({metric for metric in self.report if self.report.count(metric) > 1}):
-            yield f"report has {', '.join(twice)} more than once"
+            yield f"seeds has {negative[0]}; a negative SEED draws a new seed every time, so runs cannot be compared"
+        if metrics := sorted({metric for metric in self.report if self.report.count(metric) > 1}):
+            yield f"report has {', '.join(metrics)} more than once"
 
 
 def load_sweep(
     file: str | os.PathLike, size: str = "", options: dict[str, Any] | None = None, only: Sequence[str] = ()
 ) -> Sweep:
-    """Read a sweep file; ``KEYS`` says what stands there.
+    """Read a sweep file; ``KEYS`` describes its content.
 
     Args:
         file: path of a YAML file.
-        size: one of its ``sizes``; "": the first of them.
-        options: KEY -> value for every run, besides those of the file.
+        size: one of its ``sizes``; "" for the first of them.
+        options: KEY -> value for every run, in addition to those of the file.
         only: see :class:`Sweep`.
 
     Raises:
-        FileNotFoundError: no such file, or no such base config.
-        ValueError: it is no YAML, has a key or a size that does not exist, a value of the wrong kind, or something missing.
+        FileNotFoundError: the file or its base config does not exist.
+        ValueError: the file is not YAML, or has an unknown key or size, a value of the wrong type, or a missing key.
     """
     file = shipped_or_own(file)
     if not file.is_file():
@@ -194,14 +192,7 @@ def load_sweep(
     if not isinstance(data, dict):
         raise ValueError(f"{file}: expected keys ({', '.join(KEYS)}), got {type(data).__name__}")
     sizes = data.pop("sizes", {})
-    if not isinstance(sizes, dict) or not all(
-        isinstance(name, str) and isinstance(keys, dict) for name, keys in sizes.items()
-    ):
-        raise ValueError(f"{file}: sizes must be names with keys below each; got {sizes!r}")
-    if wrong := [name for name in sizes if not PLAIN.fullmatch(name)]:
-        raise ValueError(
-            f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must be of letters, digits, '.', '-' and '_', and begin with a letter or digit"
-        )
+    _check_sizes(sizes, file)
     if size and size not in sizes:
         raise ValueError(f"{file} has no size {size!r}; it has {', '.join(sizes) or 'none'}")
     size = size or next(iter(sizes), "")
@@ -210,10 +201,10 @@ def load_sweep(
         raise ValueError(f"{file}: unknown keys {', '.join(map(str, unknown))}; a sweep has {', '.join(KEYS)}")
     if missing := [key for key in ("base", "axes") if not data.get(key)]:
         raise ValueError(f"{file}: {' and '.join(missing)} missing")
-    if wrong := [
-        f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in data.items() if not KINDS[key][0](value)
-    ]:
-        raise ValueError("\n  ".join([f"{file}:", *wrong]))
+    wrong = [(key, value) for key, value in data.items() if not KINDS[key][0](value)]
+    if wrong:
+        problems = [f"{key} must be {KINDS[key][1]}, got {value!r}" for key, value in wrong]
+        raise ValueError("\n  ".join([f"{file}:", *problems]))
     base = file.parent / data["base"]
     if not os.path.isfile(base):
         raise FileNotFoundError(f"{file}: its base config {data['base']!r} does not exist")
@@ -243,12 +234,41 @@ def load_sweep(
     return dataclasses.replace(sweep, only=tuple(only))
 
 
+def _check_sizes(sizes: Any, file: Path) -> None:
+    """Check the value of ``sizes``.
+
+    Raises:
+        ValueError: it is not a mapping of names to keys, or a name cannot be part of a folder's name.
+    """
+    if not _is_mapping_of(sizes, lambda keys: isinstance(keys, dict)):
+        raise ValueError(f"{file}: sizes must be names with keys below each; got {sizes!r}")
+    if wrong := [name for name in sizes if not PLAIN.fullmatch(name)]:
+        raise ValueError(
+            f"{file}: the size {wrong[0]!r} becomes part of a folder's name, so it must consist of letters, digits, "
+            "'.', '-' and '_', and start with a letter or digit"
+        )
+
+
 def _is_mapping(value: Any) -> bool:
+    """Return whether a value is a mapping with names or numbers as keys."""
     return isinstance(value, dict) and all(isinstance(key, (str, int, float)) for key in value)
 
 
+def _is_mapping_of(value: Any, is_valid: Callable[[Any], bool]) -> bool:
+    """Return whether a value is a mapping from names to valid values."""
+    return isinstance(value, dict) and all(isinstance(key, str) and is_valid(x) for key, x in value.items())
+
+
 def _is_list_of(*kinds: type) -> Callable[[Any], bool]:
+    """Return a check for non-empty lists with entries of exactly these types."""
     return lambda value: isinstance(value, list) and len(value) > 0 and all(type(entry) in kinds for entry in value)
+
+
+def _is_paper(value: Any) -> bool:
+    """Return whether a value is a mapping from rows to mappings from metrics to numbers."""
+    return _is_mapping(value) and all(
+        _is_mapping(row) and all(type(x) in (int, float) for x in row.values()) for row in value.values()
+    )
 
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -259,35 +279,26 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compare_to": (_is_mapping, "axis -> label"),
     "report": (_is_list_of(str), "a list of names of metrics"),
     "options": (_is_mapping, "KEY: value"),
-    "paper": (
-        lambda value: (
-            _is_mapping(value)
-            and all(_is_mapping(row) and all(type(x) in (int, float) for x in row.values()) for row in value.values())
-        ),
-        "row labels -> {metric: number}",
-    ),
+    "paper": (_is_paper, "row labels -> {metric: number}"),
 }
-"""What each of ``KEYS`` holds, and how to say it."""
+"""The check of each value of ``KEYS``, and what it accepts, for messages."""
 
 
 def _plain(text: str) -> str:
-    """For a folder's name: anything but letters, digits, "." and "-" becomes "_"."""
+    """Return text for a folder's name: anything but letters, digits, "_", "." and "-" is replaced by "_"."""
     return re.sub(r"[^\w.-]+", "_", text)
 
 
 def _axis(name: str, values: Any, file: Path) -> dict[str, dict[str, Any]]:
-    """Label -> options, from named groups or from the values of one key."""
+    """Return label -> options of an axis, from named groups or from the values of one key."""
     if isinstance(values, list) and values:
         labels = [re.sub(r"[\s'\"]", "", str(value)) for value in values]
         if twice := next((label for label in labels if labels.count(label) > 1), None):
             raise ValueError(f"{file}: the axis {name} has the value {twice} more than once")
         return {label: {name: value} for label, value in zip(labels, values, strict=True)}
-    if (
-        isinstance(values, dict)
-        and values
-        and all(isinstance(group, dict) and all(isinstance(key, str) for key in group) for group in values.values())
-    ):
+    if isinstance(values, dict) and values and all(_is_mapping_of(x, lambda _: True) for x in values.values()):
         return {str(label): group for label, group in values.items()}
     raise ValueError(
-        f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; got {values!r}"
+        f"{file}: the axis {name} must be a list of values of the key {name}, or labels with KEY: value below each; "
+        f"got {values!r}"
     )

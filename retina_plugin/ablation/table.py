@@ -1,4 +1,4 @@
-"""The table of a sweep: means over seeds, differences to one row, and what the paper has there."""
+"""The table of a sweep: means over seeds, differences from one row, and the paper's values."""
 
 import csv
 import dataclasses
@@ -8,26 +8,26 @@ import math
 import statistics
 from pathlib import Path
 
-from retina_plugin.analysis.significance import ALPHA, Difference, Spread, differences, pooled_spread
 from retina_plugin.ablation.sweep import Sweep
 from retina_plugin.ablation.worker import FAILED
+from retina_plugin.analysis.significance import ALPHA, Difference, Spread, differences, pooled_spread
 from retina_plugin.engine.summary import SUMMARY
 from retina_plugin.names import markdown_cell, one_line
 
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """What the runs of one row gave.
+    """Results of the runs of one row.
 
     Attributes:
-        labels: one of each axis.
-        values: metric -> its values in percent, one of each finished seed; those that are no number (nan) are left out.
-        parameters: of the model; None before a run is finished.
-        images_per_second, peak_memory_mib: means over the runs, of training.
-        failed: seed -> why.
-        unfinished: seeds.
-        nan: metric -> how many finished runs have no number there.
-        absent: metrics that the evaluation of a finished run did not give.
+        labels: one label per axis.
+        values: metric -> values in percent, one per finished seed, without NaN.
+        parameters: parameters of the model; None before a run is finished.
+        images_per_second, peak_memory_mib: means over the runs, during training.
+        failed: seed -> reason.
+        unfinished: seeds that are not finished.
+        nan: metric -> number of finished runs whose value is NaN.
+        absent: metrics that the evaluation of a finished run did not report.
     """
 
     labels: tuple[str, ...]
@@ -41,11 +41,11 @@ class TableRow:
     absent: list[str] = dataclasses.field(default_factory=list)
 
     def mean(self, metric: str) -> float | None:
-        """Over the seeds; None without a finished run."""
+        """Return the mean over the seeds; None without a finished run."""
         return statistics.fmean(self.values[metric]) if self.values.get(metric) else None
 
     def sd(self, metric: str) -> float | None:
-        """Standard deviation over the seeds; None for fewer than two."""
+        """Return the standard deviation over the seeds; None for fewer than two."""
         return statistics.stdev(self.values[metric]) if len(self.values.get(metric, [])) > 1 else None
 
 
@@ -54,9 +54,9 @@ class SweepTable:
     """All rows of a sweep.
 
     Attributes:
-        sweep: what was asked for.
-        rows: what came out, in the order of ``sweep.rows``.
-        machines: that the runs ran on.
+        sweep: the sweep.
+        rows: the results, in the order of ``sweep.rows``.
+        machines: machines of the runs.
     """
 
     sweep: Sweep
@@ -64,15 +64,15 @@ class SweepTable:
     machines: list[str]
 
     def spread(self, metric: str) -> Spread | None:
-        """How much one run differs between seeds, see :func:`retina_plugin.analysis.significance.pooled_spread`."""
+        """Return the spread over seeds, see :func:`retina_plugin.analysis.significance.pooled_spread`."""
         return pooled_spread([row.values.get(metric, []) for row in self.rows])
 
     def differences(self, metric: str) -> dict[tuple[str, ...], Difference]:
-        """Of every row that has been run to the row compared to, by labels."""
+        """Return the difference of every row that has been run from the row compared to, by labels."""
         return differences({row.labels: row.values.get(metric, []) for row in self.rows}, self.sweep.compare_to)
 
     def markdown(self) -> str:
-        """The table, and below it what its columns are."""
+        """Return the table as Markdown, with notes that explain its columns."""
         sweep, compared = self.sweep, self.sweep.report[0]
         found = self.differences(compared)
         published = [metric for metric in sweep.report if any(metric in values for values in sweep.paper.values())]
@@ -102,53 +102,52 @@ class SweepTable:
         return "\n".join([*lines, "", *self._notes(), ""])
 
     def _cell(self, row: TableRow, metric: str) -> str:
-        """Mean and spread of a metric, or why there is none: "no such metric", "nan", "failed" and "not run" are four things."""
+        """Return the mean and spread of a metric as a cell, or why there is none."""
         mean, sd, nan = row.mean(metric), row.sd(metric), row.nan.get(metric, 0)
         if mean is None:
-            return "no such metric" if metric in row.absent else "nan" if nan else "failed" if row.failed else "not run"
-        return f"{mean:.1f}" + (f" ± {sd:.1f}" if sd is not None else "") + (f", {nan} nan" if nan else "")
+            return _why_empty(row, metric)
+        spread = "" if sd is None else f" ± {sd:.1f}"
+        return f"{mean:.1f}{spread}" + (f", {nan} nan" if nan else "")
 
     def _difference(self, row: TableRow, found: Difference | None) -> tuple[str, str]:
-        """Δ and p as cells."""
+        """Return Δ and p as cells."""
         if row.labels == self.sweep.compare_to:
             return "base", ""
         if found is None:
             return "", ""
-        value = (
-            f"{round(found.value, 1) + 0.0:+.1f}"
-            + {True: "", False: ", within the spread", None: ", no spread known"}[found.is_one]
-        )
+        judgement = {True: "", False: ", within the spread", None: ", no spread known"}[found.is_one]
+        value = f"{round(found.value, 1) + 0.0:+.1f}{judgement}"
         return value, "" if found.p_holm is None else shown_p(found.p_holm)
 
     def _notes(self) -> list[str]:
-        """What has to be known to read the table."""
+        """Return the notes that are needed to read the table."""
         metric = self.sweep.report[0]
         spread = self.spread(metric)
-        seeds = f"{'seed' if len(self.sweep.seeds) == 1 else 'mean ± standard deviation over seeds'} {', '.join(map(str, self.sweep.seeds))}"
-        notes = [f"- {seeds}; Δ is to the row {markdown_cell(', '.join(self.sweep.compare_to))}"]
+        values = "seed" if len(self.sweep.seeds) == 1 else "mean ± standard deviation over seeds"
+        seeds = ", ".join(map(str, self.sweep.seeds))
+        base = markdown_cell(", ".join(self.sweep.compare_to))
+        notes = [f"- {values} {seeds}; Δ is relative to the row {base}"]
         if spread is None:
             notes.append(
-                "- no row has two seeds that differ: how much seeds differ is not known, and a small Δ means nothing"
+                "- no row has two seeds that differ, so the spread over seeds is unknown and a small Δ means nothing"
             )
         else:
             notes.append(
-                f"- one run's {metric} differs between seeds by {spread.sd:.2f} (standard deviation, pooled over rows, {spread.freedom} degrees of freedom); p is that of Student's t, "
-                f"two-sided, with Holm's correction for the number of rows; above {ALPHA:g} a Δ is within the spread"
+                f"- the spread of {metric} over seeds is {spread.sd:.2f} (standard deviation, pooled over rows, "
+                f"{spread.freedom} degrees of freedom); p is from Student's t test, two-sided, with Holm's correction "
+                f"for the number of rows; above {ALPHA:g} a Δ is within the spread"
             )
-        notes += [
-            f"- {markdown_cell(', '.join(row.labels))}, seed {seed}: failed: {one_line(why)}"
-            for row in self.rows
-            for seed, why in row.failed.items()
-        ]
-        notes += [
-            f"- {markdown_cell(', '.join(row.labels))}: seeds not run yet: {', '.join(map(str, row.unfinished))}"
-            for row in self.rows
-            if row.unfinished
-        ]
+        for row in self.rows:
+            name = markdown_cell(", ".join(row.labels))
+            notes += [f"- {name}, seed {seed}: failed: {one_line(why)}" for seed, why in row.failed.items()]
+        for row in self.rows:
+            if row.unfinished:
+                name = markdown_cell(", ".join(row.labels))
+                notes.append(f"- {name}: seeds not run yet: {', '.join(map(str, row.unfinished))}")
         return [*notes, *(f"- {name}" for name in self.machines)]
 
     def as_json(self) -> str:
-        """Everything, each seed's values included; a number that there is none of is null."""
+        """Return everything as JSON, including the values of each seed; missing numbers are null."""
         sweep, metric = self.sweep, self.sweep.report[0]
         found, spread = self.differences(metric), self.spread(metric)
         rows = [
@@ -175,54 +174,55 @@ class SweepTable:
         )
 
     def as_csv(self) -> str:
-        """One line a row: labels, mean and standard deviation of each metric, difference with p, cost."""
+        """Return CSV with a line per row: labels, mean and standard deviation of each metric, difference, p, cost."""
         metrics, text = self.sweep.report, io.StringIO()
         found = self.differences(metrics[0])
         writer = csv.writer(text, lineterminator="\n")
         pairs = [name for metric in metrics for name in (metric, f"{metric} sd")]
-        writer.writerow(
-            [
-                *self.sweep.axes,
-                "seeds",
-                *pairs,
-                f"difference in {metrics[0]}",
-                "p",
-                "p by Holm",
-                "parameters",
-                "images per second",
-                "peak memory MiB",
-            ]
-        )
+        difference = [f"difference in {metrics[0]}", "p", "p by Holm"]
+        cost_names = ["parameters", "images per second", "peak memory MiB"]
+        writer.writerow([*self.sweep.axes, "seeds", *pairs, *difference, *cost_names])
         for row in self.rows:
             figures = [value for metric in metrics for value in (row.mean(metric), row.sd(metric))]
             cost = [row.parameters, row.images_per_second, row.peak_memory_mib]
-            writer.writerow(
-                [*row.labels, len(row.values[metrics[0]]), *figures, *found.get(row.labels, (None, None, None)), *cost]
-            )
+            compared = found.get(row.labels, (None, None, None))
+            writer.writerow([*row.labels, len(row.values[metrics[0]]), *figures, *compared, *cost])
         return text.getvalue()
 
 
 def shown_p(p: float) -> str:
-    """A p value for people.
+    """Format a p value.
 
     Example:
         >>> shown_p(0.2345), shown_p(0.00001)
         ('0.23', '< 0.001')
     """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _why_empty(row: TableRow, metric: str) -> str:
+    """Return why a row has no value of a metric."""
+    if metric in row.absent:
+        return "no such metric"
+    if row.nan.get(metric):
+        return "nan"
+    return "failed" if row.failed else "not run"
 
 
 def _heading(name: str) -> str:
-    """Names of keys and metrics stay readable; what would end the cell is escaped."""
+    """Return the name of a key or metric as a heading; unlike in a cell, only "|" is escaped."""
     return one_line(name).replace("|", r"\|")
 
 
 def _number(value: float | None, digits: int) -> str:
+    """Return a number with so many decimals; empty for None."""
     return "" if value is None else f"{value:,.{digits}f}"
 
 
 def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
-    """Read what the runs of a sweep have written.
+    """Read the results that the runs of a sweep have written.
 
     Args:
         sweep: the sweep.
@@ -231,52 +231,45 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
     pairs = list(zip(sweep.runs, folders, strict=True))
     rows, machines = [], []
     for labels in sweep.rows:
-        mine = [(run, folder) for run, folder in pairs if run.labels == labels]
-        summaries = [
-            json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-            for _, folder in mine
-            if (folder / SUMMARY).exists()
-        ]
-        found_values = {
-            metric: [value_of(summary["results"], metric) for summary in summaries] for metric in sweep.report
-        }
-        failed = {
-            run.seed: (folder / FAILED).read_text(encoding="utf-8")
-            for run, folder in mine
-            if (folder / FAILED).exists()
-        }
-        unfinished = [run.seed for run, folder in mine if run.seed not in failed and not (folder / SUMMARY).exists()]
-        values = {
-            metric: [value for value in found if value is not None and not math.isnan(value)]
-            for metric, found in found_values.items()
-        }
-        nan = {
-            metric: count
-            for metric, found in found_values.items()
-            if (count := sum(value is not None and math.isnan(value) for value in found))
-        }
-        absent = [metric for metric, found in found_values.items() if None in found]
-        cost = [
-            _mean([s[key] for s in summaries if s[key] is not None]) for key in ("images_per_second", "peak_memory_mib")
-        ]
-        rows.append(
-            TableRow(
-                labels,
-                values,
-                summaries[0]["parameters"] if summaries else None,
-                *cost,
-                failed,
-                unfinished,
-                nan,
-                absent,
-            )
-        )
-        machines += [f"{s['machine']}, {s['precision']}" for s in summaries]
+        of_row = {run.seed: folder for run, folder in pairs if run.labels == labels}
+        finished = [folder / SUMMARY for folder in of_row.values() if (folder / SUMMARY).exists()]
+        summaries = [json.loads(file.read_text(encoding="utf-8")) for file in finished]
+        rows.append(_row(labels, of_row, summaries, sweep.report))
+        machines += [f"{summary['machine']}, {summary['precision']}" for summary in summaries]
     return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
 
 
+def _row(
+    labels: tuple[str, ...], folders: dict[int, Path], summaries: list[dict], metrics: tuple[str, ...]
+) -> TableRow:
+    """Summarise the runs of one row.
+
+    Args:
+        labels: one label per axis.
+        folders: seed -> folder of its run.
+        summaries: contents of ``summary.json`` of the finished runs.
+        metrics: metrics to report.
+    """
+    found = {metric: [value_of(summary["results"], metric) for summary in summaries] for metric in metrics}
+    numbers = {metric: [value for value in values if value is not None] for metric, values in found.items()}
+    nan = {metric: sum(math.isnan(value) for value in values) for metric, values in numbers.items()}
+    reasons = {seed: folder / FAILED for seed, folder in folders.items() if (folder / FAILED).exists()}
+    failed = {seed: file.read_text(encoding="utf-8") for seed, file in reasons.items()}
+    return TableRow(
+        labels=labels,
+        values={metric: [value for value in values if not math.isnan(value)] for metric, values in numbers.items()},
+        parameters=summaries[0]["parameters"] if summaries else None,
+        images_per_second=_mean([x["images_per_second"] for x in summaries if x["images_per_second"] is not None]),
+        peak_memory_mib=_mean([x["peak_memory_mib"] for x in summaries if x["peak_memory_mib"] is not None]),
+        failed=failed,
+        unfinished=[seed for seed, x in folders.items() if seed not in failed and not (x / SUMMARY).exists()],
+        nan={metric: count for metric, count in nan.items() if count},
+        absent=[metric for metric, values in found.items() if None in values],
+    )
+
+
 def value_of(results: dict, metric: str) -> float | None:
-    """A metric of a finished run, "AP" of the boxes or "task/AP" of another task; None if its evaluation did not give it.
+    """Return a metric of a finished run, "AP" of the boxes or "task/AP" of a different task; None if it is missing.
 
     Example:
         >>> value_of({"bbox": {"AP": 40.0}, "segm": {"AP": 30.0}}, "segm/AP"), value_of({"bbox": {"AP": 40.0}}, "APxx")
@@ -288,4 +281,5 @@ def value_of(results: dict, metric: str) -> float | None:
 
 
 def _mean(values: list[float]) -> float | None:
+    """Return the mean; None without values."""
     return statistics.fmean(values) if values else None

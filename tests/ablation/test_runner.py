@@ -1,4 +1,4 @@
-"""Runs of a sweep: once each, resumed, failed, in parallel, killed."""
+"""Runs of a sweep: each once, resumed, failed, in parallel, killed."""
 
 import dataclasses
 import json
@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, SMALL
 
 from retina_plugin.ablation import collect, load_sweep, run_sweep
 from retina_plugin.ablation.runner import on_ray, progress_line
+from retina_plugin.config import dump_config
 
 OPTIONS = dict(zip(SMALL[0::2], SMALL[1::2], strict=True)) | {
-    "SOLVER.MAX_ITER": 6, "SOLVER.WARMUP_ITERS": 2, "SOLVER.CHECKPOINT_PERIOD": 2, "INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MIN_SIZE_TEST": 64,
+    "SOLVER.MAX_ITER": 6, "SOLVER.WARMUP_ITERS": 2, "SOLVER.CHECKPOINT_PERIOD": 2,
+    "INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MIN_SIZE_TEST": 64,
     "MODEL.WEIGHTS": "", "MODEL.BOTTOM_UP.NAME": "build_retina_resnet",
 }  # fmt: skip
 AXES = """
@@ -30,16 +34,15 @@ axes:
 
 @pytest.fixture()
 def sweep(tmp_path, small_digits):
-    (tmp_path / "mine.yaml").write_text(
-        f"base: {ROOT / 'configs/ablations/digits.yaml'}\nseeds: [1]\noptions: {json.dumps(OPTIONS)}\n{AXES}"
-    )
+    base = ROOT / "configs/ablations/digits.yaml"
+    (tmp_path / "mine.yaml").write_text(f"base: {base}\nseeds: [1]\noptions: {json.dumps(OPTIONS)}\n{AXES}")
     return load_sweep(tmp_path / "mine.yaml")
 
 
-def test_runs_end_once_failures_are_shown_and_another_config_is_refused(sweep, tmp_path, capsys):
+def test_finished_runs_stay_failures_are_shown_other_configs_refused(sweep, tmp_path, capsys):
     folders = run_sweep(sweep, tmp_path / "out")
-    said = capsys.readouterr().err
-    assert "2 of 3 done" in said and "1 failed (loss=broken,seed=1)" in said
+    progress = capsys.readouterr().err
+    assert "2 of 3 done" in progress and "1 failed (loss=broken,seed=1)" in progress
     found = collect(sweep, folders)
     assert "nowhere.pth" in found.rows[2].failed[1]
     assert [len(row.values["AP"]) for row in found.rows] == [1, 1, 0]
@@ -47,7 +50,8 @@ def test_runs_end_once_failures_are_shown_and_another_config_is_refused(sweep, t
 
     written = [(folder / "summary.json").stat().st_mtime_ns for folder in folders[:2]]
     run_sweep(sweep, tmp_path / "out")
-    assert [(folder / "summary.json").stat().st_mtime_ns for folder in folders[:2]] == written, "what is finished stays"
+    now = [(folder / "summary.json").stat().st_mtime_ns for folder in folders[:2]]
+    assert now == written, "finished runs are not repeated"
 
     sweep.options["SOLVER.BASE_LR"] = 0.5
     with pytest.raises(ValueError, match=r"(?s)loss=focal,seed=1: SOLVER.BASE_LR 0.001 -> 0.5.*loss=ohem"):
@@ -61,7 +65,7 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
-def test_killed_half_way_it_goes_on_and_gives_the_same_table(sweep, tmp_path):
+def test_killed_sweep_continues_and_ends_with_the_same_table(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     undisturbed = collect(sweep, run_sweep(sweep, tmp_path / "undisturbed"))
     program = (
@@ -85,22 +89,20 @@ def test_killed_half_way_it_goes_on_and_gives_the_same_table(sweep, tmp_path):
 def test_two_at_once_through_ray(sweep, tmp_path):
     pytest.importorskip("ray")
     folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
-    assert [folder.name for folder in folders if (folder / "summary.json").exists()] == [
-        "loss=focal,seed=1",
-        "loss=ohem,seed=1",
-    ]
+    finished = [folder.name for folder in folders if (folder / "summary.json").exists()]
+    assert finished == ["loss=focal,seed=1", "loss=ohem,seed=1"]
     assert "nowhere.pth" in (folders[2] / "failed.txt").read_text()
 
 
-def test_a_second_sweep_in_the_same_folder_is_refused(sweep, tmp_path):
+def test_second_sweep_in_the_same_folder_is_refused(sweep, tmp_path):
     def second_sweep(folders):
-        with pytest.raises(RuntimeError, match="another process is at work in"):
+        with pytest.raises(RuntimeError, match="a different process is running in"):
             run_sweep(sweep, tmp_path, executor=lambda folders: None)
 
     run_sweep(sweep, tmp_path, executor=second_sweep)
 
 
-def test_the_progress_line(tmp_path):
+def test_progress_line(tmp_path):
     folders = [tmp_path / name for name in "abcd"]
     for folder in folders:
         folder.mkdir()
@@ -109,49 +111,44 @@ def test_the_progress_line(tmp_path):
     (folders[2] / "running").touch()
     (folders[2] / "metrics.json").write_text('{"iteration": 9}\n{"iteration": 19}\n')
     (folders[2] / "config.yaml").write_text("SOLVER: {MAX_ITER: 40}")
-    # One done, one failed and half of one in 240 s: 96 s each, and one and a half are left.
+    # One done, one failed and half of one in 240 s: 96 s each; one and a half are left.
     line = progress_line("mine", folders, begin=time.time() - 240, done_before=0)
     assert line == "mine: 1 of 4 done, running c (50 %), 1 failed (b); ETA 2 min"
 
 
-def test_a_worker_without_its_sweep_ends(tmp_path):
+def test_worker_ends_without_its_sweep(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "plan.json").write_text("{}")
-    code = subprocess.run(
-        [sys.executable, "-m", "retina_plugin.ablation.worker", tmp_path, str(gone.pid)], cwd=ROOT, capture_output=True
-    ).returncode
+    command = [sys.executable, "-m", "retina_plugin.ablation.worker", tmp_path, str(gone.pid)]
+    code = subprocess.run(command, cwd=ROOT, capture_output=True).returncode
     assert code == 1 and os.listdir(tmp_path) == ["plan.json"]
 
 
 def finishing(ap, seen):
-    """An executor that trains nothing: every run has this AP, and is noted."""
+    """Return an executor that trains nothing: it adds the name of every run to ``seen``, and gives it this AP."""
 
     def execute(folders):
         for folder in folders:
             seen.append(folder.name)
             cost = {"images_per_second": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "machine": "m", "precision": "p"}
-            (folder / "summary.json").write_text(
-                json.dumps({"results": {"bbox": {"AP": ap, "AP50": ap, "AP75": ap}}, **cost})
-            )
-            (folder / "config.yaml").write_text(
-                open(folder / "as_planned.yaml").read() if (folder / "as_planned.yaml").exists() else ""
-            )
+            results = {"bbox": {"AP": ap, "AP50": ap, "AP75": ap}}
+            (folder / "summary.json").write_text(json.dumps({"results": results, **cost}))
+            planned = folder / "as_planned.yaml"
+            (folder / "config.yaml").write_text(planned.read_text() if planned.exists() else "")
 
     return execute
 
 
 def record_configs(sweep, output):
-    """What a worker writes first: the config that it trains."""
-    from retina_plugin.config import dump_config
-
+    """Write the config of every run, as a worker does when it starts."""
     for run in sweep.runs:
         folder = output / run.name(tuple(sweep.axes))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "as_planned.yaml").write_text(dump_config(sweep.config(run, folder)))
 
 
-def test_of_seeds_that_are_added_later_only_the_new_ones_run(sweep, tmp_path):
+def test_only_seeds_that_were_added_later_run(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     seen = []
     record_configs(sweep, tmp_path / "out")
@@ -164,7 +161,7 @@ def test_of_seeds_that_are_added_later_only_the_new_ones_run(sweep, tmp_path):
     assert found.rows[0].values["AP"] == [40.0, 42.0, 42.0]
 
 
-def test_a_base_that_changed_later_is_refused_before_anything_runs(sweep, tmp_path):
+def test_base_config_that_changed_is_refused_before_anything_runs(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     base = tmp_path / "base.yaml"
     base.write_text(f"_BASE_: {sweep.base}\n")
@@ -172,17 +169,14 @@ def test_a_base_that_changed_later_is_refused_before_anything_runs(sweep, tmp_pa
     record_configs(sweep, tmp_path / "out")
     run_sweep(sweep, tmp_path / "out", executor=finishing(40.0, seen))
     base.write_text(f"_BASE_: {ROOT / 'configs/ablations/digits.yaml'}\nINPUT: {{COLOR_JITTER: 0.25}}\n")
-    with pytest.raises(
-        ValueError, match=r"(?s)runs of another config.*loss=focal,seed=1: INPUT.COLOR_JITTER 0.0 -> 0.25"
-    ):
+    message = r"(?s)runs of a different config.*loss=focal,seed=1: INPUT.COLOR_JITTER 0.0 -> 0.25"
+    with pytest.raises(ValueError, match=message):
         run_sweep(sweep, tmp_path / "out", executor=finishing(41.0, seen))
     assert len(seen) == 2
 
 
-def test_keys_that_were_added_since_change_nothing(sweep, tmp_path):
-    """A run of an older version has a config without them."""
-    import yaml
-
+def test_keys_added_by_a_newer_version_are_no_difference(sweep, tmp_path):
+    """The config of a run of an older version does not have them."""
     del sweep.axes["loss"]["broken"]
     seen = []
     record_configs(sweep, tmp_path / "out")
@@ -195,10 +189,9 @@ def test_keys_that_were_added_since_change_nothing(sweep, tmp_path):
     assert len(seen) == 2
 
 
-def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp_path):
-    sweep = dataclasses.replace(
-        sweep, axes={"loss": {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}}
-    )
+def test_failing_run_stops_no_other_run_and_is_tried_again(sweep, tmp_path):
+    losses = {name: sweep.axes["loss"][name] for name in ("focal", "broken", "ohem")}
+    sweep = dataclasses.replace(sweep, axes={"loss": losses})
     output = tmp_path / "out"
     record_configs(sweep, output)
     seen = []
@@ -212,11 +205,8 @@ def test_a_failing_run_in_the_middle_stops_nothing_and_is_tried_again(sweep, tmp
                 finishing(40.0, seen)([folder])
 
     found = collect(sweep, run_sweep(sweep, output, executor=execute))
-    assert [bool(row.failed) for row in found.rows] == [
-        False,
-        True,
-        False,
-    ] and "| broken | failed |" in found.markdown()
+    assert [bool(row.failed) for row in found.rows] == [False, True, False]
+    assert "| broken | failed |" in found.markdown()
     run_sweep(sweep, output, executor=execute)
     assert seen == ["loss=focal,seed=1", "loss=broken,seed=1", "loss=ohem,seed=1", "loss=broken,seed=1"]
 
@@ -233,28 +223,24 @@ def test_spaces_unicode_and_markdown_in_labels(sweep, tmp_path):
     assert len(set(cells)) == 1 and r"klein \*und\* \| fein" in first and "日本 語" in second
 
 
-def test_an_ap_that_is_no_number_is_said(sweep, tmp_path):
+def test_ap_of_nan_is_reported(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     record_configs(sweep, tmp_path / "out")
     found = collect(sweep, run_sweep(sweep, tmp_path / "out", executor=finishing(math.nan, [])))
-    assert (
-        "| focal | nan | nan | nan | base |" in found.markdown()
-        and json.loads(found.as_json())["rows"][0]["nan"]["AP"] == 1
-    )
+    assert "| focal | nan | nan | nan | base |" in found.markdown()
+    assert json.loads(found.as_json())["rows"][0]["nan"]["AP"] == 1
 
 
-def test_a_run_is_counted_once(tmp_path):
-    """One that is finished, whose worker has not cleared up yet, and one that failed before and runs again."""
+def test_every_run_is_counted_once(tmp_path):
+    """The first is finished and its worker has not cleaned up yet; the second failed before and runs again."""
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         folder.mkdir()
         (folder / "running").touch()
         (folder / "failed.txt").touch()
     (folders[0] / "summary.json").touch()
-    assert progress_line("mine", folders, begin=time.time() - 60, done_before=0).startswith(
-        "mine: 1 of 2 done, running b (0 %)"
-    )
-    assert "failed" not in progress_line("mine", folders, begin=time.time() - 60, done_before=0)
+    line = progress_line("mine", folders, begin=time.time() - 60, done_before=0)
+    assert line.startswith("mine: 1 of 2 done, running b (0 %)") and "failed" not in line
 
 
 PROGRAM = """
@@ -269,14 +255,13 @@ run_sweep(sweep, sys.argv[2], executor=on_ray(cpus_per_run=1, gpus_per_run=0) if
 
 @pytest.mark.parametrize("ray", [False, True], ids=["alone", "ray"])
 @pytest.mark.parametrize("victim", ["driver", "worker"])
-def test_a_driver_or_a_worker_that_is_killed(sweep, tmp_path, ray, victim):
-    """The sweep is started again and finishes; a worker that was killed is named as failed, and the others are not disturbed."""
+def test_sweep_finishes_after_its_driver_or_a_worker_was_killed(sweep, tmp_path, ray, victim):
+    """A killed worker is reported as failed, and the other runs are not affected."""
     if ray:
         pytest.importorskip("ray")
     sweep.options["SOLVER.MAX_ITER"] = 30
-    (tmp_path / "mine.yaml").write_text(
-        (tmp_path / "mine.yaml").read_text().replace('"SOLVER.MAX_ITER": 6', '"SOLVER.MAX_ITER": 30')
-    )
+    text = (tmp_path / "mine.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace('"SOLVER.MAX_ITER": 6', '"SOLVER.MAX_ITER": 30'))
     command = [sys.executable, "-c", PROGRAM, sweep.file, tmp_path / "out", "ray" if ray else "alone"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     first = tmp_path / "out/loss=focal,seed=1"
@@ -290,24 +275,22 @@ def test_a_driver_or_a_worker_that_is_killed(sweep, tmp_path, ray, victim):
     else:
         os.kill(worker, signal.SIGKILL)
         assert process.wait(timeout=300) == 0
-        assert (
-            "exit code -9" in (first / "failed.txt").read_text()
-            and (tmp_path / "out/loss=ohem,seed=1/summary.json").exists()
-        )
+        assert "exit code -9" in (first / "failed.txt").read_text()
+        assert (tmp_path / "out/loss=ohem,seed=1/summary.json").exists()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "2 of 2 done" in done.stderr, done.stderr
     assert "resumed at iteration" in (first / "log.txt").read_text() and not (first / "failed.txt").exists()
 
 
 def alive(pid):
-    """Whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
-        return open(f"/proc/{pid}/stat").read().rsplit(") ")[-1][0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ")[-1][0] != "Z"
     except OSError:
         return False
 
 
-def test_a_task_of_ray_that_fails_is_the_failure_of_its_run_alone(sweep, tmp_path, monkeypatch):
+def test_failure_of_a_ray_task_affects_only_its_run(sweep, tmp_path, monkeypatch):
     pytest.importorskip("ray")
 
     def fails_for_focal(folder, *, threads=0):

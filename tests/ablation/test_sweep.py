@@ -1,4 +1,4 @@
-"""Sweep files: what they say, and what is wrong with them."""
+"""Sweep files: their rows and runs, and the errors for invalid ones."""
 
 import pytest
 from conftest import ROOT
@@ -15,11 +15,8 @@ def sweep(tmp_path, text, **kwargs):
 
 
 def test_rows_are_all_combinations_and_runs_go_seed_by_seed(tmp_path):
-    found = sweep(
-        tmp_path,
-        DIGITS
-        + "seeds: [3, 4]\naxes:\n  MODEL.FPN.OUT_CHANNELS: [32, 64]\n  loss: {ce: {MODEL.RETINANET.CLS_LOSS: cross_entropy}, fl: {}}\n",
-    )
+    loss = "loss: {ce: {MODEL.RETINANET.CLS_LOSS: cross_entropy}, fl: {}}"
+    found = sweep(tmp_path, f"{DIGITS}seeds: [3, 4]\naxes:\n  MODEL.FPN.OUT_CHANNELS: [32, 64]\n  {loss}\n")
     assert found.rows == [("32", "ce"), ("32", "fl"), ("64", "ce"), ("64", "fl")]
     assert found.compare_to == ("32", "ce")
     assert [run.seed for run in found.runs] == [3] * 4 + [4] * 4
@@ -33,13 +30,10 @@ def test_rows_are_all_combinations_and_runs_go_seed_by_seed(tmp_path):
     assert found.name == "mine"
 
 
-def test_a_size_replaces_what_stands_above_it(tmp_path):
-    text = (
-        GAMMA
-        + "seeds: [1]\nsizes:\n  small: {base: BASE, seeds: [1, 2]}\n  large: {base: BASE, compare_to: {gamma: '2'}}\n".replace(
-            "BASE", str(ROOT / "configs/ablations/digits.yaml")
-        )
-    )
+def test_keys_of_a_size_replace_those_above(tmp_path):
+    base = ROOT / "configs/ablations/digits.yaml"
+    sizes = [f"small: {{base: {base}, seeds: [1, 2]}}", f"large: {{base: {base}, compare_to: {{gamma: '2'}}}}"]
+    text = "\n  ".join([f"{GAMMA}seeds: [1]\nsizes:", *sizes])
     small, large = sweep(tmp_path, text), sweep(tmp_path, text, size="large")
     assert (small.name, small.seeds, small.compare_to) == ("mine-small", (1, 2), ("0",))
     assert (large.name, large.seeds, large.compare_to) == ("mine-large", (1,), ("2",))
@@ -48,7 +42,7 @@ def test_a_size_replaces_what_stands_above_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("- 1\n", "got list"),
         (DIGITS, "axes missing"),
@@ -64,68 +58,82 @@ def test_a_size_replaces_what_stands_above_it(tmp_path):
         (DIGITS + "axes: {MODEL.FPN.OUT_CHANNELS: [32, '32']}\n", "has the value 32 more than once"),
     ],
 )
-def test_what_a_file_can_get_wrong(tmp_path, text, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_file_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
         sweep(tmp_path, text)
 
 
-def test_missing_files_are_named(tmp_path):
+def test_name_of_a_size_becomes_part_of_a_folders_name(tmp_path):
+    with pytest.raises(ValueError, match="the size 'a/b' becomes part of a folder's name, so it must consist of"):
+        sweep(tmp_path, DIGITS + GAMMA + "sizes: {a/b: {seeds: [1]}}\n")
+    with pytest.raises(ValueError, match="sizes must be names with keys below each"):
+        sweep(tmp_path, DIGITS + GAMMA + "sizes: [small]\n")
+
+
+def test_missing_files_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
         load_sweep("nowhere.yaml")
     with pytest.raises(FileNotFoundError, match="base config 'none.yaml'"):
         sweep(tmp_path, "base: none.yaml\n" + GAMMA)
 
 
-def test_all_runs_that_cannot_work_are_named_before_any_begins(tmp_path):
-    axes = "axes: {x: {a: {MODEL.RETINANET.FOCAL_LOS_GAMMA: 1}, b: {MODEL.RETINANET.NUM_CLASSES: 3}, c: {}, d: {INPUT.COLOR_JITTER: 0.0}, e: {}, 'e!': {INPUT.COLOR_JITTER: 0.1}, 'e?': {INPUT.COLOR_JITTER: 0.2}}}\n"
+INVALID_ROWS = """axes:
+  x:
+    a: {MODEL.RETINANET.FOCAL_LOS_GAMMA: 1}
+    b: {MODEL.RETINANET.NUM_CLASSES: 3}
+    c: {}
+    d: {INPUT.COLOR_JITTER: 0.0}
+    e: {}
+    'e!': {INPUT.COLOR_JITTER: 0.1}
+    'e?': {INPUT.COLOR_JITTER: 0.2}
+"""
+
+
+def test_all_invalid_runs_are_reported_before_the_first_starts(tmp_path):
     with pytest.raises(ValueError) as error:
-        sweep(tmp_path, DIGITS + axes).check()
-    said = str(error.value)
-    assert "x=a,seed=1" in said and "did you mean MODEL.RETINANET.FOCAL_LOSS_GAMMA?" in said
-    assert "x=b,seed=1" in said and "has 10 classes" in said
-    assert "the rows 'c' and 'd' are the same config" in said and "the rows 'd' and 'e' are the same" in said
-    assert "two runs have the folder x=e_,seed=1" in said
+        sweep(tmp_path, DIGITS + INVALID_ROWS).check()
+    message = str(error.value)
+    assert "x=a,seed=1" in message and "did you mean MODEL.RETINANET.FOCAL_LOSS_GAMMA?" in message
+    assert "x=b,seed=1" in message and "has 10 classes" in message
+    assert "the rows 'c' and 'd' have the same config" in message and "the rows 'd' and 'e' have the same" in message
+    assert "two runs have the folder x=e_,seed=1" in message
 
 
-def test_some_rows_are_run_beside_the_one_that_they_are_compared_to():
+def test_selected_rows_are_run_together_with_the_one_compared_to():
     sweep = load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "512, 0.7"])
-    assert [", ".join(row) for row in sweep.rows] == [
-        "OHEM, 512, 0.7",
-        "OHEM 1:3, 128, 0.5",
-        "OHEM 1:3, 256, 0.5",
-        "OHEM 1:3, 512, 0.5",
-        "focal",
-    ]
+    ohem = ["OHEM, 512, 0.7", "OHEM 1:3, 128, 0.5", "OHEM 1:3, 256, 0.5", "OHEM 1:3, 512, 0.5"]
+    assert [", ".join(row) for row in sweep.rows] == [*ohem, "focal"]
     assert len(sweep.runs) == 10 and load_sweep(ROOT / "configs/ablations/table_1d.yaml").only == ()
     with pytest.raises(ValueError, match="no row has '1:4' in its labels; there are"):
         load_sweep(ROOT / "configs/ablations/table_1d.yaml", only=["1:3", "1:4"])
 
 
+JITTER = "axes: {INPUT.COLOR_JITTER: [0.0, 0.1]}"
+TWO_AXES = "axes: {INPUT.COLOR_JITTER: [0.0, 0.1], jitter: {on: {INPUT.COLOR_JITTER: 0.3}, off: {}}}"
+VOC = "options: {TEST.EVALUATOR: voc, TEST.BEST_METRIC: bbox/AP50}"
 MISTAKES = [
-    ("axes: {SEED: [1, 2]}", "SEED is set by SEED, but belongs to the sweep: list what to repeat under seeds"),
-    ("axes: {a: {x: {SEED: 3}, y: {}}}", "SEED is set by a, but belongs to the sweep"),
-    ("axes: {a: {x: {OUTPUT_DIR: here}, y: {}}}", "OUTPUT_DIR is set by a, but belongs to the sweep: give --output"),
-    ("options: {OUTPUT_DIR: here}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "OUTPUT_DIR is set by options"),
-    ("options: {SEED: 1}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "SEED is set by options"),
-    ("axes: {INPUT.COLOR_JITTER: [0.0, 0.1], jitter: {on: {INPUT.COLOR_JITTER: 0.3}, off: {}}}", "the axes INPUT.COLOR_JITTER and jitter both set INPUT.COLOR_JITTER"),
-    ("seeds: [1, 2, 1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "seeds has 1 more than once"),
-    ("seeds: [-1]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "a negative SEED is another one every time"),
-    ("report: [AP, APxx]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'APxx' is not a metric of TEST.EVALUATOR hotcoco; did you mean"),
-    ("report: [AP, AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report has AP more than once"),
-    ("report: [AP-ten]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP-ten'"),
-    ("options: {TEST.EVALUATOR: voc, TEST.BEST_METRIC: bbox/AP50}\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'AP' is not a metric of TEST.EVALUATOR voc; did you mean AP50"),
-    ("report: [bbox/APX]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}", "report names 'bbox/APX'"),
-]  # fmt: skip
+    ("axes: {SEED: [1, 2]}", "SEED is set by SEED, but the sweep sets it: list the seeds under seeds"),
+    ("axes: {a: {x: {SEED: 3}, y: {}}}", "SEED is set by a, but the sweep sets it"),
+    ("axes: {a: {x: {OUTPUT_DIR: here}, y: {}}}", "OUTPUT_DIR is set by a, but the sweep sets it: use --output"),
+    (f"options: {{OUTPUT_DIR: here}}\n{JITTER}", "OUTPUT_DIR is set by options"),
+    (f"options: {{SEED: 1}}\n{JITTER}", "SEED is set by options"),
+    (TWO_AXES, "the axes INPUT.COLOR_JITTER and jitter both set INPUT.COLOR_JITTER"),
+    (f"seeds: [1, 2, 1]\n{JITTER}", "seeds has 1 more than once"),
+    (f"seeds: [-1]\n{JITTER}", "a negative SEED draws a new seed every time"),
+    (f"report: [AP, APxx]\n{JITTER}", "report: 'APxx' is not a metric of TEST.EVALUATOR hotcoco; did you mean"),
+    (f"report: [AP, AP]\n{JITTER}", "report has AP more than once"),
+    (f"report: [AP-ten]\n{JITTER}", "report: 'AP-ten'"),
+    (f"{VOC}\n{JITTER}", "report: 'AP' is not a metric of TEST.EVALUATOR voc; did you mean AP50"),
+    (f"report: [bbox/APX]\n{JITTER}", "report: 'bbox/APX'"),
+]
 
 
-@pytest.mark.parametrize("text, said", MISTAKES, ids=[said[:40] for _, said in MISTAKES])
-def test_a_mistake_is_named_before_the_first_run(tmp_path, text, said):
+@pytest.mark.parametrize("text, message", MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_mistake_is_reported_before_the_first_run(tmp_path, text, message):
     with pytest.raises(ValueError) as error:
         sweep(tmp_path, DIGITS + text + "\n").check()
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_metrics_of_classes_and_of_other_tasks_are_no_mistake(tmp_path):
-    sweep(
-        tmp_path, DIGITS + "report: [AP, AP-7, bbox/AP50, final/AP]\naxes: {INPUT.COLOR_JITTER: [0.0, 0.1]}\n"
-    ).check()
+def test_metrics_of_classes_and_other_tasks_are_accepted(tmp_path):
+    sweep(tmp_path, f"{DIGITS}report: [AP, AP-7, bbox/AP50, final/AP]\n{JITTER}\n").check()

@@ -1,4 +1,4 @@
-"""One run in a process of its own."""
+"""One run in its own process."""
 
 import json
 
@@ -7,12 +7,10 @@ from conftest import ROOT
 from retina_plugin.ablation.worker import start_worker
 
 
-def test_a_mistake_leaves_its_sentence(tmp_path):
-    (tmp_path / "plan.json").write_text(
-        json.dumps(
-            {"config_file": str(ROOT / "configs/digits/quickstart.yaml"), "num_gpus": 0, "opts": ["SOLVR.X", "1"]}
-        )
-    )
+def test_failed_run_leaves_its_error_message(tmp_path):
+    config = str(ROOT / "configs/digits/quickstart.yaml")
+    plan = {"config_file": config, "num_gpus": 0, "opts": ["SOLVR.X", "1"]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
     assert start_worker(tmp_path, threads=1) == 2
     assert "unknown key SOLVR.X" in (tmp_path / "failed.txt").read_text()
     assert not (tmp_path / "running").exists()
