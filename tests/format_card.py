@@ -1,4 +1,4 @@
-"""Reading one source of a format through a card, with the account checked: what tests of the formats share."""
+"""Functions that the tests of the formats share: read a source through a card and check its account."""
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.files import Listing
@@ -7,7 +7,7 @@ from retina_plugin.data.load import load_split
 
 
 def read(root, name, source, classes=("cat", "dog"), split="all"):
-    """What a card with this source gives; every box and image of the files is used, or lost by a problem that counts it."""
+    """Load a card with one source; check that every box and image is either used or counted by a problem."""
     card = DatasetCard("pets", name, list(classes), {split: source}, str(root), "none", "none")
     result = load_split(card, split)
     assert result.boxes == result.boxes_used + sum(problem.boxes for problem in result.problems)
@@ -16,12 +16,12 @@ def read(root, name, source, classes=("cat", "dog"), split="all"):
 
 
 def recognise(root, name):
-    """What a format finds in a folder."""
+    """Return what a format finds in a folder."""
     return FORMAT_REGISTRY.get(name)().recognise(Listing(root))
 
 
 def read_found(root, name):
-    """{split: {image: [(class, box)]}} of all that a format finds in a folder, and the problems."""
+    """Return {split: {image: [(class, box)]}} of everything that a format finds in a folder, and the problems."""
     found = recognise(root, name)
     boxes, problems = {}, []
     for split, sources in found.splits.items():
@@ -35,5 +35,5 @@ def read_found(root, name):
 
 
 def said(problems):
-    """The lines of problems, with the kind of each."""
+    """Return one line per problem, starting with its kind."""
     return [f"{problem.kind.name} {problem}" for problem in problems]

@@ -1,4 +1,4 @@
-"""Image files for tests, of kinds that no library writes on demand, too."""
+"""Image files for tests, including kinds that no library writes on demand."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ TYPES = {1: "B", 3: "H", 4: "I", 11: "f", 12: "d"}
 
 
 def picture(height=20, width=30, dtype=np.uint8, bands=3):
-    """A picture whose corners differ, so that turning it shows."""
+    """Return pixels (height, width, bands) whose corners differ, so that every rotation is visible."""
     rows, columns = np.mgrid[:height, :width]
     ramps = [
         rows * 200 / height,
@@ -26,56 +26,64 @@ def picture(height=20, width=30, dtype=np.uint8, bands=3):
 
 
 def turned(pixels, orientation):
-    """As EXIF says, written with numpy alone."""
-    return {
-        1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a),
-    }[orientation](pixels)  # fmt: skip
+    """Apply an EXIF orientation 1..8, with numpy only."""
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a),
+    }
+    return turns[orientation](pixels)
 
 
 def exif(value, *, order="<", kind=3, count=1):
-    """EXIF data with one entry, the orientation."""
+    """Return EXIF data with one entry, the orientation."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
     field = struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
-    return (
-        (b"II*\0" if order == "<" else b"MM\0*")
-        + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, count)
-        + field
-        + bytes(4)
-    )
+    return mark + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, count) + field + bytes(4)
 
 
-def jpeg(pixels, **more):
-    """Bytes of a JPEG."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+def saved(form, pixels=None, **more):
+    """Return the bytes of an image, by default :func:`picture`, in one of Pillow's formats."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(picture() if pixels is None else pixels)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", **{"quality": 95, **more})
+    image.save(stream, form, **more)
     return stream.getvalue()
 
 
+def jpeg(pixels, **more):
+    """Return the bytes of a JPEG."""
+    return saved("JPEG", pixels, **{"quality": 95, **more})
+
+
 def segment(code, body):
-    """A part of a JPEG's header."""
+    """Return a segment of a JPEG."""
     return bytes([0xFF, code]) + (len(body) + 2).to_bytes(2, "big") + body
 
 
 def after_soi(data, *parts):
-    """A JPEG with other parts at its beginning."""
+    """Insert segments after the start marker of a JPEG."""
     return data[:2] + b"".join(parts) + data[2:]
 
 
 def chunk(kind, body):
-    """A part of a PNG."""
+    """Return a chunk of a PNG."""
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
 def png(rows, *, width, height, bits, colour, before=b"", after=b"", interlace=0):
-    """Bytes of a PNG from packed rows."""
+    """Return the bytes of a PNG from packed rows."""
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace)
     data = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + chunk(b"IDAT", data) + after + chunk(b"IEND", b"")
 
 
 def png_of(pixels, **more):
-    """Bytes of a PNG of (h, w, 1..4) uint8 or uint16."""
+    """Return the bytes of a PNG of (h, w, 1..4) uint8 or uint16."""
     height, width, bands = pixels.shape
     rows = pixels.astype(">u2" if pixels.dtype == np.uint16 else np.uint8)
     return png(
@@ -102,7 +110,7 @@ def tiff(
     big=False,
     extra=(),
 ):
-    """Bytes of a TIFF of (h, w, bands) of any type of number; ``tile`` is the side of tiles, ``rows`` those of a strip."""
+    """Return the bytes of a TIFF of (h, w, bands); ``tile`` is the side of tiles, ``rows`` the height of strips, pixels."""
     height, width, bands = pixels.shape
     kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
     planes = [pixels] if planar == 1 else [pixels[..., i : i + 1] for i in range(bands)]
@@ -119,10 +127,18 @@ def tiff(
         pieces = [zlib.compress(piece) for piece in pieces]
     photometric = (2 if bands >= 3 else 1) if photometric is None else photometric
     colours = 3 if photometric == 2 else 1
-    tags = {
-        256: (3, [width]), 257: (3, [height]), 258: (3, [8 * pixels.dtype.itemsize] * bands), 259: (3, [8 if deflate else 1]), 262: (3, [photometric]),
-        277: (3, [bands]), 284: (3, [planar]), 317: (3, [predictor]), 339: (3, [kind] * bands),
-    }  # fmt: skip
+    shorts = {
+        256: [width],
+        257: [height],
+        258: [8 * pixels.dtype.itemsize] * bands,
+        259: [8 if deflate else 1],
+        262: [photometric],
+        277: [bands],
+        284: [planar],
+        317: [predictor],
+        339: [kind] * bands,
+    }
+    tags = {tag: (3, values) for tag, values in shorts.items()}
     tags |= {322: (3, [tile]), 323: (3, [tile])} if tile else {278: (3, [rows or height])}
     if bands > colours:
         tags[338] = (3, [0] * (bands - colours))
@@ -143,13 +159,8 @@ def _predicted(part, predictor, order):
         return ints.astype(f"{order}u{size}").tobytes()
     if predictor == 3:
         height, width, bands = part.shape
-        data = (
-            part.astype(part.dtype.newbyteorder(">"))
-            .view(np.uint8)
-            .reshape(height, width * bands, size)
-            .transpose(0, 2, 1)
-            .reshape(height, -1, bands)
-        )
+        big_endian = part.astype(part.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width * bands, size)
+        data = big_endian.transpose(0, 2, 1).reshape(height, -1, bands)
         return np.concatenate([data[:, :1], np.diff(data, axis=1)], axis=1).tobytes()
     return part.astype(part.dtype.newbyteorder(order)).tobytes()
 
@@ -174,11 +185,5 @@ def _laid_out(tags, pieces, where, order, big):
         entries += struct.pack(order + "HH" + number, tag, tags[tag][0], len(tags[tag][1])) + field
     mark = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     mark += struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8)
-    return (
-        mark
-        + struct.pack(order + ("Q" if big else "H"), len(tags))
-        + entries
-        + bytes(width)
-        + values
-        + b"".join(pieces)
-    )
+    count = struct.pack(order + ("Q" if big else "H"), len(tags))
+    return b"".join([mark, count, entries, bytes(width), values, *pieces])

@@ -1,4 +1,4 @@
-"""Datasets as cards; importing ``retina_plugin`` registers every card that is found, without reading any data."""
+"""Datasets described by cards; importing ``retina_plugin`` registers every card it finds, without reading any data."""
 
 from .card import DatasetCard
 from .catalog import register_card, register_cards, register_new_cards

@@ -1,9 +1,11 @@
-"""Which boxes can be used."""
+"""Checks which boxes can be used."""
 
 import numpy as np
 
+from retina_plugin.data.values import as_number
+
 TOLERANCE = 1.0
-"""Pixels by which a box may reach beyond its image without a word: rounding."""
+"""Pixels by which a box may extend beyond its image without being reported; rounding causes as much."""
 
 FAULTS = (
     "",
@@ -12,18 +14,18 @@ FAULTS = (
     "has zero size",
     "lies outside the image of {w:g}x{h:g}",
 )
-"""By number, what is wrong with a box that is left out; 0: nothing."""
+"""What is wrong with a box that is left out, by fault number; 0 means nothing."""
 
 
 def checked_boxes(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clip boxes to their images, and say which cannot be used.
+    """Clip boxes to their images and find those that cannot be used.
 
     Args:
         boxes: (M, 4) XYXY, pixels of the original image.
-        sizes: (M, 2) height and width of the image of each.
+        sizes: (M, 2) height and width of the image of each box, pixels.
 
     Returns:
-        (M, 4) boxes inside their images, (M,) the number of the fault in ``FAULTS``, and (M,) whether a box reached beyond
+        (M, 4) boxes inside their images, (M,) int8 index into ``FAULTS``, and (M,) bool, whether a box extended beyond
         its image by more than ``TOLERANCE``.
     """
     with np.errstate(invalid="ignore", over="ignore"):
@@ -42,26 +44,33 @@ def checked_boxes(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def fault_of(number: int, box: np.ndarray, size: np.ndarray) -> str:
-    """What is wrong with a box, for a message; see :func:`checked_boxes`."""
+    """Describe in a message what is wrong with a box.
+
+    Args:
+        number: index into ``FAULTS``, from :func:`checked_boxes`.
+        box: (4,) XYXY, pixels of the original image.
+        size: (2,) height and width of its image, pixels.
+    """
     return f"box {[round(float(v), 2) for v in box]} {FAULTS[number].format(h=size[0], w=size[1])}"
 
 
 def extent(points: object) -> list[float] | None:
-    """XYXY around polygons: COCO's list of flat lists, one flat list, or pairs; None if they are none, NaN if a point is not finite.
+    """Return the box XYXY around polygons: COCO's list of flat lists, one flat list, or pairs.
+
+    Returns:
+        Four numbers; NaNs if a coordinate is not finite, None if ``points`` is no polygon.
 
     Example:
         >>> extent([[4, 4, 24, 4, 24, 24]]), extent([4, 4, 24, 24]), extent([[1, 2], [3, 4]]), extent([[1, "a"]])
         ([4.0, 4.0, 24.0, 24.0], [4.0, 4.0, 24.0, 24.0], [1.0, 2.0, 3.0, 4.0], None)
     """
-    from retina_plugin.data.values import as_number
-
     if not isinstance(points, (list, tuple)) or not points:
         return None
     flat = [value for part in points for value in (part if isinstance(part, (list, tuple)) else [part])]
-    numbers = [as_number(value) for value in flat]
-    if len(numbers) < 4 or len(numbers) % 2 or None in numbers:
+    numbers = [number for value in flat if (number := as_number(value)) is not None]
+    if len(numbers) < 4 or len(numbers) % 2 or len(numbers) < len(flat):
         return None
     if not np.isfinite(numbers).all():
-        return [np.nan] * 4  # min and max would skip a NaN, or not, by its place
+        return [np.nan] * 4  # whether min and max skip a NaN depends on its position
     xs, ys = numbers[0::2], numbers[1::2]
     return [min(xs), min(ys), max(xs), max(ys)]

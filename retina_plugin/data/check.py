@@ -1,4 +1,4 @@
-"""Everything that is wrong with a dataset, found in one go."""
+"""Checks a dataset and reports everything that is wrong or odd in one run."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,18 +25,20 @@ from retina_plugin.data.pixels import PixelRange, decode, is_deep
 from retina_plugin.data.problems import Kind, Problem
 
 LARGEST_SIDE, SMALLEST_SIDE, MOST_STRETCHED = 10_000, 16, 10
-"""Images beyond these (pixels; longer side / shorter side) are reported."""
+"""Images beyond these limits (pixels, pixels, longer side / shorter side) are reported."""
 
 TINY = 2.0
-"""Pixels; a box with a shorter side is reported."""
+"""Boxes with a side shorter than this, in pixels, are reported."""
 
 EVERY_SECONDS = 10
-"""Between two lines about progress where there is no terminal to draw a bar on."""
+"""Seconds between two lines about progress if the output is not a terminal."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd, and the split it is in."""
+    """A problem and the split it is in."""
 
     split: str
     problem: Problem
@@ -43,12 +46,12 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         card: of the dataset.
-        results: by split, what is used of it.
-        findings: all of them.
+        results: the data that is used, by split.
+        findings: all problems.
         account: of the whole dataset.
     """
 
@@ -59,20 +62,24 @@ class CheckReport:
 
     @property
     def records(self) -> dict[str, list[dict]]:
-        """By split, Detectron2's dataset dicts without what was left out."""
+        """Return Detectron2's dataset dicts by split, without what was left out."""
         return {split: result.records for split, result in self.results.items()}
 
     @property
     def failed(self) -> bool:
-        """Whether there is an error among the findings."""
+        """Return whether there is an error among the findings."""
         return any(finding.problem.kind.is_error for finding in self.findings)
 
-    def add(self, split: str, *problem, **more) -> None:
-        """Add a finding; the arguments are those of :class:`Problem`."""
+    def add(self, split: str, *problem: Any, **more: Any) -> None:
+        """Add a finding; the arguments after ``split`` are those of :class:`Problem`."""
         self.findings.append(Finding(split, Problem(*problem, **more)))
 
     def text(self, *, most: int = 20) -> str:
-        """The account, then by kind: how many, how to mend them, and the first ``most`` with file and id (0: all)."""
+        """Return the account, then for each kind the number of findings, how to fix them, and a list.
+
+        Args:
+            most: findings to list per kind, each with file and id; 0 lists all.
+        """
         lines = [
             f"{self.card.name} ({self.card.format}, {self.card.root_path()})",
             self.account.text() if self.account else "",
@@ -84,7 +91,7 @@ class CheckReport:
             lines += [
                 "",
                 f"{'ERROR' if kind.is_error else 'warning'}: {len(found)} {kind.title}",
-                f"  to mend: {kind.fix}",
+                f"  fix: {kind.fix}",
             ]
             lines += [f"  {finding.split}: {finding.problem}" for finding in found[: most or None]]
             if most and len(found) > most:
@@ -107,15 +114,16 @@ def check_card(
 
     Args:
         card: need not be registered.
-        progress: show a bar, or a line now and then where there is no terminal.
-        workers: threads that decode; None: as many as there are processors.
+        progress: show a progress bar, or a line every ``EVERY_SECONDS`` seconds if the output is not a terminal.
+        workers: threads that decode; None for one per processor.
         most_objects: TEST.DETECTIONS_PER_IMAGE.
-        shortest: side of the network's input, pixels, at which boxes are measured; None: as they are.
-        longest: most pixels of the other side there; an image of which nothing is left is reported.
+        shortest: shorter side of the network input, pixels, at which boxes are measured; None measures them unscaled.
+        longest: limit of the longer side of the network input, pixels; an image of which no pixels would be left is
+            reported.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
 
     Raises:
-        FileNotFoundError: the data is not there.
+        FileNotFoundError: the folder of the data does not exist.
     """
     report = CheckReport(card)
     for split in card.splits:
@@ -133,9 +141,10 @@ def check_card(
     for split, records in report.records.items():
         _check_images(report, split, records, looks, shortest=shortest, longest=longest)
         _check_boxes(report, split, records, most_objects=most_objects, shortest=shortest)
-        if not any(not x["iscrowd"] for record in records for x in record["annotations"]):
-            crowd = " that is no crowd" if any(record["annotations"] for record in records) else ""
-            report.add(split, Kind.EMPTY, str(card.file), f"{len(records)} images and not a single usable box{crowd}")
+        annotations = [x for record in records for x in record["annotations"]]
+        if all(x["iscrowd"] for x in annotations):
+            usable = "a box that is not a crowd" if annotations else "a single usable box"
+            report.add(split, Kind.EMPTY, str(card.file), f"{len(records)} images without {usable}")
     _check_contents(report, looks)
     _check_classes(report)
     report.account = account_of(card, report.results)
@@ -146,7 +155,15 @@ def check_card(
 
 @dataclass(frozen=True)
 class _Look:
-    """What an image file is: (height, width) as shown, hash of its pixels, whether EXIF turns it, bands and bits, or why it cannot be read."""
+    """What decoding an image file showed.
+
+    Args:
+        size: (height, width) as displayed, pixels; None if it cannot be decoded.
+        digest: hash of its pixels.
+        turned: whether its EXIF orientation rotates or mirrors it.
+        channels, bits: of the file.
+        error: why it cannot be decoded.
+    """
 
     size: tuple[int, int] | None = None
     digest: str = ""
@@ -162,7 +179,7 @@ def _decode(file: str, *, max_pixels: int) -> _Look:
         with ImageFile(file, max_pixels=max_pixels) as image:
             header = image.header
             pixels = decode(image, "BGR", value_range=PixelRange(0, 255))
-            # Of deep images the range would make different ones alike.
+            # Scaling deep images to 8 bits could make different ones equal.
             content = image.whole() if is_deep(header) else np.ascontiguousarray(pixels).data
     except (OSError, ValueError) as error:
         return _Look(error=getattr(error, "reason", "") or f"cannot be decoded: {error}")
@@ -177,25 +194,26 @@ def _decode_all(
     records: dict[str, list[dict]], *, progress: bool, workers: int | None, max_pixels: int
 ) -> dict[str, _Look]:
     files = list(dict.fromkeys(record["file_name"] for split in records.values() for record in split))
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV decodes outside of Python's lock
-        looks = pool.map(partial(_decode, max_pixels=max_pixels), files)
-        return dict(
-            zip(files, shown_progress(looks, total=len(files), what="images") if progress else looks, strict=True)
-        )
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV releases the GIL while it decodes
+        looks: Iterable[_Look] = pool.map(partial(_decode, max_pixels=max_pixels), files)
+        if progress:
+            looks = shown_progress(looks, total=len(files), what="images")
+        return dict(zip(files, looks, strict=True))
 
 
-def shown_progress(items: Iterable, *, total: int, what: str) -> Iterator:
-    """The items, with a bar on a terminal, and a line every ``EVERY_SECONDS`` seconds where the output goes elsewhere."""
+def shown_progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
+    """Yield the items and show progress on stderr: a bar on a terminal, else a line every ``EVERY_SECONDS`` seconds."""
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what)
         return
-    begin = said = time.monotonic()
+    start = shown = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said > EVERY_SECONDS or (number == total and said > begin):
-            said = now
-            print(f"{what}: {number} of {total}, {number / (now - begin):.0f} per second", file=sys.stderr, flush=True)
+        if now - shown > EVERY_SECONDS or (number == total and shown > start):
+            shown = now
+            sys.stderr.write(f"{what}: {number} of {total}, {number / (now - start):.0f} per second\n")
+            sys.stderr.flush()
 
 
 def _check_images(
@@ -208,83 +226,61 @@ def _check_images(
     longest: int | None,
 ) -> None:
     for record in records:
-        look, file = looks[record["file_name"]], record["file_name"]
-        if look.error:
-            report.add(
-                split, Kind.IMAGE, file, look.error, record["image_id"], done="left out of training as soon as it fails"
-            )
+        file, image_id, look = record["file_name"], record["image_id"], looks[record["file_name"]]
+        if look.size is None:
+            report.add(split, Kind.IMAGE, file, look.error, image_id, done="left out of training when it fails to load")
             continue
         h, w = look.size
+        short, long = min(h, w), max(h, w)
         if look.turned:
-            report.add(split, Kind.EXIF, file, f"is shown as {w}x{h}, turned", record["image_id"], done="kept")
-        if look.channels > 4 or look.bits > 8:
-            what = (f"has {look.channels} bands, of which the first three are taken" if look.channels > 4 else "") + (
-                f"has {look.bits} bits, which are scaled to 8" if look.bits > 8 else ""
-            )
-            report.add(split, Kind.PIXELS, file, what, record["image_id"], done="kept")
-        if shortest and longest and min(h, w) * min(shortest / min(h, w), longest / max(h, w)) < 0.5:
-            report.add(
-                split,
-                Kind.IMAGE,
-                file,
-                f"is {w}x{h}, of which nothing is left at {shortest} px with a longer side of at most {longest}",
-                record["image_id"],
-                done="left out of training",
-            )
-        elif max(h, w) > LARGEST_SIDE or min(h, w) < SMALLEST_SIDE or max(h, w) > MOST_STRETCHED * min(h, w):
-            report.add(split, Kind.EXTREME, file, f"is {w}x{h}", record["image_id"], done="kept")
+            report.add(split, Kind.EXIF, file, f"is displayed as {w}x{h}, rotated or mirrored", image_id, done="kept")
+        if unused := _unused_pixels(look):
+            report.add(split, Kind.PIXELS, file, unused, image_id, done="kept")
+        if shortest and longest and short * min(shortest / short, longest / long) < 0.5:
+            what = f"is {w}x{h}, which leaves no pixels at {shortest} px with a longer side of at most {longest}"
+            report.add(split, Kind.IMAGE, file, what, image_id, done="left out of training")
+        elif long > LARGEST_SIDE or short < SMALLEST_SIDE or long > MOST_STRETCHED * short:
+            report.add(split, Kind.EXTREME, file, f"is {w}x{h}", image_id, done="kept")
         if not record["annotations"]:
-            report.add(split, Kind.UNLABELLED, file, "has no usable box", record["image_id"], done="kept")
+            report.add(split, Kind.UNLABELLED, file, "has no usable box", image_id, done="kept")
+
+
+def _unused_pixels(look: _Look) -> str:
+    """Report what of the pixels is not used: bands and bits; "" if all is."""
+    parts = [f"has {look.channels} bands, of which the first three are used"] if look.channels > 4 else []
+    if look.bits > 8:
+        parts.append(f"has {look.bits} bits, which are scaled to 8")
+    return " and ".join(parts)
 
 
 def _check_boxes(
     report: CheckReport, split: str, records: list[dict], *, most_objects: int, shortest: int | None
 ) -> None:
     for record in records:
-        seen: Counter = Counter()
+        file, image_id, annotations = record["file_name"], record["image_id"], record["annotations"]
+        seen: Counter[tuple] = Counter()
         scale = shortest / min(record["height"], record["width"]) if shortest else 1.0
-        if len(record["annotations"]) > most_objects:
-            report.add(
-                split,
-                Kind.CROWDED,
-                record["file_name"],
-                f"has {len(record['annotations'])} boxes; TEST.DETECTIONS_PER_IMAGE is {most_objects}",
-                record["image_id"],
-                done="kept",
-            )
-        for number, annotation in enumerate(record["annotations"], start=1):
-            box = tuple(
-                round(v, 2) for v in BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-            )
-            seen[box, annotation["category_id"]] += 1
-            name = report.card.classes[annotation["category_id"]]
-            if seen[box, annotation["category_id"]] == 2:
-                report.add(
-                    split,
-                    Kind.DUPLICATE,
-                    record["file_name"],
-                    f"box {list(box)} of {name!r} is there twice",
-                    record["image_id"],
-                    number,
-                    "kept",
-                )
+        if len(annotations) > most_objects:
+            what = f"has {len(annotations)} boxes; TEST.DETECTIONS_PER_IMAGE is {most_objects}"
+            report.add(split, Kind.CROWDED, file, what, image_id, done="kept")
+        for number, annotation in enumerate(annotations, start=1):
+            label = annotation["category_id"]
+            corners = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            box = [round(v, 2) for v in corners]
+            name = f"box {box} of {report.card.classes[label]!r}"
+            key = (*box, label)
+            seen[key] += 1
+            if seen[key] == 2:
+                report.add(split, Kind.DUPLICATE, file, f"{name} occurs twice", image_id, number, "kept")
             w, h = box[2] - box[0], box[3] - box[1]
             if min(w, h) * scale < TINY:
                 at = f", {w * scale:.2g} x {h * scale:.2g} at {shortest} px" if shortest else ""
-                report.add(
-                    split,
-                    Kind.TINY,
-                    record["file_name"],
-                    f"box {list(box)} of {name!r} is {w:g} x {h:g} pixels{at}",
-                    record["image_id"],
-                    number,
-                    "kept",
-                )
+                report.add(split, Kind.TINY, file, f"{name} is {w:g} x {h:g} pixels{at}", image_id, number, "kept")
 
 
 def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
-    """Images with the same pixels, in one split or in two."""
-    places = defaultdict(list)
+    """Find images with the same pixels, in one split or in two."""
+    places: defaultdict[str, list[tuple[str, dict]]] = defaultdict(list)
     for split, records in report.records.items():
         for record in records:
             if digest := looks[record["file_name"]].digest:
@@ -292,29 +288,18 @@ def _check_contents(report: CheckReport, looks: dict[str, _Look]) -> None:
     for same in places.values():
         first_split, first = same[0]
         for split, record in same[1:]:
-            what = f"shows the same as {first['file_name']}" + (f" of {first_split}" if split != first_split else "")
-            report.add(
-                split,
-                Kind.TWICE if split == first_split else Kind.SPLIT,
-                record["file_name"],
-                what,
-                record["image_id"],
-                done="kept",
-            )
+            kind, of = (Kind.TWICE, "") if split == first_split else (Kind.SPLIT, f" of {first_split}")
+            what = f"has the same pixels as {first['file_name']}{of}"
+            report.add(split, kind, record["file_name"], what, record["image_id"], done="kept")
 
 
 def _check_classes(report: CheckReport) -> None:
-    """Classes that no box of a split has, and classes that are spelled almost alike."""
+    """Find classes that no box of a split has, and classes with almost the same spelling."""
     for split, records in report.records.items():
         used = {annotation["category_id"] for record in records for annotation in record["annotations"]}
         unused = [name for label, name in enumerate(report.card.classes) if label not in used]
         if used and unused:
-            report.add(
-                split,
-                Kind.UNUSED_CLASS,
-                str(report.card.file),
-                f"no box has the class {', '.join(map(repr, unused))}",
-                done="kept",
-            )
+            what = f"no box has the class {', '.join(map(repr, unused))}"
+            report.add(split, Kind.UNUSED_CLASS, str(report.card.file), what, done="kept")
     for line in classes_alike(report.card.classes):
-        report.add("all", Kind.SPELLING, str(report.card.file), line, done="kept apart")
+        report.add("all", Kind.SPELLING, str(report.card.file), line, done="kept as separate classes")

@@ -1,4 +1,4 @@
-"""The former name of :mod:`retina_plugin.data.discover`, for scripts that use it."""
+"""Former name of :mod:`retina_plugin.data.discover`, kept for scripts that use it."""
 
 from retina_plugin.data.discover import discover as detect_dataset
 

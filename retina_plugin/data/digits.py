@@ -1,10 +1,11 @@
-"""The bundled dataset: handwritten digits on photographs, made from what scikit-learn's wheel contains."""
+"""Generates the bundled dataset: handwritten digits on photographs, from the data in scikit-learn's wheel."""
 
 import json
 import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,31 +17,32 @@ IMAGE_SIZE = 192
 DIGIT_SIZE = (20, 80)
 """Longer side of a digit's box, pixels."""
 DIGITS_AN_IMAGE = (1, 7)
+"""Fewest and most digits per image that are tried."""
 VAL_DIGITS = 300
 """Scanned digits kept for val; they never occur in train."""
 SPLITS = {"train": 1500, "val": 200}
-"""Images of each split."""
+"""Number of images of each split."""
 LEAST_CONTRAST = 55
-"""Least distance between the ink's grey value and the mean grey value below it, of 255."""
+"""Least difference between the ink's grey value and the mean grey value of the background, 0..255."""
 
 
 def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS, seed: int = 0) -> None:
     """Write the dataset to ``root``: train/, val/ (PNG) and instances_train.json, instances_val.json (COCO).
 
-    scikit-learn's 1,797 scanned digits (8x8 pixels, 10 classes) are enlarged to 20-80 px, inked in a
-    random grey or colour that stands out, and pasted without overlap on random crops of its two
-    sample photographs. The same seed gives the same files. ``root`` appears only once it is complete.
+    scikit-learn's 1,797 scanned digits (8x8 pixels, 10 classes) are enlarged to 20-80 px, inked in a random colour with
+    enough contrast, and pasted without overlap on random crops of its two sample photographs. The same seed produces
+    the same files. ``root`` appears only once it is complete.
 
     Args:
         root: a folder that does not exist yet.
-        splits: images of each split; the digits of "val" are kept out of the others.
-        seed: of everything random.
+        splits: number of images of each split; the scanned digits of "val" are not used in the others.
+        seed: of all random numbers.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
 
     Source: scikit-learn's ``load_digits`` (UCI, Alpaydin and Kaynak 1998, CC BY 4.0) and
-    ``load_sample_images`` (CC BY 2.0, see the licence file beside them).
+    ``load_sample_images`` (CC BY 2.0, see the licence file next to them).
     """
     from sklearn.datasets import load_digits, load_sample_images
 
@@ -53,7 +55,8 @@ def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS,
     logger.info("making the digits dataset in %s", root)
     for number, (split, count) in enumerate(splits.items()):
         (work / split).mkdir(parents=True)
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index in range(count):
             rng = np.random.default_rng([seed, number, index])
             image, boxes, labels = _draw_image(rng, photos, digits, pools[split])
@@ -76,22 +79,33 @@ def generate_digits(root: str | os.PathLike, *, splits: dict[str, int] = SPLITS,
         (work / f"instances_{split}.json").write_text(json.dumps(data), encoding="utf-8")
     try:
         work.replace(root)
-    except OSError:  # another process was first; what it made is the same
+    except OSError:  # a different process was faster; its files are the same
         shutil.rmtree(work)
 
 
 def _draw_image(
-    rng: np.random.Generator, photos: list[np.ndarray], digits, pool: np.ndarray
-) -> tuple[np.ndarray, list, list]:
-    """One image (H, W, 3) uint8 BGR, its boxes [x, y, w, h] and their digits."""
+    rng: np.random.Generator, photos: list[np.ndarray], digits: Any, pool: np.ndarray
+) -> tuple[np.ndarray, list[list[int]], list[int]]:
+    """Draw one image.
+
+    Args:
+        rng: draws everything random.
+        photos: backgrounds (h, w, 3) uint8 BGR.
+        digits: what scikit-learn's ``load_digits`` returns.
+        pool: (n,) indices of the scanned digits that may be used.
+
+    Returns:
+        The image (H, W, 3) uint8 BGR, its boxes [x, y, w, h] in pixels, and their digits 0..9.
+    """
     image = _crop(rng, photos[rng.integers(len(photos))])
-    boxes, labels = [], []
+    boxes: list[list[int]] = []
+    labels: list[int] = []
     for _ in range(rng.integers(DIGITS_AN_IMAGE[0], DIGITS_AN_IMAGE[1] + 1)):
         which = pool[rng.integers(len(pool))]
         low, high = np.log(DIGIT_SIZE)
         mask = _enlarge(digits.images[which], round(float(np.exp(rng.uniform(low, high)))))
         h, w = mask.shape
-        for _ in range(20):  # tries to find a free place
+        for _ in range(20):  # attempts to find a free place
             x, y = int(rng.integers(0, IMAGE_SIZE - w + 1)), int(rng.integers(0, IMAGE_SIZE - h + 1))
             if all(x >= bx + bw or bx >= x + w or y >= by + bh or by >= y + h for bx, by, bw, bh in boxes):
                 _paste(rng, image[y : y + h, x : x + w], mask)
@@ -102,7 +116,7 @@ def _draw_image(
 
 
 def _crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
-    """A random square of the photograph, 120-400 px wide, at the size of the images, perhaps mirrored."""
+    """Return a random square of a photograph (h, w, 3), 120-400 px wide, resized to the image size, maybe mirrored."""
     side = int(rng.integers(120, 401))
     x, y = int(rng.integers(0, photo.shape[1] - side + 1)), int(rng.integers(0, photo.shape[0] - side + 1))
     crop = cv2.resize(photo[y : y + side, x : x + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
@@ -110,19 +124,18 @@ def _crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
 
 
 def _enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
-    """The ink (h, w) in 0..1 of an 8x8 scan (0..16), cut to where it is visible and ``longer_side`` px long."""
+    """Return the ink (h, w) in 0..1 of an 8x8 scan (0..16), cropped to its visible part, ``longer_side`` px long."""
     big = cv2.resize(scan.astype(np.float32) / 16, (128, 128), interpolation=cv2.INTER_CUBIC)
     ink = np.clip((big - 0.1) / 0.5, 0, 1)  # steepen the soft edge of the enlarged scan, keep its faint strokes
     rows, cols = np.flatnonzero(ink.max(axis=1) > 0.4), np.flatnonzero(ink.max(axis=0) > 0.4)
     ink = ink[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     scale = longer_side / max(ink.shape)
-    return cv2.resize(
-        ink, (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))), interpolation=cv2.INTER_AREA
-    )
+    height, width = (max(1, round(side * scale)) for side in ink.shape)
+    return cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _paste(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray) -> None:
-    """Ink ``region`` (h, w, 3) through ``mask`` (h, w), in place, in a colour that stands out."""
+    """Ink ``region`` (h, w, 3) uint8 in place through ``mask`` (h, w) 0..1, in a random colour with enough contrast."""
     background = float(region.mean())
     while True:
         colour = rng.uniform(0, 255, size=3)

@@ -1,4 +1,4 @@
-"""A dataset written in another format, with a card; images stay where they are."""
+"""Writes a dataset in a different format, with a card; the images stay where they are."""
 
 import os
 from dataclasses import replace
@@ -11,19 +11,24 @@ OURS = "Written by retina_plugin."
 
 
 def writable() -> list[str]:
-    """Formats that can be written."""
+    """Return the names of the formats that can be written."""
     return [name for name, kind in FORMAT_REGISTRY if kind.write is not AnnotationFormat.write]
 
 
 def write_dataset(
-    card: DatasetCard, records: dict[str, list[dict]], folder: str | os.PathLike, *, name: str, format: str = "coco"
+    card: DatasetCard,
+    records: dict[str, list[dict]],
+    folder: str | os.PathLike,
+    *,
+    name: str,
+    format: str = "coco",  # noqa: A002 (a card's key)
 ) -> Path:
-    """Write cleaned records and a card to a folder that is empty or not there yet.
+    """Write cleaned records and a card to a folder that is empty or does not exist.
 
     Args:
-        card: of the data that the records are from.
+        card: of the dataset that the records come from.
         records: by split, Detectron2's dataset dicts with boxes XYXY_ABS.
-        folder: made if it is not there.
+        folder: created if it does not exist.
         name: of the new dataset.
         format: one of :func:`writable`.
 
@@ -31,16 +36,16 @@ def write_dataset(
         The path of the card.
 
     Raises:
-        FileExistsError: there is something in the folder.
-        ValueError: the format is not written, or the folder cannot be.
+        FileExistsError: the folder is not empty.
+        ValueError: the format cannot be written, or the folder cannot be written to.
     """
     if format not in writable():
-        raise ValueError(f"{format!r} is not written; known: {', '.join(writable())}")
+        raise ValueError(f"format {format!r} cannot be written; known: {', '.join(writable())}")
     folder = Path(folder).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if there := sorted(file.name for file in folder.iterdir()):
-            raise FileExistsError(f"{folder} has {', '.join(there[:5])} already; give another --output")
+            raise FileExistsError(f"{folder} already contains {', '.join(there[:5])}; choose a different --output")
         splits = FORMAT_REGISTRY.get(format)().write(records, card.classes, folder)
         written = replace(
             card,

@@ -1,4 +1,4 @@
-"""What lies in a folder, and the image that an annotation means."""
+"""Lists the files in a folder, and finds the images that annotations name."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -21,14 +22,14 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-"""Words in the names of files and folders, and the splits they mean. Digits at the end ("train2017") do not count."""
+"""Split that a word in the name of a file or folder stands for; digits at the end ("train2017") are ignored."""
 
 NO_IMAGES = {".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".md", ".py", ".html", ".data", ".names"}
-"""Endings of files that are never an image, whatever an annotation says."""
+"""Suffixes of files that are never images, even if an annotation names one."""
 
 
 def split_of(words: Iterable[str]) -> str | None:
-    """The split that the names of files and folders mean, by the last word that means one.
+    """Return the split that names of files and folders stand for, by the last word that stands for one.
 
     Example:
         >>> split_of(["instances_train2017"]), split_of(["valid", "_annotations.coco"]), split_of(["cats"])
@@ -39,21 +40,22 @@ def split_of(words: Iterable[str]) -> str | None:
 
 
 def alike(name: str) -> str:
-    """The form in which two spellings of a file name are equal: composed, without case."""
+    """Normalise a file name for comparison: composed (NFC), without case."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 class Listing:
-    """All files below a folder, found once; hidden files and folders are not looked at, and links that lead back are not followed.
+    """A listing of all files below a folder, made once; hidden files are skipped, and no folder is listed twice.
 
     Args:
         root: the folder, or a file, which is then the only one listed.
 
     Attributes:
         root: the folder, resolved.
-        files: paths of regular files relative to the root, with ``/``, in order.
-        special: files that are none: pipes, sockets, devices, links that lead nowhere.
-        folders: that were walked, relative, "" first.
+        files: paths of regular files relative to the root, with ``/``, sorted.
+        special: paths that are not files: pipes, sockets, devices, dangling links; and folders that cannot be read.
+        folders: paths of the folders that were listed, relative to the root, "" first.
+        images: those of ``files`` with the suffix of an image.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
@@ -70,11 +72,12 @@ class Listing:
         self.files.sort()
         self.special.sort()
         self.images = [file for file in self.files if PurePosixPath(file).suffix.lower() in SUFFIXES]
-        self._by_name: dict[str, list[str]] | None = None
+        self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
 
     def _walk(self) -> None:
-        seen, waiting = set(), [""]
+        seen: set[tuple[int, int]] = set()
+        waiting = [""]
         while waiting:
             folder = waiting.pop()
             try:
@@ -103,43 +106,48 @@ class Listing:
         self.folders.sort()
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """Files with one of the endings, in any case."""
+        """Return the files with one of the suffixes, in upper or lower case."""
         return [file for file in self.files if file.lower().endswith(suffixes)]
 
     def path(self, file: str) -> Path:
-        """Where a listed file lies."""
+        """Return the full path of a listed file."""
         return self.root / file
 
     def images_below(self, folder: str) -> list[str]:
-        """Images in a listed folder and the folders in it."""
+        """Return the images in a listed folder and its subfolders."""
         return [image for image in self.images if not folder or image.startswith(f"{folder}/")]
 
     def named(self, name: str) -> list[str]:
-        """Images whose name without folders is ``name`` but for case and composition."""
+        """Return the images whose name without folders is ``name``, ignoring case and composition."""
         self._index()
         return self._by_name.get(alike(name), [])
 
     def with_stem(self, stem: str) -> list[str]:
-        """Images whose name without folders and ending is ``stem`` but for case and composition."""
+        """Return the images whose name without folders and suffix is ``stem``, ignoring case and composition."""
         self._index()
         return self._by_stem.get(alike(stem), [])
 
     def _index(self) -> None:
-        if self._by_name is None:
-            by_name, by_stem = defaultdict(list), defaultdict(list)
-            for image in self.images:
-                path = PurePosixPath(image)
-                by_name[alike(path.name)].append(image)
-                by_stem[alike(path.stem)].append(image)
-            self._by_name, self._by_stem = by_name, by_stem
+        """Fill the indices of the images on first use."""
+        if self._by_name:
+            return
+        for image in self.images:
+            path = PurePosixPath(image)
+            self._by_name.setdefault(alike(path.name), []).append(image)
+            self._by_stem.setdefault(alike(path.stem), []).append(image)
 
     def find_folder(self, name: str, *, bases: Iterable[str] = ("",)) -> str | None:
-        """The listed folder or file that a path means, also one of another machine or system, of which the end is there.
+        """Find the listed folder or file that a path names, possibly a path of a different machine or operating system.
 
-        A part of the path that names a split is never dropped: ``/home/me/train/images`` is not ``images``.
+        A path that does not exist matches by its end. A part of it that names a split is never dropped:
+        ``/home/me/train/images`` does not match ``images``.
+
+        Args:
+            name: the path.
+            bases: folders, relative to the root, that ``name`` may be relative to.
 
         Returns:
-            Its path relative to the root; None if there is none, or more than one that fits as well.
+            Its path relative to the root; None if nothing matches, or several match equally well.
         """
         known = {alike(folder): folder for folder in self.folders} | {alike(file): file for file in self.files}
         for form in forms_of(name):
@@ -161,11 +169,11 @@ class Listing:
 
 
 def forms_of(name: str) -> list[str]:
-    """Ways to read a path: as it is, of Windows, of a URL; without a drive.
+    r"""Return the ways to read a path: as it is, as one of Windows without its drive, as a URL.
 
     Example:
-        >>> forms_of("D:\\\\data\\\\a.png"), forms_of("a%20b.png")
-        (['D:\\\\data\\\\a.png', '/data/a.png'], ['a%20b.png', 'a b.png'])
+        >>> forms_of("D:\\data\\a.png"), forms_of("a%20b.png")
+        (['D:\\data\\a.png', '/data/a.png'], ['a%20b.png', 'a b.png'])
     """
     name = name.strip()
     forms = [name]
@@ -179,17 +187,17 @@ def forms_of(name: str) -> list[str]:
 
 
 class AmbiguousImageError(LookupError):
-    """Several images fit a name equally well."""
+    """Raised if several images match a name equally well."""
 
 
 class ImageFinder:
     """Finds the image files that annotations name.
 
     Args:
-        root: folder of the data set; what lies outside of it is not taken.
-        places: folders where to look first, such as ``images``; a card may name one outside of the root.
-        split: that the annotations are of: images in a folder of another split are not meant.
-        outside: take files that the annotations name wherever they are.
+        root: folder of the dataset; files outside of it are refused.
+        places: folders to search first, such as ``images``; a card may name one outside of the root.
+        split: of the annotations; images in a folder of a different split do not match.
+        outside: accept the files that annotations name wherever they are.
     """
 
     def __init__(
@@ -199,32 +207,34 @@ class ImageFinder:
         self.places = [os.path.abspath(place) for place in places] or [str(self.root)]
         self.allowed = [os.path.join(place, "") for place in (str(self.root), *self.places)]
         self._folders: dict[str, set[str]] = {}
-        self._listing: Listing | None = None
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return Listing(self.root)
 
     def find(self, name: object, *, near: str | os.PathLike = "") -> tuple[str, bool]:
-        """The file that an annotation means.
+        """Find the file that an annotation names.
 
-        Looked for in this order: as it is named, from the folders of the images and from ``near``; by the longest end of its path
-        anywhere in the data set, whatever the case; by its name with another ending of images.
+        The search order is: the path as given, relative to the image folders, ``near`` and the root; then the longest
+        match with the end of a path anywhere in the dataset, ignoring case; then the same with a different suffix.
 
         Args:
-            name: what the annotation says.
+            name: the path in the annotation, of any type.
             near: folder of the annotation.
 
         Returns:
-            The path, and whether it is exactly where the annotation says.
+            The path, and whether the file is exactly where the annotation says.
 
         Raises:
-            LookupError: with the reason: no name, not there, outside of the data set, several that fit as well (AmbiguousImageError).
+            LookupError: there is no name, or the file does not exist or is outside of the dataset; contains the reason.
+            AmbiguousImageError: several images match equally well.
         """
-        if not isinstance(name, str) or not name.strip():
-            raise LookupError(
-                f"the name of its image is {name!r}, which is no text"
-                if not isinstance(name, str)
-                else "the name of its image is empty"
-            )
+        if not isinstance(name, str):
+            raise LookupError(f"the name of its image must be text, got {name!r}")
+        if not name.strip():
+            raise LookupError("the name of its image is empty")
         if "\0" in name or len(name) > 4096:
-            raise LookupError("the name of its image is no path")
+            raise LookupError("the name of its image is not a path: it has a zero byte or more than 4096 characters")
         away = None
         for form in forms_of(name):
             for base in dict.fromkeys((*self.places, os.fspath(near) or str(self.root), str(self.root))):
@@ -238,15 +248,15 @@ class ImageFinder:
         if found:
             return found, False
         if ambiguous:
-            raise AmbiguousImageError(f"image {name!r} may be {' or '.join(ambiguous[:3])}: name its folder and ending")
+            raise AmbiguousImageError(f"image {name!r} may be {' or '.join(ambiguous[:3])}: name its folder and suffix")
         if away:
             raise LookupError(
-                f"image {away} lies outside of the data set's folder {self.root}; `outside: true` in the card allows it"
+                f"image {away} is outside of the dataset's folder {self.root}; `outside: true` in the card allows it"
             )
         raise LookupError(f"image {os.path.join(self.places[0], forms_of(name)[-1])} does not exist")
 
     def _has(self, path: str) -> bool:
-        """Whether a file that may be an image is there; one look at each folder."""
+        """Return whether a file that may be an image exists; each folder is read once."""
         folder, name = os.path.split(path)
         if os.path.splitext(name)[1].lower() in NO_IMAGES:
             return False
@@ -258,28 +268,23 @@ class ImageFinder:
         return name in self._folders[folder]
 
     def _search(self, name: str, near: str) -> tuple[str | None, list[str]]:
-        """The image whose path ends most like the name, or those that fit equally well."""
-        if self._listing is None:
-            self._listing = Listing(self.root)
+        """Return the image whose path matches the end of the name best, or all that match equally well."""
         for form in reversed(forms_of(name)):
             parts = [part for part in PurePosixPath(form).parts if part not in ("/", ".", "..")]
             if not parts:
                 continue
             last = PurePosixPath(parts[-1])
-            for same in (
-                self._listing.named(last.name),
-                [
-                    *self._listing.with_stem(last.name),
-                    *(self._listing.with_stem(last.stem) if last.suffix.lower() in (*SUFFIXES, *NO_IMAGES) else []),
-                ],
-            ):
+            other_suffix = self._listing.with_stem(last.name)
+            if last.suffix.lower() in (*SUFFIXES, *NO_IMAGES):
+                other_suffix = other_suffix + self._listing.with_stem(last.stem)
+            for same in (self._listing.named(last.name), other_suffix):
                 if fits := self._best(list(dict.fromkeys(same)), parts, near):
                     paths = [str(self._listing.path(fit)) for fit in fits]
                     return (paths[0], []) if len(paths) == 1 else (None, paths)
         return None, []
 
     def _best(self, candidates: list[str], parts: list[str], near: str) -> list[str]:
-        """Of images, those that fit best: by split, by the end of their path, by the folder they are in."""
+        """Return the candidates that match best: by the end of their path, by split, by name, by folder."""
         wanted = split_of(parts[:-1]) or self.split
         ranked: dict[tuple, list[str]] = defaultdict(list)
         for candidate in candidates:
@@ -288,16 +293,13 @@ class ImageFinder:
             if wanted and its and its != wanted:
                 continue
             common = 0
-            for a, b in zip(reversed(parts[:-1]), reversed(path.parts[:-1])):
+            for a, b in zip(reversed(parts[:-1]), reversed(path.parts[:-1]), strict=False):
                 if alike(a) != alike(b):
                     break
                 common += 1
             absolute = str(self._listing.path(candidate))
-            inside = [
-                place
-                for place in (*self.places, *([near] if near else []))
-                if place != str(self.root) and absolute.startswith(os.path.join(place, ""))
-            ]
+            places = [place for place in (*self.places, near) if place and place != str(self.root)]
+            inside = [place for place in places if absolute.startswith(os.path.join(place, ""))]
             ranked[common, its is not None and its == wanted, path.name == parts[-1], len(inside)].append(candidate)
         return ranked[max(ranked)] if ranked else []
 
@@ -310,7 +312,7 @@ def _may_be_file(entry: os.DirEntry) -> bool:
 
 
 def is_regular(file: str | os.PathLike) -> bool:
-    """Whether there is a regular file, not a pipe or a device."""
+    """Return whether a path is a regular file, not a pipe or a device."""
     try:
         return stat.S_ISREG(os.stat(file).st_mode)
     except (OSError, ValueError):
@@ -318,5 +320,5 @@ def is_regular(file: str | os.PathLike) -> bool:
 
 
 def relative(path: str | os.PathLike, root: str | os.PathLike) -> str:
-    """A path as a card has it: from the root, with ``/``."""
+    """Return a path as cards have it: relative to the root, with ``/``."""
     return os.path.relpath(path, root).replace(os.sep, "/")

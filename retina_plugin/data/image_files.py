@@ -1,4 +1,4 @@
-"""Image files: which there are, how large they are, and whether they can be used."""
+"""Lists image files, and reads their headers to tell their size and whether they can be used."""
 
 import os
 import time
@@ -40,46 +40,48 @@ SUFFIXES = {
     ".pbm",
     ".pnm",
 }
-"""Of files that count as images, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 PART = 256
-"""Files that a thread looks at in one go."""
+"""Files that a thread reads in one task."""
 
 SLOW, WAITING = 8, 16
-"""A disk is slow that is waited for as many times longer than the processor works, and so many threads wait for it together."""
+"""A disk is slow if the wall time exceeds ``SLOW`` times the processor time; then ``WAITING`` threads read."""
 
 
 def read_header(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
-    """What an image file says about itself; no pixel is decoded.
+    """Read the header of an image file; no pixel is decoded.
 
     Args:
         file: path.
-        max_pixels: INPUT.MAX_IMAGE_PIXELS; an image of more is refused.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS; an image with more is refused.
 
     Raises:
-        ImageError: the file cannot be used; says why. :class:`ImageNotFoundError`: there is none.
+        ImageError: the file cannot be used; contains the reason.
+        ImageNotFoundError: it does not exist.
     """
     with ImageFile(file, max_pixels=max_pixels) as image:
         return image.header
 
 
 def size_of(file: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of an image as displayed, see :func:`read_header`.
+    """Return the (height, width) of an image as displayed, pixels.
 
     Raises:
-        ImageError: as there.
+        ImageError: see :func:`read_header`.
     """
     header = read_header(file)
     return header.height, header.width
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Everything below a folder that has the name of an image, in order.
+    """Return everything below a folder that has the name of an image, sorted.
 
-    Links to folders are followed, once. What is no file (a FIFO, a link to nothing) is listed, too, so that it is
-    named by who looks at it; a folder is not.
+    Links to folders are followed, each folder once. What is not a file (a FIFO, a dangling link) is listed as well, so
+    that reading it reports it; a folder is not.
     """
-    found, seen = [], set()
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
@@ -92,7 +94,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def defect_of(file: str | os.PathLike, *, max_pixels: int = MAX_IMAGE_PIXELS) -> str | None:
-    """What keeps an image file from being used, as far as its header and its end show; None if nothing does."""
+    """Return why an image file cannot be used, judging by its header and its end; None if it can."""
     look = _look(file, max_pixels)
     return look if isinstance(look, str) else None
 
@@ -104,17 +106,21 @@ def look_at(
     progress: Callable[[int], None] | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> list[ImageHeader | str]:
-    """The header of each file, in order, or why it cannot be used; no pixel is decoded.
+    """Read the header of each file; no pixel is decoded.
 
     Args:
         files: paths.
-        workers: threads; None: one where the first files show that the processor is busy, else (a network disk) ``WAITING`` of them.
-            More than one are slower than one where no disk is waited for: most of the time Python itself is at work.
-        progress: called with the number of files that were looked at since the last call, as tqdm's ``update`` is.
+        workers: threads. None starts with one and continues with ``WAITING`` if the disk turns out to be slow (a
+            network disk). On a fast disk one thread is the fastest, because Python itself takes most of the time.
+        progress: called with the number of files read since the last call, like tqdm's ``update``.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
+
+    Returns:
+        In the order of ``files``, each header, or the reason why the file cannot be used.
     """
 
     def look(part: Sequence[str | os.PathLike]) -> list[ImageHeader | str]:
+        """Read one part of the files."""
         return [_look(file, max_pixels) for file in part]
 
     results: list[ImageHeader | str] = []

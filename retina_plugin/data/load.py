@@ -1,4 +1,4 @@
-"""From cards to records: the one way by which training, evaluation, checks, statistics and export get their data."""
+"""Loads the records of a card; training, evaluation, checks, statistics and export all get their data this way."""
 
 import contextlib
 import gc
@@ -9,8 +9,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from retina_plugin.data.card import GENERATORS, DatasetCard
+from retina_plugin.data.files import relative
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.formats.base import Reading
 from retina_plugin.data.image_files import MAX_IMAGE_PIXELS, look_at
@@ -19,23 +21,26 @@ from retina_plugin.data.problems import Kind, Problem
 
 logger = logging.getLogger(__name__)
 
-_SEEN: dict[str, tuple[tuple[int, int], object]] = {}
-"""What a look at an image file gave, as long as its time and size are what they were."""
+_SEEN: dict[str, tuple[tuple[int, int], ImageHeader | str]] = {}
+"""Cache of image headers, or why there is none, by path, with the file's time and size when it was read.
+
+An entry counts only while time and size are the same, so that the cache changes how long loading takes, not its result.
+"""
 
 
 @dataclass
 class LoadResult:
-    """A split as it is used.
+    """The data of a split that is used, and what was wrong with the rest.
 
     Attributes:
         name: "<card>_<split>".
-        records: Detectron2's dataset dicts: file_name, height, width, image_id (each once), and annotations with bbox (XYXY_ABS, pixels of
-            the original image, inside of it), bbox_mode, category_id 0..K-1, iscrowd.
+        records: Detectron2's dataset dicts: file_name, height, width, image_id (unique), and annotations with bbox
+            (XYXY_ABS, pixels of the original image, inside of it), bbox_mode, category_id 0..K-1, iscrowd.
         problems: everything that was left out or changed.
-        boxes: that the annotations hold, good or bad; those of the records and those that problems cost add up to it.
-        images: that the annotations name, likewise.
+        boxes: number of boxes in the annotations: the sum of those in the records and those lost to problems.
+        images: number of images that the annotations name, likewise.
         files: annotation files that were read.
-        metadata: attributes for the dataset's entry in detectron2's ``MetadataCatalog``.
+        metadata: attributes for the dataset's entry in Detectron2's ``MetadataCatalog``.
     """
 
     name: str
@@ -48,13 +53,13 @@ class LoadResult:
 
     @property
     def boxes_used(self) -> int:
-        """Boxes of the records."""
+        """Return the number of boxes in the records."""
         return sum(len(record["annotations"]) for record in self.records)
 
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Let no garbage collection run: millions of new dicts, none of them in a cycle, would set it off again and again, for half of the time."""
+    """Disable the garbage collector, which takes half the time: millions of new dicts, none in a cycle, trigger it."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -78,13 +83,13 @@ def load_split(
     Args:
         card: need not be registered.
         split: of the card.
-        look: look at the header and the end of every image file, so that what cannot be read, or has another size than the annotations
-            say, does not surprise anybody later.
+        look: read the header and the end of every image file, so that images that cannot be read or whose size
+            contradicts the annotations are found now, not during training.
         progress: see :func:`retina_plugin.data.image_files.look_at`.
-        max_pixels: INPUT.MAX_IMAGE_PIXELS; a larger image that was looked at is left out.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS; larger images whose header was read are left out.
 
     Raises:
-        FileNotFoundError: the data is not there; says where it was looked for.
+        FileNotFoundError: the data does not exist; contains where it was searched for.
         ValueError: the annotations cannot be read at all.
     """
     root, name = card.root_path(), f"{card.name}_{split}"
@@ -93,25 +98,22 @@ def load_split(
     if not os.path.exists(root):
         raise FileNotFoundError(
             f"dataset {name}: there is no folder {root}. Get the data from {card.source} and put it there, or set "
-            f"{card.root_variable} to its folder, or DETECTRON2_DATASETS to the folder that holds {card.root}"
+            f"{card.root_variable} to its folder, or DETECTRON2_DATASETS to the folder that contains {card.root}"
         )
-    result, used_before = LoadResult(name), {}
+    result = LoadResult(name)
+    used_before: dict[str, dict] = {}
     annotation_format, part = FORMAT_REGISTRY.get(card.format)(), card.part(split)
-    meant = (
-        split if part is None else None
-    )  # a share of images that may be in a folder called "train", whatever the share is called
+    # The images of a share may be in a folder called "train", whatever the share is called.
+    folder_split = split if part is None else None
+    look_at_files = partial(look_again, everything=look, progress=progress, max_pixels=max_pixels)
     for source in card.sources(split):
-        reading = Reading(root, card.classes, source, split=meant, outside=card.outside)
+        reading = Reading(root, card.classes, source, split=folder_split, outside=card.outside)
         try:
             annotation_format.read(source, reading)
-            reading.finish(
-                lambda files, needed: look_again(
-                    files, needed, everything=look, progress=progress, max_pixels=max_pixels
-                )
-            )
+            reading.finish(look_at_files)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"dataset {name} (card {card.file}): {error}") from error
-        _unite(result, reading, used_before)
+        _merge(result, reading, used_before)
     _make_ids_unique(result, root)
     if part is not None:
         _take_part(result, part, seed=card.seed)
@@ -121,32 +123,48 @@ def load_split(
 def look_again(
     files: list[str], needed: list[bool], *, everything: bool, progress: Callable | None, max_pixels: int
 ) -> list[ImageHeader | str | None]:
-    """What each image file says, None where it is neither needed nor wanted; files that did not change are not looked at again."""
-    result, wanted = [None] * len(files), []
+    """Read the headers of image files, except of those that have not changed since they were last read.
+
+    Args:
+        files: paths.
+        needed: for each file, whether its size has to be known.
+        everything: read all files, not only those that are needed.
+        progress: see :func:`retina_plugin.data.image_files.look_at`.
+        max_pixels: INPUT.MAX_IMAGE_PIXELS; larger images cannot be used.
+
+    Returns:
+        For each file its header, why it cannot be used, or None if it was not read.
+    """
+    result: list[ImageHeader | str | None] = [None] * len(files)
+    wanted: list[tuple[int, tuple[int, int] | None]] = []
     for i, file in enumerate(files):
         if not (everything or needed[i]):
             continue
-        try:
-            state = os.stat(file)
-            key = (state.st_mtime_ns, state.st_size)
-        except (OSError, ValueError):
-            key = None
+        key = _time_and_size(file)
         before = _SEEN.get(file)
         if before is not None and before[0] == key:
             result[i] = before[1]
         else:
             wanted.append((i, key))
-    for (i, key), seen in zip(
-        wanted, look_at([files[i] for i, _ in wanted], progress=progress, max_pixels=sys.maxsize), strict=True
-    ):
+    looks = look_at([files[i] for i, _ in wanted], progress=progress, max_pixels=sys.maxsize)
+    for (i, key), seen in zip(wanted, looks, strict=True):
         result[i] = seen
         if key is not None:
             _SEEN[files[i]] = key, seen
     return [(too_large(seen, max_pixels) or seen) if isinstance(seen, ImageHeader) else seen for seen in result]
 
 
-def _unite(result: LoadResult, reading: Reading, used_before: dict[str, dict]) -> None:
-    """Add what one source gave; an image that an earlier one has gets the boxes that are new."""
+def _time_and_size(file: str) -> tuple[int, int] | None:
+    """Return when a file was changed, in ns, and its size in bytes; None if there is no such file."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _merge(result: LoadResult, reading: Reading, used_before: dict[str, dict]) -> None:
+    """Add the records of one source; an image that an earlier source has gets only the boxes that are new."""
     result.problems += reading.problems
     result.boxes += reading.total
     result.images += len(reading.records) + sum(problem.images for problem in reading.problems)
@@ -167,58 +185,64 @@ def _unite(result: LoadResult, reading: Reading, used_before: dict[str, dict]) -
             else:
                 before["annotations"].append(annotation)
     if same_images:
-        what = f"{same_images} of its images are in another source of the split, too; {repeated} of their boxes are the same"
-        result.problems.append(
-            Problem(
-                Kind.MERGED,
-                str(reading.source.get("annotations", reading.source)),
-                what,
-                done="united",
-                boxes=repeated,
-                images=same_images,
-            )
+        file = str(reading.source.get("annotations", reading.source))
+        what = (
+            f"{same_images} of its images are in another source of the split as well; "
+            f"{repeated} of their boxes are the same"
         )
-    result.metadata = (
-        reading.metadata
-        if not result.metadata
-        else (result.metadata if result.metadata == reading.metadata else {"mixed": True})
-    )
+        result.problems.append(Problem(Kind.MERGED, file, what, done="merged", boxes=repeated, images=same_images))
+    if not result.metadata:
+        result.metadata = reading.metadata
+    elif result.metadata != reading.metadata:
+        result.metadata = {"mixed": True}
 
 
 def _make_ids_unique(result: LoadResult, root: os.PathLike) -> None:
-    """Where two images have one id, all are called by their paths: an id is only for bookkeeping."""
+    """Replace all image ids by paths if two images have the same id; ids are only for bookkeeping."""
     ids = Counter(record["image_id"] for record in result.records)
     if len(ids) < len(result.records):
         for record in result.records:
-            record["image_id"] = os.path.relpath(record["file_name"], root).replace(os.sep, "/")
+            record["image_id"] = relative(record["file_name"], root)
         result.metadata = {**result.metadata, "ids_are_paths": True}
 
 
 def _take_part(result: LoadResult, part: tuple[float, float], *, seed: int) -> None:
-    """Leave the part of the images that a split is; what was wrong with the others is theirs, and what belongs to no image is the first part's."""
+    """Reduce a result to a share of its images.
+
+    The problems of the other images go with them; problems that belong to no image stay in the first share.
+    """
     everything = {record["image_id"] for record in result.records}
     kept = part_of(result.records, *part, seed=seed)
     mine = {record["image_id"] for record in kept}
     others = everything - mine
+    is_first = part[0] <= 0
     theirs = [
-        problem for problem in result.problems if problem.image in others or (part[0] > 0 and problem.image not in mine)
+        problem for problem in result.problems if problem.image in others or not (is_first or problem.image in mine)
     ]
+    other_records = [record for record in result.records if record["image_id"] in others]
     result.problems = [problem for problem in result.problems if problem not in theirs]
     result.images -= len(others) + sum(problem.images for problem in theirs)
-    result.boxes -= sum(problem.boxes for problem in theirs) + sum(
-        len(record["annotations"]) for record in result.records if record["image_id"] in others
-    )
+    result.boxes -= sum(problem.boxes for problem in theirs)
+    result.boxes -= sum(len(record["annotations"]) for record in other_records)
     result.records = kept
 
 
 def part_of(records: list[dict], begin: float, end: float, *, seed: int) -> list[dict]:
-    """The images from ``begin`` to ``end`` (0..1) of an order that their ids and the seed decide, as they were ordered before.
+    """Return a share of the images, in their original order.
 
-    Parts that do not overlap share no image, and a new image leaves the others about where they were. Of two images and more a part that
-    is neither nothing nor all has at least one, and leaves one.
+    The images are shuffled by a hash of their ids and the seed, so that shares that do not overlap have no image in
+    common, and a new image hardly changes where the others are. If there are at least two images, a share other than
+    nothing and all contains at least one of them and leaves at least one.
+
+    Args:
+        records: with an "image_id" each.
+        begin: of the share in the shuffled order, 0..1.
+        end: of the share, 0..1.
+        seed: of the shuffle.
     """
 
     def edge(share: float) -> int:
+        """Return the index of the first image after a share."""
         place = round(share * len(records))
         return min(max(place, 1), len(records) - 1) if 0 < share < 1 and len(records) > 1 else place
 

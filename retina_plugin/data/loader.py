@@ -1,4 +1,4 @@
-"""Batches of images of like size, in an order that a resumed run takes up where it was."""
+"""Data loaders: batches of images of similar size, in an order that a resumed run continues."""
 
 import itertools
 import logging
@@ -15,37 +15,42 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 
-from retina_plugin.data.mixing import MixedSamples
+from retina_plugin.data.mixing import MixedSamples, Samples
 from retina_plugin.data.strangers_files import ImageError
 
 logger = logging.getLogger(__name__)
 
 POOL_BATCHES = 4
-"""Batches' worth of images that wait to be put together."""
+"""Size of the pool of images that wait to be batched, in batches."""
 
 POSITION = "stream_position"
 """Key of a training sample: its index in this process's stream, from 0."""
 
 BROKEN = "broken_images"
-"""Key of a training sample: (file, reason) of the images that could not be used for it."""
+"""Key of a training sample: (file, reason) for each image that could not be used for it."""
 
 MOST_TRIES = 100
-"""Images in a row that may be broken; more, and the disk is gone or the data set is no data set."""
+"""Number of broken images in a row after which training stops: the disk is gone or the dataset is useless."""
 
 
 class PositionSampler(Sampler):
-    """Numbers what a sampler yields, and can begin somewhere else than at the beginning.
+    """Sampler that numbers the indices of another one, and can start at any position.
 
     Args:
-        indices: without end; yields the same each time it is iterated.
+        indices: infinite; yields the same sequence each time it is iterated.
+
+    Attributes:
+        waiting: earlier positions to yield first.
+        position: to continue from.
     """
 
     def __init__(self, indices: Sampler) -> None:
         self.indices = indices
-        self.waiting, self.position = [], 0
+        self.waiting: list[int] = []
+        self.position = 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(position, index): first those of ``waiting``, then from ``position`` on."""
+        """Yield (position, index): first those of ``waiting``, then from ``position`` on."""
         indices, waiting = iter(self.indices), set(self.waiting)
         index_of = {q: index for q, index in enumerate(itertools.islice(indices, self.position)) if q in waiting}
         yield from ((q, index_of[q]) for q in self.waiting)
@@ -53,24 +58,24 @@ class PositionSampler(Sampler):
 
 
 class UnbrokenSamples(Dataset):
-    """Puts another sample in the place of one whose image turns out to be broken; which one is drawn from numpy's random numbers.
+    """Dataset that replaces a sample whose image turns out to be broken by one drawn with numpy's random numbers.
 
-    Below :class:`SeededSamples` the replacement follows from the seed and the position alone, and so do the random
+    Inside a :class:`SeededSamples`, the replacement depends on the seed and the position only, and so do the random
     numbers of all other positions.
 
     Args:
         samples: map-style; raises ``ImageError`` or ``SizeMismatchError`` for an image that cannot be used.
 
     Attributes:
-        broken: (file, reason) of each that was met, in order; whoever reads it clears it.
+        broken: (file, reason) of each broken image so far, in order; the reader clears the list.
     """
 
-    def __init__(self, samples: Dataset) -> None:
+    def __init__(self, samples: Samples) -> None:
         self.samples = samples
         self.broken: list[tuple[str, str]] = []
 
     def __getitem__(self, index: int) -> dict:
-        """The sample at an index, or another.
+        """Return the sample at an index, or a replacement.
 
         Raises:
             ImageError: ``MOST_TRIES`` images in a row are broken.
@@ -83,32 +88,32 @@ class UnbrokenSamples(Dataset):
             self.broken.append(found)
             index = int(np.random.randint(len(self)))
         raise ImageError(
-            found[0], f"{found[1]}; neither could {MOST_TRIES - 1} other images be used that were tried in its place"
+            found[0], f"{found[1]}; {MOST_TRIES - 1} other images tried in its place could not be used either"
         ) from last
 
     def __len__(self) -> int:
-        """Images of the dataset."""
+        """Return the number of images of the dataset."""
         return len(self.samples)
 
 
 class SeededSamples(Dataset):
-    """Maps each sample with random numbers that depend on its position alone, in whichever process that happens.
+    """Dataset that maps each sample with random numbers that depend only on its position, in whichever process.
 
     Args:
         samples: a map-style dataset that draws from numpy's and Python's random numbers.
         seed: of the run.
         rank, processes: the sample at position q of this process is number q * processes + rank of the run.
-        unbroken: below ``samples``, says which images were broken; None: nothing says so.
+        unbroken: the dataset inside ``samples`` that collects broken images; None if there is none.
     """
 
     def __init__(
-        self, samples: Dataset, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None
+        self, samples: Samples, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None
     ) -> None:
         self.samples, self.seed, self.unbroken = samples, seed, unbroken
         self.rank, self.processes = rank, processes
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        """The sample at (position, index)."""
+        """Return the sample at (position, index)."""
         position, index = key
         number = position * self.processes + self.rank
         states = np.random.get_state(), random.getstate()
@@ -124,24 +129,24 @@ class SeededSamples(Dataset):
         return sample
 
     def __len__(self) -> int:
-        """Images of the dataset."""
+        """Return the number of images of the dataset."""
         return len(self.samples)
 
 
 def _named(error: ImageError | SizeMismatchError) -> tuple[str, str]:
-    """(file, reason); Detectron2's error has the file in its text."""
+    """Return the (file, reason) of an error; Detectron2's names the file only in its text."""
     return (error.file, error.reason) if isinstance(error, ImageError) else ("", str(error))
 
 
 class BrokenImages:
-    """Counts the images that could not be used, and names each once in the log.
+    """Counts the images that could not be used, and logs each once.
 
     Args:
-        consequence: ends what is logged.
+        consequence: what happens instead; ends the log line.
 
     Attributes:
-        reasons: by file.
-        skipped: how often one of them was met.
+        reasons: why each cannot be used, by file.
+        skipped: number of times that a broken image was drawn.
     """
 
     def __init__(self, consequence: str) -> None:
@@ -150,7 +155,7 @@ class BrokenImages:
         self.skipped = 0
 
     def add(self, found: list[tuple[str, str]]) -> None:
-        """Take (file, reason) of images that were met."""
+        """Add the (file, reason) of images that were drawn."""
         for file, reason in found:
             self.skipped += 1
             name = file or reason
@@ -162,16 +167,16 @@ class BrokenImages:
 
 
 class SimilarSizeBatches:
-    """Batches of images that need little padding to stand in one tensor.
+    """Batches of images that need little padding to form one tensor.
 
-    Images wait in a pool. A batch is the one that has waited longest and those that fit it best, so
-    that every image is used, none waits for ever, and no more than the pool is held in memory.
+    Images wait in a pool. A batch consists of the image that has waited longest and those that fit it best, so that
+    every image is used, none waits for ever, and memory holds no more than the pool.
 
     Args:
-        loader: yields lists of one dict with "image" (C, H, W) and its position, without end.
-        sampler: that of the loader.
-        batch_size: images a batch.
-        pool_size: images that wait, at least ``batch_size``; if no more, batches are in the order of arrival.
+        loader: infinite; yields lists of one dict with "image" (C, H, W) and its position.
+        sampler: of the loader.
+        batch_size: images per batch.
+        pool_size: images that wait, at least ``batch_size``; if equal, batches are in the order of arrival.
 
     Attributes:
         broken: images that could not be used so far, see :class:`BrokenImages`.
@@ -184,7 +189,7 @@ class SimilarSizeBatches:
         self.broken = BrokenImages("another image takes its place")
 
     def __iter__(self) -> Iterator[list[dict]]:
-        """Lists of ``batch_size`` dicts."""
+        """Yield lists of ``batch_size`` dicts."""
         self._pool = []
         for (sample,) in self.loader:
             self.broken.add(sample.pop(BROKEN, []))
@@ -195,34 +200,40 @@ class SimilarSizeBatches:
     def _take(self) -> list[dict]:
         pool = self._pool
         height, width = pool[0]["image"].shape[-2:]
-        # Sorting is stable: of images that fit equally well the older one is taken. The first grows nothing.
+        # The first image fits itself best, without padding. Sorting is stable: of images that fit equally well, the
+        # oldest is taken.
         chosen = sorted(range(len(pool)), key=lambda i: _growth(pool[i], height, width))[: self.batch_size]
         taken = set(chosen)
         self._pool = [x for i, x in enumerate(pool) if i not in taken]
-        # The sampler may be far ahead, in the processes that load; what came here is what counts.
+        # The sampler of the loading processes may be far ahead; what counts is what arrived here.
         self.sampler.position = max(self.sampler.position, 1 + max(x[POSITION] for x in pool))
         return [pool[i] for i in chosen]
 
     def state_dict(self) -> dict[str, int | list[int]]:
-        """Where the stream of images is: "position" of the next to come, positions "waiting" in the pool."""
+        """Return the state of the stream: the next "position", and the positions "waiting" in the pool."""
         return {"position": self.sampler.position, "waiting": [x[POSITION] for x in self._pool]}
 
     def load_state_dict(self, state: dict[str, int | list[int]]) -> None:
-        """Let the next iteration go on where :meth:`state_dict` was taken."""
-        self.sampler.position, self.sampler.waiting = state["position"], list(state["waiting"])
+        """Make the next iteration continue where :meth:`state_dict` was taken."""
+        position, waiting = state["position"], state["waiting"]
+        assert isinstance(position, int) and isinstance(waiting, list)
+        self.sampler.position, self.sampler.waiting = position, list(waiting)
 
 
 def _growth(sample: dict, height: int, width: int) -> int:
-    """Pixels of padding if the sample shares a tensor with an image of height x width."""
+    """Return the pixels of padding if a sample shares a tensor with an image of height x width."""
     h, w = sample["image"].shape[-2:]
     area = max(h, height) * max(w, width)
     return 2 * area - h * w - height * width
 
 
 def repeating_sampler(cfg: CfgNode, dataset: list[dict], *, seed: int) -> RepeatFactorTrainingSampler | None:
-    """A sampler that gives a record as often as its "repeat" says, and rare classes more often if SAMPLER_TRAIN does; None if no record has one.
+    """Build a sampler that repeats each record by its "repeat", and rare classes if SAMPLER_TRAIN does.
 
-    A part of an image, 0.4 of 2.4, comes in that share of the passes, drawn anew in each.
+    The fraction of a factor, 0.4 of 2.4, is the probability of one more repetition, drawn again in each epoch.
+
+    Returns:
+        The sampler; None if every record is used once per epoch.
     """
     if all(record.get("repeat", 1) == 1 for record in dataset):
         return None
@@ -235,25 +246,31 @@ def repeating_sampler(cfg: CfgNode, dataset: list[dict], *, seed: int) -> Repeat
 
 
 def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict], dict]) -> SimilarSizeBatches:
-    """Detectron2's training loader (samplers, processes) over mapped dicts, with :class:`SimilarSizeBatches`.
+    """Build Detectron2's training loader (samplers, processes) over mapped dicts, with :class:`SimilarSizeBatches`.
 
-    DATALOADER.ASPECT_RATIO_GROUPING False leaves the images in their order. The random numbers of a sample
-    follow from SEED and its position in the run, also which one replaces a broken image (DATASETS.ON_BROKEN_IMAGE), so that neither a resumed
-    run nor another number of processes or of DATALOADER.NUM_WORKERS changes what is trained on. On a GPU images are put into pinned memory, from where they are copied while the GPU works.
+    DATALOADER.ASPECT_RATIO_GROUPING False keeps the images in their order. The random numbers of a sample, including
+    the choice of a replacement for a broken image (DATASETS.ON_BROKEN_IMAGE), depend only on SEED and its position in
+    the run. Neither resuming nor a different number of processes or of DATALOADER.NUM_WORKERS changes what is trained
+    on. With a GPU, images are put into pinned memory, from which they are copied while the GPU computes.
 
     A batch is what one process computes at once: SOLVER.IMS_PER_BATCH / (processes x SOLVER.ACCUMULATE) images.
 
+    Args:
+        cfg: the config.
+        dataset: dataset dicts.
+        mapper: of :func:`retina_plugin.data.mapper.build_mapper`.
+
     Raises:
-        ValueError: SOLVER.IMS_PER_BATCH cannot be divided so.
+        ValueError: SOLVER.IMS_PER_BATCH is not divisible by that product.
     """
     processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
     if batch % (processes * cfg.SOLVER.ACCUMULATE):
+        accumulate = f" x SOLVER.ACCUMULATE {cfg.SOLVER.ACCUMULATE}" if cfg.SOLVER.ACCUMULATE > 1 else ""
         raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes"
-            + (f" x SOLVER.ACCUMULATE {cfg.SOLVER.ACCUMULATE}" if cfg.SOLVER.ACCUMULATE > 1 else "")
+            f"SOLVER.IMS_PER_BATCH is {batch}, which cannot be divided among {processes} processes{accumulate}"
         )
     seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED
-    # Batches of one for each process: they are put together here.
+    # Batches of one image per process; the batches are formed here.
     singles = build_detection_train_loader(
         cfg,
         dataset=dataset,
@@ -280,7 +297,11 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
 
 
 class MarkBroken:
-    """A mapper that returns what is left of the dict, with ``BROKEN`` and without "image", where the image cannot be used."""
+    """Mapper that returns a dict without "image" and with ``BROKEN`` if the image cannot be used.
+
+    Args:
+        mapper: maps the dicts of the other images.
+    """
 
     def __init__(self, mapper: Callable[[dict], dict]) -> None:
         self.mapper = mapper
@@ -294,14 +315,14 @@ class MarkBroken:
 
 
 class UnbrokenBatches:
-    """The batches of a loader without the images that could not be used; a batch that has no other is left out.
+    """The batches of a loader without the images that could not be used; batches without any other image are left out.
 
     Args:
         loader: its mapper is a :class:`MarkBroken`.
 
     Attributes:
         broken: see :class:`BrokenImages`.
-        left_out: the records of the images that could not be used in the last pass.
+        left_out: records of the images that could not be used in the last iteration.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -310,11 +331,11 @@ class UnbrokenBatches:
         self.left_out: list[dict] = []
 
     def __len__(self) -> int:
-        """Batches, if no image is broken."""
+        """Return the number of batches if no image is broken."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[dict]]:
-        """Lists of dicts that have an "image"."""
+        """Yield lists of dicts that have an "image"."""
         self.left_out = []
         for batch in self.loader:
             for record in batch:
@@ -326,7 +347,7 @@ class UnbrokenBatches:
 
 
 def build_test_loader(cfg: CfgNode, records: list[dict], mapper: Callable[[dict], dict]) -> UnbrokenBatches:
-    """Detectron2's loader for evaluation, which a broken image does not stop: it is named, and left out.
+    """Build Detectron2's loader for evaluation; a broken image is logged and left out.
 
     Args:
         cfg: for DATALOADER.NUM_WORKERS and TEST.IMS_PER_BATCH.

@@ -1,4 +1,4 @@
-"""What happens to an image between the file and the network."""
+"""Mappers: from a dataset dict to the input of the network, with resizing and augmentation."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from fvcore.transforms.transform import Transform
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
-from detectron2.data import transforms as T
+from detectron2.data import transforms as T  # noqa: N812 (the name that Detectron2 and its users give it)
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
@@ -32,45 +32,44 @@ __all__ = [
 ]
 
 MOST_EMPTY = 1e-5
-"""Boxes narrower or lower than this, in pixels, are left out after the augmentations, as in Detectron2."""
+"""Boxes with a side shorter than this, in pixels, are left out after the augmentations, as in Detectron2."""
 
 
 class CvResizeTransform(Transform):
-    """Resize with OpenCV: linear where the image grows, by area where it shrinks.
+    """Resizing with OpenCV: bilinear to enlarge, by area to shrink.
 
     Args:
-        h, w: size of the original image; what is given to :meth:`apply_image` may be a smaller copy.
-        new_h, new_w: size to make.
+        h, w: size of the original image, pixels; :meth:`apply_image` may receive a smaller copy of it.
+        new_h, new_w: size of the resized image, pixels.
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int) -> None:
         super().__init__()
-        self._set_attributes(locals())
+        self.h, self.w, self.new_h, self.new_w = h, w, new_h, new_w
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """(h', w', C) to (new_h, new_w, C); ``interp`` is not used."""
+        """Resize an image (h', w', C) to (new_h, new_w, C); ``interp`` is ignored."""
         if img.shape[:2] == (self.new_h, self.new_w):
             return img
         shrinks = self.new_h < img.shape[0] and self.new_w < img.shape[1]
-        resized = cv2.resize(
-            img, (self.new_w, self.new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = cv2.resize(img, (self.new_w, self.new_h), interpolation=method)
         return resized.reshape(self.new_h, self.new_w, *img.shape[2:])  # OpenCV drops the axis of a single channel
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(n, 2) points (x, y) of the original to points of the new image."""
+        """Map points (n, 2), (x, y) in pixels, from the original to the resized image."""
         return coords * np.array([self.new_w / self.w, self.new_h / self.h])
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """(h', w') labels to (new_h, new_w)."""
+        """Resize labels (h', w') to (new_h, new_w), by nearest neighbour."""
         return cv2.resize(segmentation, (self.new_w, self.new_h), interpolation=cv2.INTER_NEAREST)
 
 
 class CvResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's ``ResizeShortestEdge``, done by OpenCV."""
+    """Detectron2's ``ResizeShortestEdge``, with OpenCV."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """The transform for an image (h, w, ...), with a size drawn at random."""
+        """Draw a size at random and return the transform for an image (h, w, ...)."""
         transform = super().get_transform(image)
         if not isinstance(transform, T.ResizeTransform):
             return transform
@@ -78,17 +77,17 @@ class CvResizeShortestEdge(T.ResizeShortestEdge):
 
 
 def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]:
-    """Detectron2's augmentations of the config, then those of the plugin's keys.
+    """Build Detectron2's augmentations of a config, then those of the plugin's keys.
 
-    INPUT.COLOR_JITTER s > 0 scales brightness, contrast and saturation by factors from 1 - s .. 1 + s;
-    INPUT.RANDOM_FLIP_VERTICAL flips upside down half of the time, besides INPUT.RANDOM_FLIP; INPUT.ROTATE_90 turns by 0, 90, 180 or 270 degrees.
+    INPUT.COLOR_JITTER s > 0 scales brightness, contrast and saturation by factors from 1 - s to 1 + s;
+    INPUT.RANDOM_FLIP_VERTICAL flips half of the images upside down, in addition to INPUT.RANDOM_FLIP; INPUT.ROTATE_90
+    rotates by 0, 90, 180 or 270 degrees.
     """
     augmentations = utils.build_augmentation(cfg, is_train=is_train)
     if cfg.INPUT.READER == "opencv":
         resize = augmentations[0]
-        augmentations[0] = CvResizeShortestEdge(
-            resize.short_edge_length, resize.max_size, "range" if resize.is_range else "choice"
-        )
+        style = "range" if resize.is_range else "choice"
+        augmentations[0] = CvResizeShortestEdge(resize.short_edge_length, resize.max_size, style)
     if not is_train:
         return augmentations
     if cfg.INPUT.CROP.ENABLED:
@@ -104,33 +103,35 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
 
 
 def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
-    """The largest of 8, 4, 2, 1 by which an image (h, w) can be divided and still be no smaller than ``target``."""
+    """Return the largest of 8, 4, 2, 1 by which an image (h, w) can be reduced and still be as large as ``target``."""
     return next((n for n in (8, 4, 2) if size[0] >= n * target[0] and size[1] >= n * target[1]), 1)
 
 
 def contiguous(image: np.ndarray) -> np.ndarray:
-    """The same (h, w, C) image in one piece of memory; a mirrored view is copied by OpenCV, tens of times faster than by numpy."""
+    """Return an image (h, w, C) as a writable array in contiguous memory.
+
+    OpenCV copies mirrored views, which is tens of times faster than numpy.
+    """
     upside_down, left_right = image.strides[0] < 0, image.strides[1] < 0
-    if upside_down or left_right:
-        original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
-        return cv2.flip(np.ascontiguousarray(original), -1 if upside_down and left_right else int(left_right)).reshape(
-            image.shape
-        )
-    return np.require(image, requirements="CW")  # Pillow's arrays cannot be written to
+    if not upside_down and not left_right:
+        return np.require(image, requirements=["C", "W"])  # Pillow's arrays are not writable
+    original = image[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+    axes = -1 if upside_down and left_right else int(left_right)  # -1: both
+    return cv2.flip(np.ascontiguousarray(original), axes).reshape(image.shape)
 
 
 class RetinaMapper:
-    """From a dataset dict to what the model takes: OpenCV for the pixels, one array for the boxes.
+    """Maps a dataset dict to the input of the model, with OpenCV for the pixels and one array for the boxes.
 
-    Boxes come out as those of Detectron2's ``DatasetMapper``; pixels differ by rounding where the image
-    grows and by the filter where it shrinks (see docs/performance.md). With INPUT.READER "detectron2" and
-    Detectron2's augmentations the pixels are those of ``DatasetMapper``, too.
+    Boxes equal those of Detectron2's ``DatasetMapper``; pixels differ by rounding if the image is enlarged and by the
+    filter if it is shrunk (see docs/performance.md). With INPUT.READER "detectron2" and Detectron2's augmentations, the
+    pixels equal those of ``DatasetMapper`` as well.
 
     Args:
-        augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are
-            decoded at a fraction of their size.
+        augmentations: applied in order; if the first is a ``CvResizeShortestEdge``, large JPEGs are decoded at a
+            fraction of their size.
         image_format: INPUT.FORMAT; OpenCV reads "BGR" and "RGB", Pillow the others.
-        is_train: whether "instances" and "ignore_boxes" are wanted.
+        is_train: whether to add "instances" and "ignore_boxes".
         reader: INPUT.READER.
         value_range: INPUT.VALUE_RANGE, see :func:`retina_plugin.data.pixels.read_image`.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
@@ -146,18 +147,23 @@ class RetinaMapper:
         value_range: PixelRange | None = None,
         max_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
-        self.resize, self.augmentations = None, augmentations
+        self.resize: CvResizeShortestEdge | None = None
+        self.augmentations = augmentations
         if augmentations and isinstance(augmentations[0], CvResizeShortestEdge):
             self.resize, self.augmentations = augmentations[0], augmentations[1:]
-        self.image_format, self.is_train = image_format, is_train
-        self.reading, self.max_pixels = {"reader": reader, "value_range": value_range}, max_pixels
+        self.image_format, self.is_train, self.max_pixels = image_format, is_train, max_pixels
+        self.reader, self.value_range = reader, value_range
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Map one dict; "image" becomes (C, H, W) uint8, a view of (H, W, C); crowd regions become "ignore_boxes" (G, 4).
+        """Map one dict.
+
+        Returns:
+            The dict without "annotations" and with "image" (C, H, W) uint8, a view of (H, W, C). If ``is_train`` it
+            also has "instances" and, if there are crowds, "ignore_boxes" (G, 4) XYXY, pixels of the network input.
 
         Raises:
-            SizeMismatchError: the file is not of the "height" and "width" of the dict.
-            ImageError: it cannot be used as an image; says why.
+            SizeMismatchError: the image does not have the "height" and "width" of the dict.
+            ImageError: the file cannot be used as an image; contains the reason.
         """
         record = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         image, transforms = self._read(record)
@@ -174,32 +180,43 @@ class RetinaMapper:
         return record
 
     def _read(self, record: dict) -> tuple[np.ndarray, list[Transform]]:
-        """The image, resized if the mapper does that first, and the transforms that this took."""
-        size, first = (record.get("height"), record.get("width")), None
+        """Read an image, resized if that is the first augmentation.
+
+        Returns:
+            The image (h, w, C) uint8, and the transforms that were applied.
+        """
+        first = None
         with ImageFile(record["file_name"], max_pixels=self.max_pixels) as file:
-            if self.resize is not None and None not in size:
-                first = self._resized(record["file_name"], np.broadcast_to(np.uint8(0), size))
+            if self.resize is not None and record.get("height") is not None and record.get("width") is not None:
+                size: tuple[int, int] = (record["height"], record["width"])
+                first = self._resizing(self.resize, file.file, np.broadcast_to(np.uint8(0), size))
                 n = reduction(size, (first.new_h, first.new_w)) if isinstance(first, CvResizeTransform) else 1
                 if n > 1 and (file.header.height, file.header.width) == size:
-                    return first.apply_image(decode(file, self.image_format, reduce=n, **self.reading)), [first]
-            image = decode(file, self.image_format, **self.reading)
+                    return first.apply_image(self._decode(file, reduce=n)), [first]
+            image = self._decode(file)
         utils.check_image_size(record, image)
         if self.resize is None:
             return image, []
-        first = first or self._resized(record["file_name"], image)
+        first = first or self._resizing(self.resize, file.file, image)
         return first.apply_image(image), [first]
 
-    def _resized(self, file: str, image: np.ndarray) -> Transform:
-        """The transform that resizes an image.
+    def _decode(self, file: ImageFile, *, reduce: int = 1) -> np.ndarray:
+        """Decode an open file as the config demands, see :func:`retina_plugin.data.pixels.decode`."""
+        return decode(file, self.image_format, reduce=reduce, value_range=self.value_range, reader=self.reader)
+
+    @staticmethod
+    def _resizing(resize: CvResizeShortestEdge, file: str, image: np.ndarray) -> Transform:
+        """Return the transform that resizes an image.
 
         Raises:
-            ImageError: a side would have no pixel.
+            ImageError: a side of the resized image would have no pixels.
         """
-        transform = self.resize.get_transform(image)
+        transform = resize.get_transform(image)
         if isinstance(transform, CvResizeTransform) and min(transform.new_h, transform.new_w) < 1:
             raise ImageError(
                 file,
-                f"is {transform.w}x{transform.h}, of which {transform.new_w}x{transform.new_h} pixels are left where the longer side is at most {self.resize.max_size}: cut it in pieces",
+                f"is {transform.w}x{transform.h}, which leaves {transform.new_w}x{transform.new_h} pixels "
+                f"with a longer side of at most {resize.max_size}: cut it into pieces",
             )
         return transform
 
@@ -207,33 +224,37 @@ class RetinaMapper:
 def boxes_of(
     annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes after the transforms of their image, clipped to it.
+    """Apply the transforms of an image to its boxes, and clip them to it.
 
     Args:
         annotations: Detectron2's, in pixels of the original image.
-        transforms: from there to the network input.
-        image_size: (height, width) of the network input.
+        transforms: from the original image to the network input.
+        image_size: (height, width) of the network input, pixels.
 
     Returns:
-        (M, 4) XYXY float32, and (M,) bool: what is left of a box is no line or point.
+        Boxes (M, 4) XYXY float32, pixels of the network input, and (M,) bool, whether each still has an area.
     """
-    boxes = np.zeros((len(annotations), 4))
+    original = np.zeros((len(annotations), 4))
     for mode in {x["bbox_mode"] for x in annotations}:
         chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
-        boxes[chosen] = BoxMode.convert(
-            np.array([annotations[i]["bbox"] for i in chosen], dtype=float), mode, BoxMode.XYXY_ABS
-        )
+        values = np.array([annotations[i]["bbox"] for i in chosen], dtype=float)
+        original[chosen] = BoxMode.convert(values, mode, BoxMode.XYXY_ABS)
     height, width = image_size
-    boxes = transforms.apply_box(boxes).clip(min=0)
-    boxes = torch.from_numpy(np.minimum(boxes, [width, height, width, height])).float()
+    clipped = np.minimum(transforms.apply_box(original).clip(min=0), [width, height, width, height])
+    boxes = torch.from_numpy(clipped).float()
     return boxes, (boxes[:, 2:] - boxes[:, :2] > MOST_EMPTY).all(dim=1)
 
 
 def to_instances(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
-    """Boxes and classes of one image after its transforms, without crowds and what was cropped away; see :func:`boxes_of`.
+    """Return the boxes and classes of an image after its transforms, without crowds and what was cropped away.
+
+    Args:
+        annotations: Detectron2's, in pixels of the original image.
+        transforms: from the original image to the network input.
+        image_size: (height, width) of the network input, pixels.
 
     Returns:
-        ``Instances`` with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
+        ``Instances`` with ``gt_boxes`` (M, 4) XYXY, pixels of the network input, and ``gt_classes`` (M,) int64.
     """
     annotations = [x for x in annotations if not x.get("iscrowd", 0)]
     boxes, keep = boxes_of(annotations, transforms, image_size)
@@ -244,27 +265,35 @@ def to_instances(annotations: list[dict], transforms: T.TransformList, image_siz
 
 
 MAPPER_REGISTRY = SlotRegistry("mapper", "INPUT.MAPPER", section="INPUT.MAPPERS")
-"""Callables ``mapper(cfg, is_train) -> f``, with ``f`` from a record to the network's input: "image" (C, H, W) and, in training, "instances".
-One that names ``with_boxes`` is told whether "instances" are wanted in inference, too, for the losses of a validation."""
+"""Callables ``mapper(cfg, is_train) -> f``, where ``f`` maps a record to the input of the network.
+
+That is "image" (C, H, W) and, in training, "instances". A callable with the argument ``with_boxes`` is told whether
+"instances" are wanted outside of training as well, for the validation losses.
+"""
 
 
 def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> Callable[[dict], dict]:
-    """The mapper of INPUT.MAPPER.
+    """Build the mapper of INPUT.MAPPER.
+
+    Args:
+        cfg: the config.
+        is_train: whether it is for training.
+        with_boxes: whether "instances" are wanted outside of training as well.
 
     Raises:
-        TypeError: it makes nothing that can be called.
+        TypeError: the mapper that was built is not callable.
     """
     mapper = MAPPER_REGISTRY.build(cfg.INPUT.MAPPER, cfg=cfg, is_train=is_train, with_boxes=with_boxes)
     if not callable(mapper):
         raise TypeError(
-            f"INPUT.MAPPER {cfg.INPUT.MAPPER} must make a function of a record; it made a {type(mapper).__name__}"
+            f"INPUT.MAPPER {cfg.INPUT.MAPPER} must return a function of a record, got a {type(mapper).__name__}"
         )
     return mapper
 
 
 @MAPPER_REGISTRY.register("retina")
 def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
-    """:class:`RetinaMapper` with :func:`build_augmentations`."""
+    """Build a :class:`RetinaMapper` with the augmentations of :func:`build_augmentations`."""
     return RetinaMapper(
         augmentations=build_augmentations(cfg, is_train=is_train),
         image_format=cfg.INPUT.FORMAT,
@@ -277,5 +306,5 @@ def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> Ret
 
 @MAPPER_REGISTRY.register("detectron2")
 def detectron2s_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
-    """Detectron2's own: reads and resizes with Pillow, and knows its own augmentations only."""
+    """Build Detectron2's own mapper: it reads and resizes with Pillow, and has only Detectron2's augmentations."""
     return DatasetMapper(cfg, is_train=is_train)

@@ -1,11 +1,11 @@
-"""One step that makes a stranger's values sane: numbers, sizes, flags, ids and names from whatever a file holds."""
+"""Converts values from third-party files to numbers, sizes, flags, ids and names, whatever their type."""
 
 import math
 import re
 import unicodedata
 
 MOST_PIXELS = 1_000_000
-"""Longest side of an image that is believed."""
+"""Longest side of an image that is accepted as plausible."""
 
 NO = {"", "0", "0.0", "false", "f", "no", "n", "off", "none", "null", "unspecified"}
 """Texts that mean no, in lower case."""
@@ -14,7 +14,7 @@ _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 
 
 def as_number(value: object) -> float | None:
-    """A number, also one that is written as text; None for everything else. NaN and infinities stay what they are.
+    """Convert a number or its text to a float; None for everything else. NaN and infinities are kept.
 
     Example:
         >>> as_number("12.5 "), as_number(10**400), as_number(True), as_number("1_0"), as_number([1])
@@ -26,14 +26,15 @@ def as_number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:
+    except OverflowError:  # an int of more than 308 digits
+        assert not isinstance(value, str)
         return math.inf if value > 0 else -math.inf
     except ValueError:
         return None
 
 
 def as_size(value: object) -> int | None:
-    """Pixels of a side of an image; None where nothing usable is said (null, 0, -1, text that is no number).
+    """Convert a value to the side of an image in pixels; None if it is not usable (null, 0, -1, other text).
 
     Example:
         >>> as_size("48"), as_size(48.0), as_size(-1), as_size(None), as_size(0.5)
@@ -46,7 +47,7 @@ def as_size(value: object) -> int | None:
 
 
 def as_flag(value: object) -> bool:
-    """Whether a value means yes, also as text.
+    """Return whether a value, possibly text, means yes.
 
     Example:
         >>> as_flag("0"), as_flag("False"), as_flag(1), as_flag("true"), as_flag(None), as_flag([])
@@ -58,7 +59,9 @@ def as_flag(value: object) -> bool:
 
 
 def as_id(value: object) -> int | str | None:
-    """An id by which things can be looked up: whole numbers in any writing are alike, other texts stay; None for what is no id.
+    """Convert a value to an id that can be looked up; None if it is no id.
+
+    Whole numbers become ints however they are written; other text is kept.
 
     Example:
         >>> as_id(7), as_id("7"), as_id(7.0), as_id("007"), as_id(" a "), as_id([7]), as_id(True)
@@ -77,17 +80,17 @@ def as_id(value: object) -> int | str | None:
 
 
 def as_name(value: object) -> str | None:
-    """The name of a class: without space around it, composed (NFC), on one line; numbers are names, too; None for what is none.
+    r"""Convert text or a number to the name of a class, stripped, composed (NFC), on one line; None if it is no name.
 
     Example:
-        >>> as_name(" cat\\n"), as_name(7), as_name(7.0), as_name(["a"]), as_name("")
+        >>> as_name(" cat\n"), as_name(7), as_name(7.0), as_name(["a"]), as_name("")
         ('cat', '7', '7', None, None)
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
-    if isinstance(value, int) and abs(value) >= 10**400:  # longer than Python writes
+    if isinstance(value, int) and abs(value) >= 10**400:  # more digits than Python converts to text
         return None
     if not isinstance(value, (str, int, float)):
         return None
@@ -96,7 +99,7 @@ def as_name(value: object) -> str | None:
 
 
 def spelled_alike(names: list[str]) -> list[list[str]]:
-    """Groups of names that differ only in case, spaces, hyphens or underscores.
+    """Group the names that differ only in case, spaces, hyphens or underscores.
 
     Example:
         >>> spelled_alike(["cat", "Cat", "dog", "traffic light", "traffic_light"])

@@ -1,4 +1,4 @@
-"""Parts and mixtures of registered datasets, by their names: ``digits_train[3, 7]``, ``coco_2017_train[dog, dog=wolf]*0.5``."""
+"""Views of registered datasets by name: ``digits_train[3, 7]``, ``coco_2017_train[dog, dog=wolf]*0.5``."""
 
 import logging
 import re
@@ -16,12 +16,13 @@ NAME = re.compile(r"(?P<base>[^\[\]*]+)(?:\[(?P<classes>[^\[\]]*)\])?(?:\*(?P<re
 
 
 class View(NamedTuple):
-    """What a name says.
+    """A subset or weighting of a dataset, as its name describes it.
 
     Args:
         base: name of a registered dataset.
-        classes: (name here, name in the base) in order; several may have one name here. Empty: all, under their own names.
-        repeat: how often an image comes where others come once.
+        classes: (name in the view, name in the base) in order; several may share a name in the view. Empty for all
+            classes under their own names.
+        repeat: number of times that an image is drawn per epoch.
     """
 
     base: str
@@ -30,7 +31,7 @@ class View(NamedTuple):
 
 
 def view_of(name: str) -> View | None:
-    """Read a name; None for one that is no view.
+    """Parse the name of a view; None if it is not one.
 
     Example:
         >>> view_of("coco_val[dog, dog=wolf]*2")
@@ -39,35 +40,35 @@ def view_of(name: str) -> View | None:
         True
 
     Raises:
-        ValueError: a class has no name, the same class of the base is named twice, or an image would never come.
+        ValueError: a class has no name, the same class of the base is named twice, or images are repeated 0 times.
     """
     match = NAME.fullmatch(name)
     if match is None or (match["classes"] is None and match["repeat"] is None):
         return None
-    words = [word.strip() for word in (match["classes"] or "").split(",")]
-    pairs = tuple(
-        (here.strip(), (theirs if equal else here).strip())
-        for here, equal, theirs in (word.partition("=") for word in words)
-        if here.strip() or theirs
-    )
-    if match["classes"] is not None and (
-        not pairs or len(pairs) != len(words) or not all(here and theirs for here, theirs in pairs)
-    ):
-        raise ValueError(f"{name}: name the classes between the brackets, as in {match['base'].strip()}[cat, dog=wolf]")
+    base = match["base"].strip()
+    pairs = [_pair(word) for word in match["classes"].split(",")] if match["classes"] is not None else []
+    if not all(here and theirs for here, theirs in pairs):
+        raise ValueError(f"{name}: name the classes between the brackets, as in {base}[cat, dog=wolf]")
     theirs = [pair[1] for pair in pairs]
     if twice := sorted({one for one in theirs if theirs.count(one) > 1}):
         raise ValueError(f"{name}: the class {twice[0]!r} is named twice")
     repeat = float(match["repeat"] or 1)
     if repeat <= 0:
-        raise ValueError(f"{name}: times {repeat:g} no image would ever come")
-    return View(match["base"].strip(), pairs, repeat)
+        raise ValueError(f"{name}: repeated {repeat:g} times, no image would ever be drawn")
+    return View(base, tuple(pairs), repeat)
+
+
+def _pair(word: str) -> tuple[str, str]:
+    """Split "here=theirs" into the names of a class in the view and in the base; "here" alone stands for both."""
+    here, equal, theirs = word.partition("=")
+    return here.strip(), (theirs if equal else here).strip()
 
 
 def register_view(name: str) -> None:
     """Register the dataset that a name describes, if it describes one and its base is registered.
 
     Raises:
-        ValueError: it names a class that the base does not have, or cannot be read.
+        ValueError: the name has a class that the base does not have, or cannot be parsed.
     """
     if name in DatasetCatalog or (view := view_of(name)) is None or view.base not in DatasetCatalog:
         return
@@ -75,10 +76,10 @@ def register_view(name: str) -> None:
     chosen = view.classes or tuple((one, one) for one in known)
     if unknown := [theirs for _, theirs in chosen if theirs not in known]:
         near = nearest(unknown[0], known)
+        hint = f"; did you mean {near!r}?" if near else "."
+        rest = ", ..." if len(known) > 20 else ""
         raise ValueError(
-            f"{name}: {view.base} has no class {unknown[0]!r}"
-            + (f"; did you mean {near!r}?" if near else "")
-            + f" It has {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
+            f"{name}: {view.base} has no class {unknown[0]!r}{hint} Its classes are {', '.join(known[:20])}{rest}"
         )
     names = list(dict.fromkeys(here for here, _ in chosen))
     labels = {known.index(theirs): names.index(here) for here, theirs in chosen}
@@ -87,25 +88,28 @@ def register_view(name: str) -> None:
 
 
 def _records(name: str, view: View, labels: dict[int, int]) -> list[dict]:
-    """The records of the base with other labels; images stay that have no object left, for a model can be wrong on them."""
-    records, boxes, kept = [], 0, 0
-    for record in result_of(view.base).records:
+    """Return the records of the base with the labels of the view.
+
+    Images without a remaining object are kept: a model can have false positives on them.
+
+    Args:
+        name: of the view, for the log.
+        view: what it describes.
+        labels: from a label of the base to that of the view.
+    """
+    base = result_of(view.base).records
+    records = []
+    for record in base:
+        changed = dict(record)
         if "annotations" in record:
-            annotations = [
-                {**x, "category_id": labels[x["category_id"]]}
-                for x in record["annotations"]
-                if x["category_id"] in labels
-            ]
-            boxes, kept = boxes + len(record["annotations"]), kept + len(annotations)
-            record = {**record, "annotations": annotations}
-        records.append({**record, "repeat": view.repeat} if view.repeat != 1 else record)
+            kept = [x for x in record["annotations"] if x["category_id"] in labels]
+            changed["annotations"] = [{**x, "category_id": labels[x["category_id"]]} for x in kept]
+        if view.repeat != 1:
+            changed["repeat"] = view.repeat
+        records.append(changed)
+    boxes, kept_boxes = (sum(len(x.get("annotations", ())) for x in part) for part in (base, records))
+    images = sum(map(has_object, records))
     logger.info(
-        "%s: %d of %d boxes of %s, on %d of its %d images",
-        name,
-        kept,
-        boxes,
-        view.base,
-        sum(map(has_object, records)),
-        len(records),
+        "%s: %d of %d boxes of %s, on %d of its %d images", name, kept_boxes, boxes, view.base, images, len(records)
     )
     return records

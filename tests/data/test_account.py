@@ -1,4 +1,4 @@
-"""Sums that add up, on folders as people have them."""
+"""The account of a dataset adds up."""
 
 import json
 
@@ -34,20 +34,28 @@ def pets(tmp_path):
     return tmp_path
 
 
-def test_every_image_file_and_box_is_somewhere(pets):
+def test_every_image_file_and_box_is_accounted_for(pets):
     card = discover(pets)
     account = account_of(card, {split: load_split(card, split) for split in card.splits})
     assert (account.images, account.used, account.empty, account.unnamed) == (6, 4, 1, ["4.png"])
-    assert account.lost == {Kind.IMAGE: 1, Kind.MISSING: 1} and account.images == account.used + 1 + len(
-        account.unnamed
-    ), "one is missing altogether"
+    assert account.lost == {Kind.IMAGE: 1, Kind.MISSING: 1}
+    assert account.images == account.used + 1 + len(account.unnamed), "one of the lost images does not exist"
     assert (account.boxes, account.kept, account.changed) == (7, 3, 1)
     assert account.left_out == {Kind.ANNOTATION: 1, Kind.IMAGE: 1, Kind.MISSING: 1, Kind.LOST: 1}
     assert (account.files, set(account.unused)) == (1, {"other.xml"})
-    text = account.text()
-    assert (
-        len(text.splitlines()) == 5
-        and "6 images in the folder: 4 used (1 without a box)" in text
-        and "7 boxes: 3 used (1 clipped), 4 left out" in text
-        and "2 annotation files: 1 used, 1 not: other.xml" in text
-    )
+    images, files, boxes, classes, splits = account.text().splitlines()
+    assert images.startswith("6 images in the folder: 4 used (1 without a box)")
+    assert images.endswith("1 not named by any annotation (4.png)")
+    assert files == "2 annotation files: 1 used, 1 not: other.xml is not one of the annotations"
+    assert boxes.startswith("7 boxes: 3 used (1 clipped), 4 left out: ")
+    assert classes == "1 classes: cat 3" and splits.startswith("splits: train 3 images")
+
+
+def test_files_that_the_card_leaves_out_as_a_group_are_not_listed_one_by_one(pets):
+    card = discover(pets)
+    for i in range(4):
+        (pets / f"{i}.xml").write_text("<something/>")
+    results = {split: load_split(card, split) for split in card.splits}
+    assert len(account_of(card, results).unused) == 5
+    card.left_out["0.xml and 4 more"] = "are VOC XML"
+    assert account_of(card, results).unused == {"0.xml and 4 more": "are VOC XML"}

@@ -1,4 +1,4 @@
-"""Boxes that cannot be used, one by one."""
+"""Boxes that cannot be used, and clipping."""
 
 import math
 
@@ -30,15 +30,15 @@ def test_unusable_boxes_are_left_out_with_a_reason(box, said):
     assert fault and said in fault_of(fault, np.array(box), np.array([50.0, 100.0])) and len(FAULTS) == 5
 
 
-def test_a_box_beyond_the_border_is_clipped_and_a_pixel_is_tolerated():
+def test_a_box_beyond_its_image_is_clipped_and_reported_if_by_more_than_a_pixel():
     assert check([-5.0, 10.0, 120.0, 60.0]) == ([0.0, 10.0, 100.0, 50.0], 0, True)
     assert check([-0.5, 0.0, 100.9, 50.0]) == ([0.0, 0.0, 100.0, 50.0], 0, False)
 
 
-def test_nothing_is_no_box():
+def test_no_boxes_at_all():
     clipped, fault, beyond = checked_boxes(np.zeros((0, 4)), np.zeros((0, 2)))
     assert len(clipped) == len(fault) == len(beyond) == 0
 
 
-def test_polygons_that_are_none():
+def test_the_extent_of_what_is_no_polygon_is_none():
     assert [extent(points) for points in ([], [1, 2], [1, 2, 3], "abcd", {"a": 1}, [[None]])] == [None] * 6

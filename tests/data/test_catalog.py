@@ -1,4 +1,4 @@
-"""Cards in Detectron2's catalogs, and datasets of others."""
+"""Cards in Detectron2's catalogs, and datasets that other code registered."""
 
 import logging
 
@@ -22,7 +22,7 @@ def register(records):
     return name
 
 
-def test_records_of_others_get_sizes_and_ids(tmp_path):
+def test_third_party_records_get_sizes_and_ids(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     box = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
     files = [
@@ -36,7 +36,7 @@ def test_records_of_others_get_sizes_and_ids(tmp_path):
     assert scaled["bbox"] == [0.5, 0.5, 5.0, 5.0] and scaled["bbox_mode"] == BoxMode.XYXY_ABS
 
 
-def test_only_crowds_are_nothing_to_train_on(tmp_path):
+def test_a_dataset_of_crowds_only_has_nothing_to_train_on(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     crowd = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}
     name = register([{"file_name": str(tmp_path / "a.png"), "annotations": [crowd]}])
@@ -46,7 +46,7 @@ def test_only_crowds_are_nothing_to_train_on(tmp_path):
         result_of(register([{"image_id": 1}]))
 
 
-def test_a_wrong_card_is_said_and_stops_nothing(tmp_path, monkeypatch, caplog):
+def test_a_wrong_card_is_logged_and_skipped(tmp_path, monkeypatch, caplog):
     (tmp_path / "a.yaml").write_text("a: &a [*a]")
     (tmp_path / "b.yaml").mkdir()
     monkeypatch.setattr(catalog, "card_folders", lambda: [tmp_path, tmp_path / "a.yaml"])

@@ -1,4 +1,4 @@
-"""Broken data of every kind: the check names it, training drops or refuses it, --fix mends a copy, the originals stay."""
+"""Broken data of every kind: the check reports it, training drops or refuses it, --fix cleans a copy only."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from pictures import tiff
 from PIL import Image
 
 from detectron2.data import DatasetCatalog
@@ -29,7 +30,7 @@ def picture(file, seed, size=(64, 48), **options):
 
 
 class Data:
-    """A sound little dataset of one format, to be broken."""
+    """A small valid dataset in one format, to be broken."""
 
     def __init__(self, root, kind):
         self.root, self.kind = root, kind
@@ -56,12 +57,11 @@ class Data:
 
     def voc(self):
         (self.root / "xml").mkdir()
-        boxes = "".join(
-            f"<object><name>{name}</name><bndbox><xmin>4</xmin><ymin>4</ymin><xmax>30</xmax><ymax>30</ymax></bndbox></object>"
-            for name in CLASSES
-        )
+        box = "<bndbox><xmin>4</xmin><ymin>4</ymin><xmax>30</xmax><ymax>30</ymax></bndbox>"
+        size = "<size><width>64</width><height>48</height></size>"
+        boxes = "".join(f"<object><name>{name}</name>{box}</object>" for name in CLASSES)
         for name in [*TRAIN, "v.png"]:
-            text = f"<annotation><filename>{name}</filename><size><width>64</width><height>48</height></size>{boxes}</annotation>"
+            text = f"<annotation><filename>{name}</filename>{size}{boxes}</annotation>"
             (self.root / "xml" / f"{name[0]}.xml").write_text(text)
         (self.root / "train.txt").write_text("a\nb\nc\n")
         (self.root / "val.txt").write_text("v\n")
@@ -156,7 +156,7 @@ def turned(d):
     picture(image(d, "b.jpg"), 9, exif=exif)
 
 
-def turned_and_said(d):
+def turned_and_stated(d):
     turned(d)
     d.json["train"]["images"][1] |= {"width": 48, "height": 64}
 
@@ -212,6 +212,15 @@ def text(data):
     return act
 
 
+def deep(d):
+    Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)).save(image(d))
+
+
+def not_utf8(d):
+    file = d.root / "xml/a.xml"
+    file.write_bytes(file.read_bytes().replace(b"<annotation>", b"<annotation><folder>K\xe4fer</folder>"))
+
+
 BROKEN = [
     ("coco", lambda d: image(d).unlink(), "missing", "a.png does not exist"),
     ("coco", cut("a.png"), "image", "truncated"),
@@ -221,25 +230,25 @@ BROKEN = [
     ("coco", entry("images", 0, width=60), "size", "is 64x48, but the annotations say 60x48"),
     ("coco", entry("images", 0, width=48, height=64), "size", "with width and height swapped, they would agree"),
     ("coco", turned, "size", "is 48x64, but the annotations say 64x48; with width"),
-    ("coco", turned_and_said, "exif", "is shown as 48x64, turned"),
+    ("coco", turned_and_stated, "exif", "is displayed as 48x64, rotated or mirrored"),
     ("coco", box([70, 4, 10, 10]), "annotation", "lies outside the image of 64x48"),
     ("coco", box([50, 4, 20, 10]), "clipped", "extends beyond the image of 64x48 (clipped"),
     ("coco", box([4, 4, 0, 10]), "annotation", "zero size"),
     ("coco", box([30, 30, -10, -10]), "annotation", "corners swapped"),
     ("coco", box([float("nan"), 4, 10, 10]), "annotation", "not finite"),
     ("coco", box([4, 4, 10]), "annotation", "four numbers"),
-    ("coco", box(["4", "4", "10", "10"]), None, ""),  # numbers as text are numbers
+    ("coco", box(["4", "4", "10", "10"]), None, ""),  # numbers in text count as numbers
     ("coco", box(None), "annotation", "four numbers"),
     ("coco", box([0.1, 0.1, 0.5, 0.5]), "tiny", "is 0.5 x 0.5"),
-    ("coco", box([4, 4, 20, 20], index=1), None, ""),  # the same box as another class's: nothing wrong
-    ("coco", entry("annotations", 1, bbox=[4, 4, 20, 20], category_id=1), "duplicate", "is there twice"),
+    ("coco", box([4, 4, 20, 20], index=1), None, ""),  # the same box with a different class is allowed
+    ("coco", entry("annotations", 1, bbox=[4, 4, 20, 20], category_id=1), "duplicate", "occurs twice"),
     ("coco", entry("annotations", 1, id=2), None, ""),  # ids of annotations are only bookkeeping
     ("coco", entry("images", 1, id=1), "annotation", "image id is used twice"),
     ("coco", entry("annotations", 0, category_id=9), "classes", "category id 9 is not in the categories"),
     ("coco", extra_category, "classes", "class 'bird' is not one of the card's classes: cat, dog (1 box left out)"),
     ("coco", other_split_table, "classes", "class 'wolf' is not one of the card's"),
-    ("coco", lambda d: shutil.copy(image(d), image(d, "v.png")), "split", "shows the same as"),
-    ("coco", lambda d: shutil.copy(image(d), image(d, "c.png")), "twice", "shows the same as"),
+    ("coco", lambda d: shutil.copy(image(d), image(d, "v.png")), "split", "has the same pixels as"),
+    ("coco", lambda d: shutil.copy(image(d), image(d, "c.png")), "twice", "has the same pixels as"),
     ("coco", no_annotations, "unlabelled", "no usable box"),
     ("coco", only_cats, "unused_class", "no box has the class 'dog'"),
     ("coco", small((200, 12)), "extreme", "is 200x12"),
@@ -250,16 +259,16 @@ BROKEN = [
     ("coco", entry("images", 0, width=128, height=96), "scaled", "boxes scaled"),
     ("coco", entry("images", 0, file_name="C:\\\\pets\\\\a.png"), "looked_up", "is images/a.png"),
     ("coco", lambda d: (d.root / "other.json").write_text("{}"), "unused_file", "other.json"),
-    ("coco", lambda d: Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)).save(image(d)), "pixels", "16 bits"),
+    ("coco", deep, "pixels", "16 bits"),
     ("coco", crowded, "crowded", "has 101 boxes"),
-    ("voc", lambda d: (d.root / "xml/a.xml").write_bytes((d.root / "xml/a.xml").read_bytes().replace(b"<annotation>", b"<annotation><folder>K\xe4fer</folder>")), "encoding", "cp1252"),
+    ("voc", not_utf8, "encoding", "cp1252"),
     ("coco", box([4, 4, 1, 1]), "tiny", "is 1 x 1 pixels"),
-    ("coco", nothing_left, "empty", "not a single usable box"),
+    ("coco", nothing_left, "empty", "images without a single usable box"),
     ("coco", lambda d: d.splits["train"].update(annotations="gone.json"), "file", "gone.json does not exist"),
     ("coco", lambda d: d.splits["train"].pop("annotations"), "file", "has no 'annotations'"),
     ("voc", replace("xml/a.xml", "</annotation>", ""), "file", "no element found"),
     ("voc", replace("xml/a.xml", "<name>cat", "<name>Cat"), "classes", "class 'Cat' is not one of the card's"),
-    ("voc", replace("xml/a.xml", "<width>64", "<width>0"), None, ""),  # the image knows
+    ("voc", replace("xml/a.xml", "<width>64", "<width>0"), None, ""),  # the size is read from the image
     ("voc", replace("xml/a.xml", "<xmin>4", "<xmin>four"), "annotation", "bndbox must have four numbers"),
     ("voc", replace("train.txt", "a\n", "a\na\n"), "merged", "is listed twice"),
     ("voc", replace("train.txt", "a\n", "x\n"), "missing", "x.xml, image x: does not exist"),
@@ -267,7 +276,7 @@ BROKEN = [
     ("yolo", replace("labels/a.txt", "1 0.4", "7 0.4"), "annotation", "class 7 is not one of 0..1"),
     ("yolo", replace("labels/a.txt", "0 0.5", "cat 0.5"), "annotation", "line must be numbers"),
     ("yolo", replace("train.txt", "images/a.png", "images/x.png"), "missing", "x.png"),
-        ("csv", replace("train.csv", "4,4,30,30", "4,,30,30"), "annotation", "numbers"),
+    ("csv", replace("train.csv", "4,4,30,30", "4,,30,30"), "annotation", "numbers"),
     ("csv", replace("train.csv", "x2,", "nothing,"), "file", "columns"),
     ("csv", replace("train.csv", "a.png", "x.png"), "missing", "x.png"),
     ("labelme", replace("train/a.json", "}", ""), "file", "a.json"),
@@ -281,22 +290,33 @@ def digest(root):
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv", "labelme"])
-def test_sound_data_has_no_findings(kind, tmp_path):
+def test_valid_data_has_no_findings(kind, tmp_path):
     report = check_card(Data(tmp_path, kind).card(), progress=False)
     assert report.findings == [] and not report.failed
     assert report.account.splits == {"train": (3, 6), "val": (1, 2)}
 
 
-def test_there_are_at_least_forty_cases_and_every_kind_is_among_them():
+def test_the_cases_of_broken_data_cover_every_kind():
     assert len([x for x in BROKEN if x[2]]) >= 40
     assert {Kind[x[2].upper()] for x in BROKEN if x[2]} == set(Kind) - {Kind.SPELLING}
 
 
-def test_classes_spelled_alike_are_pointed_out(tmp_path):
+def test_classes_with_almost_the_same_spelling_are_reported(tmp_path):
     data = Data(tmp_path, "voc")
     card = data.card()
     card = DatasetCard(**{**card.__dict__, "classes": ["cat", "dog", "Cat "]})
-    assert "'cat' and 'Cat ' differ only in upper and lower case" in check_card(card, progress=False).text()
+    report = check_card(card, progress=False)
+    assert [x.problem.kind for x in report.findings if x.split == "all"] == [Kind.SPELLING]
+    assert "'cat' and 'Cat ' differ only in case, spaces" in report.text()
+
+
+def test_an_image_with_many_deep_bands_is_one_finding_that_names_both(tmp_path):
+    data = Data(tmp_path, "coco")
+    (tmp_path / "images/a.tif").write_bytes(tiff(np.zeros((48, 64, 5), np.uint16)))
+    data.json["train"]["images"][0]["file_name"] = "a.tif"
+    (finding,) = [x for x in check_card(data.card(), progress=False).findings if x.problem.kind is Kind.PIXELS]
+    bands, bits = "has 5 bands, of which the first three are used", "has 16 bits, which are scaled to 8"
+    assert finding.problem.what == f"{bands} and {bits}"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +340,7 @@ def test_broken_data(kind, act, what, said, tmp_path):
     assert report.failed == group.is_error
     assert said in report.text() and group.fix in report.text()
 
-    # Training drops it or, where nothing else is left, says so in one sentence.
+    # Training drops it or, if nothing else is left, reports that in one sentence.
     register_card(card.file)
     name = f"{card.name}_train"
     try:
@@ -328,26 +348,24 @@ def test_broken_data(kind, act, what, said, tmp_path):
         assert records and all(np.asarray(Image.open(record["file_name"])).size for record in records)
     except (ValueError, FileNotFoundError) as error:
         assert name in str(error)
-    # Or refuses it, unless it is only odd, or wrong in what training does not read.
+    # Or refuses it, unless it is only a warning, or in a part that training does not read.
     if group.is_error and group not in (Kind.SPLIT, Kind.TWICE) and found[0].split == "train":
         with pytest.raises((DatasetProblems, ValueError, FileNotFoundError)):
             load_datasets([name], filter_empty=False, on_problem="refuse", check_images=True)
 
-    # A clean copy has no errors left but those of a split that cannot be read at all.
+    # A clean copy has no errors left except those of a split that cannot be read at all.
     records, changes = fixed(report)
     copy = write_dataset(card, records, tmp_path / "clean", name=next(NAMES))
     again = check_card(DatasetCard.from_file(copy), progress=False)
-    assert {finding.problem.kind for finding in again.findings if finding.problem.kind.is_error} <= {
-        Kind.EMPTY,
-        Kind.SPLIT,
-    }, again.text()
+    errors = {finding.problem.kind for finding in again.findings if finding.problem.kind.is_error}
+    assert errors <= {Kind.EMPTY, Kind.SPLIT}, again.text()
     assert changes or not group.is_error or again.failed
-    assert digest(tmp_path / "data") == before, "the originals are untouched"
+    assert digest(tmp_path / "data") == before, "the original files are unchanged"
     for split in card.splits:
         DatasetCatalog.pop(f"{card.name}_{split}")
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     data = Data(tmp_path / "data", "coco")
     card = data.card()
     shutil.move(tmp_path / "data", tmp_path / "moved")
@@ -355,7 +373,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         check_card(card, progress=False)
 
 
-def test_an_image_of_which_nothing_is_left_at_the_size_of_the_network_is_an_error_and_left_out(tmp_path):
+def test_an_image_without_pixels_at_the_network_size_is_an_error_and_left_out(tmp_path):
     for name, size in (("a.png", (64, 48)), ("b.png", (3000, 2))):
         Image.new("RGB", size, 5).save(tmp_path / name)
     images = [
@@ -370,9 +388,8 @@ def test_an_image_of_which_nothing_is_left_at_the_size_of_the_network_is_an_erro
         "pets", "coco", ["cat"], {"train": {"images": ".", "annotations": "train.json"}}, str(tmp_path), "none", "none"
     )
     report = check_card(card, progress=False, shortest=320, longest=427)
-    assert report.failed and "is 3000x2, of which nothing is left at 320 px" in report.text()
+    assert report.failed and "is 3000x2, which leaves no pixels at 320 px" in report.text()
     records, changes = fixed(report)
-    assert [record["image_id"] for record in records["train"]] == [1] and any(
-        "image left out" in change for change in changes
-    )
+    assert [record["image_id"] for record in records["train"]] == [1]
+    assert any("image left out" in change for change in changes)
     assert not check_card(card, progress=False).failed

@@ -4,5 +4,5 @@ from retina_plugin.data.detect import detect_dataset
 from retina_plugin.data.discover import discover
 
 
-def test_the_former_name_is_the_same_function():
+def test_the_former_name_means_the_same_function():
     assert detect_dataset is discover

@@ -1,4 +1,4 @@
-"""Folders as people have them, and the cards that come out."""
+"""Folders in the layouts that people use, and the cards that are made for them."""
 
 import json
 
@@ -31,7 +31,9 @@ def voc(folder, *names, label="cat"):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
-        text = f"<annotation><filename>{name}.png</filename><size><width>64</width><height>48</height></size><object><name>{label}</name>{box}</object></annotation>"
+        size = "<size><width>64</width><height>48</height></size>"
+        obj = f"<object><name>{label}</name>{box}</object>"
+        text = f"<annotation><filename>{name}.png</filename>{size}{obj}</annotation>"
         (folder / f"{name}.xml").write_text(text)
 
 
@@ -148,61 +150,52 @@ def test_a_folder_becomes_a_card_that_reads_every_box(make, kind, sizes, tmp_pat
     assert again == {split: [record["file_name"] for record in r] for split, r in records.items()}
 
 
-def test_another_seed_chooses_other_images_for_validation(tmp_path):
+def test_a_different_seed_chooses_different_images_for_validation(tmp_path):
     one_coco(tmp_path)
     chosen = {seed: [r["image_id"] for r in discover(tmp_path, seed=seed).load("val")] for seed in range(4)}
     assert len({tuple(ids) for ids in chosen.values()}) > 1
 
 
-def test_a_card_is_written_once_and_that_of_other_data_is_kept(tmp_path):
+def test_a_card_is_updated_and_that_of_different_data_is_kept(tmp_path):
     for folder in ("a", "b"):
         one_coco(tmp_path / folder)
     first, _ = write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets")
     first.write_text(first.read_text().replace("not known", "CC0"))
-    assert (
-        write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets") == (first, [])
-        and "CC0" in first.read_text()
-    )
+    assert write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets") == (first, [])
+    assert "CC0" in first.read_text()
     coco(tmp_path / "a/more.json", TEN)
-    assert "splits were" in write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets")[1][0]
+    _, (change,) = write_card(discover(tmp_path / "a", name="pets"), tmp_path / "datasets")
+    assert change.startswith("splits changed from")
     second, _ = write_card(discover(tmp_path / "b", name="pets"), tmp_path / "datasets")
     assert second.name == "pets_2.yaml" and yaml.safe_load(second.read_text())["name"] == "pets_2"
 
 
-def test_what_cannot_be_discovered_says_what_is_there(tmp_path):
+def test_the_error_for_an_unknown_layout_lists_what_the_folder_contains(tmp_path):
     images(tmp_path / "only", *TEN)
-    with pytest.raises(ValueError, match="it holds 10 .png"):
+    with pytest.raises(ValueError, match="it contains 10 .png"):
         discover(tmp_path / "only")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         discover(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="format is 'tfrecord'; known: coco, voc"):
         discover(tmp_path, format="tfrecord")
     one_coco(tmp_path / "only")
-    with pytest.raises(ValueError, match="annotations as voc"):
+    with pytest.raises(ValueError, match="annotations in the format voc"):
         discover(tmp_path / "only", format="voc")
 
 
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs the shared data")
-def test_the_blood_cells_are_found_three_ways_and_coco_mini_two(caplog):
+def test_bccd_is_found_in_three_formats_and_coco_mini_as_yolo(caplog):
+    def boxes(card):
+        return {split: sum(len(r["annotations"]) for r in card.load(split)) for split in card.splits}
+
     root = SHARED_DATA / "bccd"
-    assert discover(root).format == "coco" and "COCO JSON is taken" in caplog.text
-    cards = {
-        kind: discover(root / where, format=kind)
-        for kind, where in (("coco", ""), ("voc", ""), ("csv", "original/test.csv"))
-    }
-    counts = {
-        kind: sum(len(r["annotations"]) for split in card.splits for r in card.load(split))
-        for kind, card in cards.items()
-    }
-    assert counts == dict.fromkeys(counts, 4886)
-    card = discover(SHARED_DATA / "coco_mini", format="yolo")
-    assert {split: sum(len(r["annotations"]) for r in card.load(split)) for split in card.splits} == {
-        "train": 181,
-        "val": 173,
-    }
+    assert discover(root).format == "coco" and "COCO JSON is used" in caplog.text
+    for kind, where in (("coco", ""), ("voc", ""), ("csv", "original/test.csv")):
+        assert sum(boxes(discover(root / where, format=kind)).values()) == 4886, kind
+    assert boxes(discover(SHARED_DATA / "coco_mini", format="yolo")) == {"train": 181, "val": 173}
 
 
-def test_a_cut_training_file_is_no_validation_data(tmp_path):
+def test_a_truncated_training_file_is_an_error(tmp_path):
     coco_by_files(tmp_path)
     file = tmp_path / "annotations/instances_train2017.json"
     file.write_bytes(file.read_bytes()[:300])
@@ -210,7 +203,7 @@ def test_a_cut_training_file_is_no_validation_data(tmp_path):
         discover(tmp_path)
 
 
-def test_several_files_of_a_split_are_united_and_named_ones_are_left_out_by_name(tmp_path, caplog):
+def test_files_without_a_split_are_merged_or_left_out_if_others_name_one(tmp_path, caplog):
     images(tmp_path, *TEN)
     coco(tmp_path / "batch1.json", TEN[:4])
     coco(tmp_path / "batch2.json", TEN[4:], categories=("cat", "cow"))
@@ -222,7 +215,7 @@ def test_several_files_of_a_split_are_united_and_named_ones_are_left_out_by_name
     assert set(card.left_out) == {"batch1.json", "batch2.json"} and "batch1.json is not used" in caplog.text
 
 
-def test_a_lone_validation_file_is_not_trained_on_unless_it_is_asked_for(tmp_path):
+def test_a_lone_validation_file_is_trained_on_only_if_given_itself(tmp_path):
     images(tmp_path, *TEN)
     coco(tmp_path / "val.json", TEN)
     with pytest.raises(ValueError, match="annotations for val only"):
@@ -240,7 +233,7 @@ def test_a_lone_validation_file_is_not_trained_on_unless_it_is_asked_for(tmp_pat
         ("elsewhere/{}/pictures", False),
     ],
 )
-def test_paths_of_data_yaml_are_found_by_their_ends_or_refused(tmp_path, place, fine):
+def test_paths_in_data_yaml_match_by_their_ends_or_are_refused(tmp_path, place, fine):
     yolo_with_yaml(tmp_path)
     (tmp_path / "data.yaml").write_text(
         f"train: {place.format('train')}\nval: {place.format('val')}\nnames: [cat, dog]\n"
@@ -253,7 +246,7 @@ def test_paths_of_data_yaml_are_found_by_their_ends_or_refused(tmp_path, place, 
     assert {split: len(card.load(split)) for split in card.splits} == {"train": 7, "val": 3}
 
 
-def test_a_card_by_name_by_path_and_by_folder(digits_root, tmp_path, monkeypatch):
+def test_a_card_is_found_by_name_by_path_and_by_folder(digits_root, tmp_path, monkeypatch):
     assert find_card("digits").file == ROOT / "datasets/digits.yaml"
     assert find_card(ROOT / "datasets/bccd.yaml").name == "bccd"
     assert find_card(digits_root).root == str(digits_root.resolve())
@@ -266,7 +259,7 @@ def test_a_card_by_name_by_path_and_by_folder(digits_root, tmp_path, monkeypatch
         find_card("nowhere")
 
 
-def test_a_file_that_is_no_yaml_is_told_so_and_not_looked_around(tmp_path):
+def test_an_invalid_yaml_file_is_an_error_of_its_own(tmp_path):
     (tmp_path / "x.yaml").write_text("name: c\nx: !!python/object/apply:os.system [echo]\n")
     with pytest.raises(ValueError, match="x.yaml, line 2: the tag"):
         find_card(tmp_path / "x.yaml")
@@ -275,22 +268,25 @@ def test_a_file_that_is_no_yaml_is_told_so_and_not_looked_around(tmp_path):
 @pytest.mark.parametrize(
     "file, said",
     [
-        ("train/labelTxt/P0.txt", "DOTA"), ("_annotations.createml.json", "CreateML"), ("gtFine/train/a/0_gtFine_polygons.json", "Cityscapes"), ("metadata.jsonl", "Hugging Face"),
-        ("wider_face_train_bbx_gt.txt", "WIDER FACE"), ("meta.json", "Supervisely"),
+        ("train/labelTxt/P0.txt", "DOTA"),
+        ("_annotations.createml.json", "CreateML"),
+        ("gtFine/train/a/0_gtFine_polygons.json", "Cityscapes"),
+        ("metadata.jsonl", "Hugging Face"),
+        ("wider_face_train_bbx_gt.txt", "WIDER FACE"),
+        ("meta.json", "Supervisely"),
     ],
-)  # fmt: skip
-def test_what_is_known_and_not_read_is_named(file, said, tmp_path):
+)
+def test_formats_that_are_known_but_not_supported_are_named(file, said, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("[]")
-    with pytest.raises(ValueError, match=f"it looks like {said}.*, which is not read"):
+    with pytest.raises(ValueError, match=f"it looks like {said}.*, which is not supported"):
         discover(tmp_path)
 
 
-def test_detections_are_no_annotations(tmp_path):
+def test_detections_are_not_annotations(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
-    (tmp_path / "results.json").write_text(
-        json.dumps([{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}])
-    )
+    detection = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    (tmp_path / "results.json").write_text(json.dumps([detection]))
     with pytest.raises(ValueError, match="results.json holds detections"):
         discover(tmp_path)

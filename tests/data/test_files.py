@@ -1,4 +1,4 @@
-"""Folders and names as people have them."""
+"""Listings of folders, and images and folders found by the names in annotations."""
 
 import os
 import unicodedata
@@ -16,7 +16,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_listing_follows_no_loop_and_names_what_is_no_file(folder):
+def test_a_listing_follows_no_loop_and_separates_what_is_not_a_file(folder):
     os.mkfifo(folder / "pipe.png")
     (folder / "train/again").symlink_to(folder)
     (folder / "self.png").symlink_to(folder / "self.png")
@@ -52,23 +52,23 @@ def test_images_are_found_by_the_end_of_their_path(folder, name, split, found):
         ("a.png", "may be"),
         ("gone.png", "does not exist"),
         ("", "empty"),
-        (5, "no text"),
-        ("a\0b", "no path"),
+        (5, "must be text"),
+        ("a\0b", "not a path"),
         ("notes.txt", "does not exist"),
-        ("x" * 5000, "no path"),
+        ("x" * 5000, "not a path"),
     ],
 )
-def test_what_is_not_clear_is_not_guessed(folder, name, said):
+def test_names_that_match_no_single_image_are_errors(folder, name, said):
     with pytest.raises(LookupError, match=said):
         ImageFinder(folder).find(name)
 
 
-def test_an_image_of_another_split_is_not_meant(folder):
+def test_images_of_a_different_split_do_not_match(folder):
     with pytest.raises(LookupError, match="does not exist"):
         ImageFinder(folder, split="train").find("only.png")
 
 
-def test_files_outside_need_a_word(folder, tmp_path_factory):
+def test_files_outside_of_the_folder_have_to_be_allowed(folder, tmp_path_factory):
     away = tmp_path_factory.mktemp("away") / "z.png"
     away.touch()
     for name in (str(away), os.path.relpath(away, folder)):
@@ -77,25 +77,20 @@ def test_files_outside_need_a_word(folder, tmp_path_factory):
         assert ImageFinder(folder, outside=True).find(name) == (str(away), True)
 
 
-def test_decomposed_names_are_the_same(tmp_path):
+def test_decomposed_names_match_composed_ones(tmp_path):
     (tmp_path / unicodedata.normalize("NFD", "Käfer.png")).touch()
     assert ImageFinder(tmp_path).find("Käfer.png")[0].endswith(".png")
 
 
-def test_folders_by_their_ends(tmp_path):
+def test_folders_match_by_the_end_of_their_path(tmp_path):
     (tmp_path / "images/train").mkdir(parents=True)
     listing = Listing(tmp_path)
-    assert (
-        listing.find_folder("D:\\a\\images\\train") == "images/train"
-        and listing.find_folder("../images/train/") == "images/train"
-    )
+    assert listing.find_folder("D:\\a\\images\\train") == "images/train"
+    assert listing.find_folder("../images/train/") == "images/train"
     assert listing.find_folder("/x/val/images") is None, "the images of val are not all images"
 
 
-def test_small_helpers(tmp_path):
-    assert (
-        split_of(["a", "validation_set"]) == "val"
-        and split_of(["contest"]) is None
-        and forms_of("file:///a/b.png")[-1] == "/a/b.png"
-    )
+def test_splits_in_names_urls_and_relative_paths(tmp_path):
+    assert split_of(["a", "validation_set"]) == "val" and split_of(["contest"]) is None
+    assert forms_of("file:///a/b.png")[-1] == "/a/b.png"
     assert not is_regular(tmp_path) and relative(tmp_path / "a/b", tmp_path) == "a/b"

@@ -1,4 +1,4 @@
-"""Clean copies; fixing itself is tested with every kind of broken data in test_check.py."""
+"""Clean copies; test_check.py fixes every kind of broken data."""
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.check import CheckReport, Finding
@@ -20,18 +20,18 @@ def report(kind):
     return CheckReport(card, results, [Finding("val", Problem(kind, "a.png", "is odd"))])
 
 
-def test_a_split_is_never_emptied_by_a_belief_but_by_a_fact():
+def test_a_split_is_emptied_by_unreadable_images_but_not_by_duplicates():
     records, changes = fixed(report(Kind.SPLIT))
-    assert len(records["val"]) == 1 and "they stay, because nothing would be left" in "".join(changes)
+    assert len(records["val"]) == 1 and "kept, or nothing would be left" in "".join(changes)
     records, changes = fixed(report(Kind.IMAGE))
     assert records["val"] == [] and any("image left out" in change for change in changes)
 
 
-def test_what_remains_is_said_of_how_many():
+def test_the_numbers_of_remaining_images_and_boxes_are_reported():
     one = report(Kind.IMAGE)
     records, changes = fixed(one)
-    assert (
-        remains(one, records)
-        == "train: 1 of 1 images and 1 of 2 boxes remain\nval: 0 of 1 images and 0 of 2 boxes remain"
-    )
+    assert remains(one, records).splitlines() == [
+        "train: 1 of 1 images and 1 of 2 boxes remain",
+        "val: 0 of 1 images and 0 of 2 boxes remain",
+    ]
     assert sum("twice" in change for change in changes) == 1
