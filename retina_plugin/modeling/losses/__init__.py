@@ -1,6 +1,6 @@
 """Losses of the two subnets: pure functions of tensors, chosen by name."""
 
-from . import mining, quality  # noqa: F401  (registered on import)
+from . import mining, quality  # noqa: F401  (importing them registers their losses)
 from .box import BOX_LOSS_REGISTRY
 from .classification import CLS_LOSS_REGISTRY
 from .dense import ClassTargets

@@ -1,6 +1,7 @@
 """Losses of the class subnet that depend on p_t alone: focal loss, FL*, cross entropy."""
 
 import functools
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from retina_plugin.modeling.losses.dense import (
     CHUNK_GPU,
     ClassTargets,
+    Terms,
     cross_entropy_terms,
     dense_loss_sum,
     focal_terms,
@@ -18,28 +20,35 @@ from retina_plugin.registry import SlotRegistry, reads
 CLS_LOSS_REGISTRY = SlotRegistry("classification loss", "MODEL.RETINANET.CLS_LOSS", section="MODEL.CLS_LOSS")
 """Classes called as ``loss(pred_logits, targets)`` with L logits (N, Ri, K) and ``ClassTargets``.
 
-Constructors are keyword-only and name those of the options that they use: ``alpha`` and ``gamma``
-(MODEL.RETINANET.FOCAL_LOSS_*) and the keys of MODEL.CLS_LOSS in lower case. The result is a float32
-scalar: the sum over everything that is not ignored, which the meta-architecture divides by its
-normaliser, or, if the class says ``normalized = True``, a mean that it leaves alone. ``compile()``,
-called once if MODEL.COMPILE has "cls_loss", may put a compiled function in the place of the dense part.
+Constructors are keyword-only and declare only the options they need: ``alpha`` and ``gamma``
+(MODEL.RETINANET.FOCAL_LOSS_*) and the keys of MODEL.CLS_LOSS in lower case. The result is a float32 scalar: the sum
+over everything that is not ignored, which the meta-architecture divides by its normaliser, or, if the class sets
+``normalized = True``, a mean that it does not divide. ``compile()``, called once if MODEL.COMPILE has "cls_loss", may
+replace the dense part by a compiled function.
 """
 
 
 class DenseLoss:
-    """A loss that depends on p_t alone: ``terms`` of all logits, with one weight for each target."""
+    """A loss that depends on p_t alone: ``terms`` of all logits, with one weight per target.
+
+    Args:
+        terms: the loss of a background logit, see ``Terms``.
+        weight_pos: weight of logits with target 1.
+        weight_neg: weight of logits with target 0.
+    """
 
     normalized = False
 
-    def __init__(self, terms, *, weight_pos: float = 1.0, weight_neg: float = 1.0) -> None:
-        self.terms, self.weight_pos, self.weight_neg, self.chunk = terms, weight_pos, weight_neg, None
+    def __init__(self, terms: Terms, *, weight_pos: float = 1.0, weight_neg: float = 1.0) -> None:
+        self.terms, self.weight_pos, self.weight_neg = terms, weight_pos, weight_neg
+        self.chunk: int | None = None
 
     def compile(self) -> None:
-        """Let the compiler fuse the dense part; it then needs no chunks."""
+        """Compile the dense part; once its operations are fused, it needs no chunks."""
         self.terms, self.chunk = torch.compile(self.terms, dynamic=True), CHUNK_GPU
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-        """Logits L x (N, Ri, K) and targets to the float32 sum ()."""
+        """Map logits L x (N, Ri, K) and targets to the float32 sum ()."""
         return dense_loss_sum(
             pred_logits,
             targets.labels,
@@ -50,11 +59,18 @@ class DenseLoss:
         )
 
 
-def balance(alpha: float) -> dict[str, float]:
-    """Weights of foreground and background, α and 1 - α; a negative α gives none.
+class Weights(TypedDict, total=False):
+    """Weights of logits with target 1 and with target 0, as keyword arguments of a loss."""
+
+    weight_pos: float
+    weight_neg: float
+
+
+def balance(alpha: float) -> Weights:
+    """Return the weights of foreground and background, α and 1 - α; none for a negative α.
 
     Raises:
-        ValueError: α above 1.
+        ValueError: if α is above 1.
     """
     if alpha > 1:
         raise ValueError(f"MODEL.RETINANET.FOCAL_LOSS_ALPHA must be at most 1 (negative: no weighting); got {alpha}")
@@ -91,7 +107,7 @@ class BalancedCrossEntropyLoss(DenseLoss):
 
 
 def focal_star_terms(x: Tensor, gamma: float, beta: float) -> tuple[Tensor, Tensor]:
-    """FL* of background logits x, log(1 + e^(γx - β)) / γ, and its derivative sigmoid(γx - β)."""
+    """Return FL* of background logits x (any shape), log(1 + e^(γx - β)) / γ, and its derivative sigmoid(γx - β)."""
     z = x * gamma - beta
     return softplus(z) / gamma, z.sigmoid()
 
@@ -108,13 +124,13 @@ class FocalStarLoss(DenseLoss):
 
 
 def sigmoid_focal_loss_sum(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Sum over anchors and classes of the α-balanced focal loss, -α_t (1 - p_t)^γ log(p_t).
+    """Sum the α-balanced focal loss, -α_t (1 - p_t)^γ log(p_t), over anchors and classes.
 
     Args:
-        logits: (..., K) of any float type; the arithmetic is float32 or, for float64, float64.
+        logits: (..., K) of any float dtype; computed in float32 or, for float64, in float64.
         labels: (...) int64: -1 ignore (no loss, no gradient), 0..K-1 class, K background.
         alpha: weight α of foreground, 1 - α of background; negative for no weighting.
-        gamma: focusing parameter γ >= 0; 0 gives the (α-balanced) cross entropy.
+        gamma: focusing parameter γ >= 0; with 0 this is the (α-balanced) cross entropy.
 
     Returns:
         float32 (or float64) scalar () that can be differentiated once.

@@ -1,63 +1,81 @@
-"""What the classification losses share: sums over all anchors and classes, from integer labels, without one-hot targets."""
+"""The dense part of the classification losses: sums over all anchors and classes, from integer labels, not one-hot."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 CHUNK_CPU, CHUNK_GPU = 2**17, 2**26
-"""Logits that are worked on at once: on a CPU what stays in the caches, on a GPU few kernels."""
+"""Logits processed at once: on a CPU as many as fit the caches, on a GPU enough for few kernel launches."""
 
 Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Maps logits whose target is 0 to their loss and to its derivative, elementwise, float32 or float64.
+"""Maps logits whose target is 0 to their loss and its derivative, elementwise, in float32 or float64.
 
-The loss at a logit x whose target is 1 has to be that at -x whose target is 0, as it is for
-everything that depends on p_t alone.
+The loss of a logit x with target 1 must equal that of -x with target 0, which holds for every loss that depends on p_t
+alone.
 """
+
+Decode = Callable[[Tensor, Tensor], Tensor]
+"""Maps image_idxs (Q,) and anchor_idxs (Q,) to the predicted boxes (Q, 4) of these anchors, XYXY pixels, detached."""
 
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """What a classification loss may know of a batch. Only ``labels`` matters to a loss that depends on p_t alone.
+    """Targets of a batch for a classification loss; a loss that depends on p_t alone needs only ``labels``.
 
     Args:
         labels: (N, R) int64: -1 ignore, 0..K-1 class, K background.
         foreground: image_idxs (P,) and anchor_idxs (P,) of the anchors with a class, in the order of ``labels``.
-        gt_boxes: (P, 4), the boxes that these are matched with, XYXY pixels.
-        decode: image_idxs (Q,) and anchor_idxs (Q,) to the predicted boxes (Q, 4) of these anchors, without gradient.
+        gt_boxes: (P, 4), the boxes that these anchors are matched with, XYXY pixels.
+        decode: predicted boxes of any anchors, see ``Decode``.
     """
 
     labels: Tensor
     foreground: tuple[Tensor, Tensor] | None = None
     gt_boxes: Tensor | None = None
-    decode: Callable[[Tensor, Tensor], Tensor] | None = None
+    decode: Decode | None = None
+
+    def foreground_idxs(self) -> tuple[Tensor, Tensor]:
+        """Return image_idxs (P,) and anchor_idxs (P,) of the foreground, which must be set."""
+        assert self.foreground is not None, "these targets have no foreground"
+        return self.foreground
+
+    def matched_boxes(self) -> Tensor:
+        """Return the boxes (P, 4) that the foreground is matched with, which must be set."""
+        assert self.gt_boxes is not None, "these targets have no gt_boxes"
+        return self.gt_boxes
+
+    def decoded(self, image_idxs: Tensor, anchor_idxs: Tensor) -> Tensor:
+        """Return the predicted boxes (Q, 4) of anchors given by image (Q,) and index (Q,); ``decode`` must be set."""
+        assert self.decode is not None, "these targets have no decode"
+        return self.decode(image_idxs, anchor_idxs)
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), elementwise, to 2e-7 of its value.
+    """Compute log(1 + e^x), elementwise for any shape such as (N, K), with a relative error below 2e-7.
 
-    On a CPU with max(x, 0) + 2 artanh(e / (2 + e)), e = e^-|x|, since PyTorch's own log1p takes three
-    times as long there as everything here together.
+    On a CPU this is max(x, 0) + 2 artanh(e / (2 + e)) with e = e^-|x|, because PyTorch's log1p alone takes three times
+    as long there as this whole function.
     """
     if x.device.type != "cpu":
-        return F.softplus(x)
+        return nn.functional.softplus(x)
     e = x.abs().neg_().exp_()
     return x.clamp(min=0).add_(e.div_(e + 2).atanh_(), alpha=2)
 
 
 def cross_entropy_terms(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy of background logits x, log(1 + e^x), and its derivative sigmoid(x)."""
+    """Return the cross entropy of background logits x (any shape), log(1 + e^x), and its derivative sigmoid(x)."""
     return softplus(x), x.sigmoid()
 
 
 def focal_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Focal loss of background logits x, p^γ log(1 + e^x) with p = sigmoid(x), and its derivative.
+    """Return the focal loss of background logits x (any shape), p^γ log(1 + e^x), p = sigmoid(x), and its derivative.
 
     Since dp/dx = p (1 - p) and d log(1 + e^x) / dx = p, the derivative is
-    p^γ (γ (1 - p) log(1 + e^x) + p): no power below γ appears, so that γ < 1 is safe at p = 0.
+    p^γ (γ (1 - p) log(1 + e^x) + p). It contains no power below γ, so γ < 1 is safe at p = 0.
 
     Source: Lin et al. 2017, equation 4.
     """
@@ -68,23 +86,25 @@ def focal_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
 
 def chunk_rows(logits: Tensor, chunk: int | None = None) -> int:
-    """Rows of (rows, K) logits to work on at once; ``chunk`` logits, or what suits the device."""
-    return max(1, (chunk or (CHUNK_CPU if logits.device.type == "cpu" else CHUNK_GPU)) // max(1, logits.shape[-1]))
+    """Return how many rows of logits (R, K) to process at once: ``chunk`` logits, or what suits the device."""
+    at_once = chunk or (CHUNK_CPU if logits.device.type == "cpu" else CHUNK_GPU)
+    return max(1, at_once // max(1, logits.shape[-1]))
 
 
 def _loss_and_grad(
     logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Sum of a loss over (rows, K) logits with (rows,) labels, and its gradient in the type of the logits (of fp16: float32).
+    """Return the sum of a loss over logits (rows, K) with labels (rows,), and its gradient (rows, K).
 
-    All logits are taken as background, a chunk at a time, so that beside the gradient nothing of
-    their size is held; then the one logit a row that belongs to the labelled class is corrected.
+    The gradient has the dtype of the logits, but float32 for fp16. All logits are first treated as background, one
+    chunk at a time, so that only the gradient takes memory of their size; then the one logit per row that belongs to
+    the labelled class is corrected.
     """
     weight_pos, weight_neg = weights
     num_classes = logits.shape[1]
     dtype = torch.promote_types(logits.dtype, torch.float32)
     row_weight = (labels >= 0).to(dtype).mul_(weight_neg)  # (rows,), 0 where ignored
-    # A small gradient is nothing in fp16 until the loss scale, which comes later, has made it larger.
+    # In fp16 a small gradient would underflow: the loss scale is applied only afterwards.
     grad = torch.empty_like(logits, dtype=torch.float32 if logits.dtype == torch.float16 else logits.dtype)
     loss = logits.new_zeros((), dtype=dtype)
     rows = chunk_rows(logits, chunk)
@@ -104,12 +124,13 @@ def _loss_and_grad(
 
 
 class _DenseLossSum(torch.autograd.Function):
-    """Sum of a loss over one level; the gradient is formed in the same pass as the value."""
+    """Sum of a loss over one level, whose gradient is computed in the same pass as the value."""
 
     @staticmethod
     def forward(
-        ctx, logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None
+        ctx: Any, logits: Tensor, labels: Tensor, terms: Terms, weights: tuple[float, float], chunk: int | None
     ) -> Tensor:
+        """Sum the loss of logits (N, Ri, K) with labels (N, Ri) to a scalar (), and keep the gradient."""
         arguments = (logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), terms, weights, chunk)
         loss, ctx.grad = _loss_and_grad(*arguments)
         ctx.save_for_backward(logits, labels)
@@ -118,10 +139,11 @@ class _DenseLossSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Scale the kept gradient (N, Ri, K) by ``grad_output`` ()."""
         grad, ctx.grad = ctx.grad, None
         logits, labels = ctx.saved_tensors
-        if grad is None:  # a second pass through a retained graph: the first one gave the gradient away
+        if grad is None:  # second pass through a retained graph: the first one consumed the gradient
             _, grad = _loss_and_grad(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), *ctx.rest)
         return grad.mul_(grad_output).to(logits.dtype).view(logits.shape), None, None, None, None
 
@@ -135,14 +157,15 @@ def dense_loss_sum(
     weight_neg: float = 1.0,
     chunk: int | None = None,
 ) -> Tensor:
-    """Sum of a loss over anchors and classes.
+    """Sum a loss over anchors and classes.
 
     Args:
-        pred_logits: L x (N, Ri, K) of any float type, on any device; the arithmetic is float32 or, for float64, float64.
+        pred_logits: L x (N, Ri, K) of any float dtype; computed in float32 or, for float64, in float64.
         labels: (N, R) int64: -1 ignore (no loss, no gradient), 0..K-1 class, K background.
         terms: the loss of a background logit, see ``Terms``.
-        weight_pos, weight_neg: factors of logits with target 1 and with target 0.
-        chunk: logits to work on at once; None chooses by the device.
+        weight_pos: weight of logits with target 1.
+        weight_neg: weight of logits with target 0.
+        chunk: logits to process at once; None: what suits the device.
 
     Returns:
         float32 (or float64) scalar () that can be differentiated once.
@@ -156,7 +179,7 @@ def dense_loss_sum(
 
 @torch.no_grad()
 def loss_of_each_anchor(pred_logits: list[Tensor], labels: Tensor, terms: Terms) -> Tensor:
-    """Loss of every anchor, summed over its classes, (N, R) float32, without gradient; labels (N, R), 0 where ignored."""
+    """Return the loss of every anchor, summed over classes: (N, R) float32, detached, 0 where labels (N, R) are -1."""
     losses = []
     for logits, y in zip(pred_logits, labels.split([x.shape[1] for x in pred_logits], dim=1), strict=True):
         flat, rows = logits.reshape(-1, logits.shape[-1]), y.reshape(-1, 1)
@@ -169,14 +192,13 @@ def loss_of_each_anchor(pred_logits: list[Tensor], labels: Tensor, terms: Terms)
 
 
 def foreground_logits(pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-    """Logits (P,) of the labelled class of the foreground anchors, float32, with gradient; no waiting for a GPU."""
-    image_idxs, anchor_idxs = targets.foreground
+    """Return the logits (P,) of the labelled classes of the foreground anchors, float32, with gradient; no GPU sync."""
+    image_idxs, anchor_idxs = targets.foreground_idxs()
     classes = targets.labels[image_idxs, anchor_idxs]
     result, start = pred_logits[0].new_zeros(len(classes), dtype=torch.float32), 0
     for logits in pred_logits:
         inside = (anchor_idxs >= start) & (anchor_idxs < start + logits.shape[1])
-        result = torch.where(
-            inside, logits[image_idxs, (anchor_idxs - start).clamp(0, logits.shape[1] - 1), classes].float(), result
-        )
+        rows = (anchor_idxs - start).clamp(0, logits.shape[1] - 1)
+        result = torch.where(inside, logits[image_idxs, rows, classes].float(), result)
         start += logits.shape[1]
     return result

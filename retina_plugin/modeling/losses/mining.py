@@ -1,4 +1,4 @@
-"""Classification losses that choose or weigh examples by how hard they are."""
+"""Classification losses that select or weight examples by how hard they are."""
 
 import torch
 from torch import Tensor
@@ -16,16 +16,16 @@ from retina_plugin.registry import reads
 
 
 class _MinedCrossEntropy:
-    """Cross entropy of the anchors that ``choose`` names, over their number; the others are ignored."""
+    """Mean cross entropy of the anchors that ``choose`` returns; the others are ignored."""
 
     normalized = True
 
     def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
-        """Indices (S,) of the anchors of one image that count; losses (R,), 0 where an anchor is ignored."""
+        """Return the indices (S,) of the anchors of one image to train on, given losses (R,), 0 where ignored."""
         raise NotImplementedError
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-        """Logits L x (N, Ri, K) and targets to the float32 mean () over the chosen anchors."""
+        """Map logits L x (N, Ri, K) and targets to the float32 mean () over the chosen anchors."""
         losses = loss_of_each_anchor(pred_logits, targets.labels, cross_entropy_terms)  # (N, R)
         labels, count = torch.full_like(targets.labels, -1), 0
         for i in range(len(losses)):
@@ -38,10 +38,10 @@ class _MinedCrossEntropy:
 @CLS_LOSS_REGISTRY.register("ohem")
 @reads("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", "MODEL.CLS_LOSS.OHEM_NMS_THRESH")
 class OHEMLoss(_MinedCrossEntropy):
-    """Online hard example mining: per image the highest-loss anchors that survive NMS by loss.
+    """Online hard example mining: per image, the highest-loss anchors that survive NMS by loss.
 
     Args:
-        ohem_batch_size: anchors an image.
+        ohem_batch_size: anchors per image.
         ohem_nms_thresh: IoU of predicted boxes above which the easier of two anchors is dropped; 1 keeps all.
 
     Source: Shrivastava et al. 2016, *Training Region-based Object Detectors with Online Hard Example
@@ -59,22 +59,25 @@ class OHEMLoss(_MinedCrossEntropy):
         self.batch_size, self.nms_thresh = ohem_batch_size, ohem_nms_thresh
 
     def select(self, survivors: Tensor, foreground: Tensor, *, foreground_left: bool, complete: bool) -> Tensor | None:
-        """The minibatch of one image, or None if more survivors are needed to tell.
+        """Return the minibatch of one image, or None if more survivors are needed to determine it.
 
         Args:
-            survivors: (S,) indices of the anchors that NMS kept so far, hardest first.
-            foreground: (S,) bool, which of them have a class.
-            foreground_left: whether there are easier foreground anchors that NMS has not come to.
+            survivors: (S,) indices of the anchors kept by NMS so far, hardest first.
+            foreground: (S,) bool, whether they have a class.
+            foreground_left: whether there are easier foreground anchors that NMS has not seen yet.
             complete: whether NMS has seen every anchor.
 
         Returns:
-            Indices of at most ``batch_size`` anchors.
+            Indices (B,) of at most ``batch_size`` anchors.
         """
         return survivors[: self.batch_size] if complete or len(survivors) >= self.batch_size else None
 
     def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
-        """See the class. NMS is run on the hardest few, and on more only if these do not make a minibatch."""
-        image_idxs, anchor_idxs = targets.foreground
+        """Return the minibatch (B,) of one image from the losses (R,).
+
+        NMS runs on the hardest few anchors, and on more only if these do not fill the minibatch.
+        """
+        image_idxs, anchor_idxs = targets.foreground_idxs()
         foreground = torch.zeros_like(losses, dtype=torch.bool).index_fill_(0, anchor_idxs[image_idxs == image], True)
         count, num_foreground = int((targets.labels[image] >= 0).sum()), int(foreground.sum())
         hardness = losses.masked_fill(targets.labels[image] < 0, -1)
@@ -83,10 +86,9 @@ class OHEMLoss(_MinedCrossEntropy):
             values, anchors = hardness.topk(min(n, count))
             left = num_foreground > int(foreground[anchors].sum())
             if self.nms_thresh < 1:
-                # What is kept of the hardest n does not depend on the others.
-                anchors = anchors[
-                    nms(targets.decode(torch.full_like(anchors, image), anchors), values, self.nms_thresh)
-                ]
+                # Which of the hardest n are kept does not depend on the others.
+                boxes = targets.decoded(torch.full_like(anchors, image), anchors)  # (n, 4)
+                anchors = anchors[nms(boxes, values, self.nms_thresh)]
             chosen = self.select(anchors, foreground[anchors], foreground_left=left, complete=n >= count)
             if chosen is not None:
                 return chosen
@@ -96,20 +98,21 @@ class OHEMLoss(_MinedCrossEntropy):
 @CLS_LOSS_REGISTRY.register("ohem_1to3")
 @reads("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", "MODEL.CLS_LOSS.OHEM_NMS_THRESH")
 class OHEM1To3Loss(OHEMLoss):
-    """OHEM whose minibatch has three background anchors for every foreground anchor.
+    """OHEM whose minibatch has three background anchors per foreground anchor.
 
-    After NMS by loss over all anchors the hardest foreground anchors are taken, at most a quarter of
-    ``ohem_batch_size``, and then three times as many of the background, the hardest. An image without
-    foreground counts three background anchors.
+    After NMS by loss over all anchors, the hardest foreground anchors are taken, at most a quarter of
+    ``ohem_batch_size``, and then the hardest background anchors, three times as many. An image without foreground
+    contributes three background anchors.
 
-    Source: Lin et al. 2017, section 5.1, "Online Hard Example Mining", and table 1d. What happens when an image has
-    less foreground than a quarter of the minibatch is not said there; here the ratio holds and the minibatch is smaller.
+    Source: Lin et al. 2017, section 5.1, "Online Hard Example Mining", and table 1d. The paper does not
+    specify the case of an image with less foreground than a quarter of the minibatch; here the ratio holds and the
+    minibatch is smaller.
     """
 
     smallest_batch = 4
 
     def select(self, survivors: Tensor, foreground: Tensor, *, foreground_left: bool, complete: bool) -> Tensor | None:
-        """See :class:`OHEMLoss`."""
+        """Return the minibatch (B,) of one image from its survivors (S,), see :class:`OHEMLoss`."""
         most = self.batch_size // 4
         positives = survivors[foreground][:most]
         if len(positives) < most and foreground_left:
@@ -122,16 +125,16 @@ class OHEM1To3Loss(OHEMLoss):
 @CLS_LOSS_REGISTRY.register("ssd_1to3")
 @reads()
 class SSDHardNegativeLoss(_MinedCrossEntropy):
-    """All foreground anchors, and three times as many of the background, those of the highest loss; no NMS, no batch size.
+    """Cross entropy of all foreground anchors and the hardest background anchors, three times as many.
 
-    An image without objects counts three background anchors.
+    There is no NMS and no batch size. An image without objects contributes three background anchors.
 
     Source: Liu et al. 2016, *SSD*, section 2.2, "Hard negative mining".
     """
 
     def choose(self, losses: Tensor, image: int, targets: ClassTargets) -> Tensor:
-        """See the class."""
-        image_idxs, anchor_idxs = targets.foreground
+        """Return the indices (S,) of all foreground anchors, and of the background with the highest losses (R,)."""
+        image_idxs, anchor_idxs = targets.foreground_idxs()
         foreground = anchor_idxs[image_idxs == image]
         hardness = losses.masked_fill(targets.labels[image] < 0, -1).index_fill(0, foreground, -1)
         _, background = hardness.topk(min(3 * max(1, len(foreground)), int((hardness >= 0).sum())))
@@ -141,7 +144,7 @@ class SSDHardNegativeLoss(_MinedCrossEntropy):
 @CLS_LOSS_REGISTRY.register("ghm")
 @reads("MODEL.CLS_LOSS.GHM_BINS")
 class GHMLoss:
-    """Gradient harmonising: cross entropy, each logit weighted by one over the number with a gradient like its own.
+    """Gradient harmonising: cross entropy, each logit weighted by 1 / the number of logits with a similar gradient.
 
     Args:
         ghm_bins: bins of the gradient norm |p - target| in 0..1.
@@ -158,13 +161,12 @@ class GHMLoss:
         self.bins = ghm_bins
 
     def _bin(self, x: Tensor) -> Tensor:
-        """Bin of the gradient norm sigmoid(x) of background logits, int64 in 0..bins-1."""
+        """Return the bins of the gradient norms sigmoid(x) of background logits x, int64 in 0..bins-1."""
         return (x.sigmoid() * self.bins).long().clamp_(max=self.bins - 1)
 
     @torch.no_grad()
     def _counts(self, pred_logits: list[Tensor], labels: Tensor) -> Tensor:
-        """Logits that are not ignored in each bin, (bins,) float32."""
-
+        """Count the logits in each bin that are not ignored: (bins,) float32."""
         num_classes, counts = pred_logits[0].shape[-1], torch.zeros(self.bins, dtype=torch.int64, device=labels.device)
         for logits, y in zip(pred_logits, labels.split([x.shape[1] for x in pred_logits], dim=1), strict=True):
             flat, y = logits.reshape(-1, num_classes), y.reshape(-1)
@@ -172,17 +174,17 @@ class GHMLoss:
                 counts += torch.bincount(self._bin(x[valid].float()).flatten(), minlength=self.bins)
             foreground = ((y >= 0) & (y < num_classes)).nonzero().squeeze(1)
             x = flat[foreground, y[foreground]].float()
-            counts += torch.bincount(self._bin(-x), minlength=self.bins) - torch.bincount(
-                self._bin(x), minlength=self.bins
-            )
+            counts += torch.bincount(self._bin(-x), minlength=self.bins)
+            counts -= torch.bincount(self._bin(x), minlength=self.bins)
         return counts.float()
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-        """Logits L x (N, Ri, K) and targets to the float32 mean () over the bins that are not empty."""
+        """Map logits L x (N, Ri, K) and targets to the float32 mean () over the non-empty bins."""
         counts = self._counts(pred_logits, targets.labels)
         weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0) / (counts > 0).sum().clamp(min=1)
 
         def terms(x: Tensor) -> tuple[Tensor, Tensor]:
+            """Return the weighted cross entropy of background logits x (R, K), and its derivative."""
             loss, grad = cross_entropy_terms(x)
             weight = weights.to(x.dtype)[self._bin(x)]
             return loss * weight, grad * weight

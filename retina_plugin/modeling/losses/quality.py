@@ -1,10 +1,9 @@
-"""Classification losses whose target for the labelled class is the overlap of the predicted box with its object."""
+"""Classification losses whose target for the labelled class is the IoU of the predicted box with its object."""
 
 import functools
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from detectron2.structures.boxes import Boxes, matched_pairwise_iou
 
@@ -14,12 +13,13 @@ from retina_plugin.registry import reads
 
 
 def box_quality(targets: ClassTargets) -> Tensor:
-    """IoU (P,) of the predicted boxes of the foreground anchors with the boxes they are matched with, without gradient."""
-    return matched_pairwise_iou(Boxes(targets.decode(*targets.foreground)), Boxes(targets.gt_boxes))
+    """Return the IoU (P,) of the predicted box of each foreground anchor with its matched box, detached."""
+    predicted = targets.decoded(*targets.foreground_idxs())
+    return matched_pairwise_iou(Boxes(predicted), Boxes(targets.matched_boxes()))
 
 
 class _QualityLoss:
-    """Focal loss of everything with target 0, and ``of_foreground`` of the labelled classes."""
+    """Focal loss of all logits with target 0, plus ``of_foreground`` of the labelled classes."""
 
     normalized = False
 
@@ -27,12 +27,12 @@ class _QualityLoss:
         self.terms, self.weight_neg = functools.partial(focal_terms, gamma=gamma), weight_neg
 
     def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Losses (P,) of logits (P,) whose targets are qualities (P,) in 0..1."""
+        """Return the losses (P,) of logits x (P,) whose targets are qualities (P,) in 0..1."""
         raise NotImplementedError
 
     def __call__(self, pred_logits: list[Tensor], targets: ClassTargets) -> Tensor:
-        """Logits L x (N, Ri, K) and targets to the float32 sum ()."""
-        # With weight_pos 0 the labelled logits of foreground anchors are left out of the dense part.
+        """Map logits L x (N, Ri, K) and targets to the float32 sum ()."""
+        # With weight_pos 0 the dense part omits the labelled logits of foreground anchors.
         background = dense_loss_sum(pred_logits, targets.labels, self.terms, weight_pos=0.0, weight_neg=self.weight_neg)
         return background + self.of_foreground(foreground_logits(pred_logits, targets), box_quality(targets)).sum()
 
@@ -50,18 +50,17 @@ class QualityFocalLoss(_QualityLoss):
         super().__init__(gamma=quality_beta, weight_neg=1.0)
 
     def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
-        """See the class."""
-        return (quality - x.sigmoid()).abs().pow(self.beta) * F.binary_cross_entropy_with_logits(
-            x, quality, reduction="none"
-        )
+        """Return the losses (P,) of logits x (P,) with soft targets (P,)."""
+        cross_entropy = nn.functional.binary_cross_entropy_with_logits(x, quality, reduction="none")
+        return (quality - x.sigmoid()).abs().pow(self.beta) * cross_entropy
 
 
 @CLS_LOSS_REGISTRY.register("varifocal")
 @reads("MODEL.CLS_LOSS.VARIFOCAL_ALPHA", "MODEL.CLS_LOSS.VARIFOCAL_GAMMA")
 class VarifocalLoss(_QualityLoss):
-    """Cross entropy with the soft target q, weighted by q, where q is above 0; α p^γ times that with target 0 elsewhere.
+    """Cross entropy with the soft target q, weighted by q, where q > 0; elsewhere α p^γ times that with target 0.
 
-    Elsewhere is all background, and foreground whose predicted box does not touch its object.
+    Elsewhere means all background, and foreground whose predicted box does not overlap its object.
 
     Source: Zhang et al. 2021, *VarifocalNet*, equation 2.
     """
@@ -71,8 +70,8 @@ class VarifocalLoss(_QualityLoss):
         self.gamma = varifocal_gamma
 
     def of_foreground(self, x: Tensor, quality: Tensor) -> Tensor:
-        """See the class."""
-        positive = quality * F.binary_cross_entropy_with_logits(x, quality, reduction="none")
-        # p^γ as a power of e: its gradient stays finite where p is 0, for γ < 1, too.
-        missed = self.weight_neg * (self.gamma * F.logsigmoid(x)).exp() * F.softplus(x)
+        """Return the losses (P,) of logits x (P,) with soft targets (P,)."""
+        positive = quality * nn.functional.binary_cross_entropy_with_logits(x, quality, reduction="none")
+        # p^γ as a power of e: its gradient stays finite where p is 0, also for γ < 1.
+        missed = self.weight_neg * (self.gamma * nn.functional.logsigmoid(x)).exp() * nn.functional.softplus(x)
         return torch.where(quality > 0, positive, missed)

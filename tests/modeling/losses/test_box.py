@@ -1,4 +1,4 @@
-"""Box losses by hand, and without foreground."""
+"""Box losses computed by hand, and without foreground."""
 
 import math
 
@@ -12,7 +12,7 @@ from retina_plugin.modeling.losses import BOX_LOSS_REGISTRY
 TRANSFORM = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
 ANCHORS = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 GT = torch.tensor([[2.0, 0.0, 22.0, 10.0]])
-# centres (5, 5) and (12, 5), widths 10 and 20: deltas (0.7, 0, log 2, 0)
+# Centres (5, 5) and (12, 5), widths 10 and 20: deltas (0.7, 0, log 2, 0).
 
 
 def loss(name, beta=0.0):
@@ -33,7 +33,7 @@ def test_giou_worked_by_hand():
 
 
 @pytest.mark.parametrize("name", [name for name, _ in BOX_LOSS_REGISTRY])
-def test_perfect_deltas_cost_nothing_and_no_foreground_costs_zero_with_a_gradient(name):
+def test_perfect_deltas_and_no_foreground_cost_nothing_but_have_a_gradient(name):
     perfect = TRANSFORM.get_deltas(ANCHORS, GT)
     assert loss(name)(perfect, ANCHORS, GT).item() == pytest.approx(0, abs=1e-5)
     nothing = torch.zeros(0, 4, requires_grad=True)
@@ -44,6 +44,6 @@ def test_perfect_deltas_cost_nothing_and_no_foreground_costs_zero_with_a_gradien
 
 
 @pytest.mark.parametrize("name", [name for name, _ in BOX_LOSS_REGISTRY])
-def test_half_precision_deltas_give_a_float32_loss(name):
+def test_half_precision_deltas_yield_a_float32_loss(name):
     deltas = torch.full((1, 4), 0.1, dtype=torch.bfloat16)
     assert loss(name)(deltas, ANCHORS, GT).dtype == torch.float32

@@ -1,9 +1,9 @@
-"""Mined and harmonised losses against plain versions of their rules, and their gradients."""
+"""Mined and harmonised losses and their gradients, compared with plain implementations."""
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from torchvision.ops import nms
 
 from retina_plugin.modeling.losses.dense import ClassTargets
@@ -13,32 +13,27 @@ K = 4
 
 
 def batch(seed=0, foreground=6):
-    """Logits of two levels, targets with ignored anchors, boxes that overlap one another; the second image has no object."""
+    """Return logits of two levels, targets with ignored anchors, and overlapping boxes; image 1 has no object."""
     generator = torch.Generator().manual_seed(seed)
     logits = [torch.randn(2, n, K, generator=generator).mul_(2).requires_grad_() for n in (60, 30)]
     labels = torch.full((2, 90), K)
-    labels[0, torch.randperm(90, generator=generator)[:foreground]] = torch.randint(
-        0, K, (foreground,), generator=generator
-    )
+    anchors = torch.randperm(90, generator=generator)[:foreground]
+    labels[0, anchors] = torch.randint(0, K, (foreground,), generator=generator)
     labels[:, ::9] = -1
     corner = torch.rand(2, 90, 2, generator=generator) * 30
     boxes = torch.cat([corner, corner + 10 + torch.rand(2, 90, 2, generator=generator) * 20], dim=2)
     index = ((labels >= 0) & (labels < K)).nonzero(as_tuple=True)
-    return (
-        logits,
-        ClassTargets(labels=labels, foreground=index, gt_boxes=boxes[index], decode=lambda i, a: boxes[i, a]),
-        boxes,
-    )
+    targets = ClassTargets(labels=labels, foreground=index, gt_boxes=boxes[index], decode=lambda i, a: boxes[i, a])
+    return logits, targets, boxes
 
 
 def cross_entropy(logits, labels):
-    """Loss of each anchor, (N, R), written out with a one-hot target."""
-    target = F.one_hot(labels.clamp(min=0), K + 1)[..., :K].to(logits)
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1) * (labels >= 0)
+    """Return the loss of each anchor, (N, R), computed with a one-hot target."""
+    target = functional.one_hot(labels.clamp(min=0), K + 1)[..., :K].to(logits)
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1) * (labels >= 0)
 
 
-def check(loss, logits, want):
-    got = loss
+def check(got, logits, want):
     torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
     for a, b in zip(torch.autograd.grad(got, logits), torch.autograd.grad(want, logits), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
@@ -59,7 +54,7 @@ def test_ohem_takes_the_hardest_that_survive_nms(size, thresh):
     check(OHEMLoss(ohem_batch_size=size, ohem_nms_thresh=thresh)(logits, targets), logits, want)
 
 
-def test_ssds_rule_takes_all_foreground_and_three_times_as_many_hard_backgrounds():
+def test_ssd_takes_all_foreground_and_three_times_as_much_hard_background():
     logits, targets, _ = batch()
     losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)
     want = count = 0
@@ -68,14 +63,13 @@ def test_ssds_rule_takes_all_foreground_and_three_times_as_many_hard_backgrounds
         hard = losses[i][targets.labels[i] == K].sort(descending=True).values[: 3 * max(1, int(foreground.sum()))]
         want = want + losses[i][foreground].sum() + hard.sum()
         count += int(foreground.sum()) + len(hard)
-    assert count == 4 * int(((targets.labels >= 0) & (targets.labels < K)).sum()) + 3, (
-        "the image without objects counts three"
-    )
+    num_foreground = int(((targets.labels >= 0) & (targets.labels < K)).sum())
+    assert count == 4 * num_foreground + 3, "the image without objects contributes three"
     check(SSDHardNegativeLoss()(logits, targets), logits, want / count)
 
 
 def one_to_three(losses, labels, boxes, size, thresh):
-    """The rule of the paper written out for one image: NMS over all anchors, then a quarter and three quarters."""
+    """Apply the rule of the paper to one image: NMS over all anchors, then a quarter and three quarters."""
     valid = (labels >= 0).nonzero().squeeze(1)
     order = valid[losses[valid].argsort(descending=True)]
     kept = order[nms(boxes[order], losses[order].detach(), thresh)] if thresh < 1 else order
@@ -83,20 +77,14 @@ def one_to_three(losses, labels, boxes, size, thresh):
     return positives + [int(a) for a in kept if labels[a] == K][: 3 * max(1, len(positives))]
 
 
-@pytest.mark.parametrize(
-    "size, thresh, foreground",
-    [
-        (4, 0.5, 6),
-        (8, 0.5, 6),
-        (8, 0.3, 20),
-        (20, 0.5, 20),
-        (20, 0.9, 20),
-        (40, 1.0, 20),
-        (1000, 0.7, 30),
-        (12, 0.6, 0),
-    ],
-)
-def test_one_to_three_makes_its_minibatch_after_nms(size, thresh, foreground):
+ONE_TO_THREE = [
+    *[(4, 0.5, 6), (8, 0.5, 6), (8, 0.3, 20), (20, 0.5, 20)],
+    *[(20, 0.9, 20), (40, 1.0, 20), (1000, 0.7, 30), (12, 0.6, 0)],
+]
+
+
+@pytest.mark.parametrize("size, thresh, foreground", ONE_TO_THREE)
+def test_one_to_three_selects_its_minibatch_after_nms(size, thresh, foreground):
     logits, targets, boxes = batch(foreground=foreground)
     losses = cross_entropy(torch.cat(logits, dim=1), targets.labels)
     chosen = [(i, a) for i in range(2) for a in one_to_three(losses[i], targets.labels[i], boxes[i], size, thresh)]
@@ -109,7 +97,7 @@ def test_one_to_three_makes_its_minibatch_after_nms(size, thresh, foreground):
     check(loss(logits, targets), logits, sum(losses[i, a] for i, a in chosen) / len(chosen))
 
 
-def test_one_to_three_reads_batch_size_and_nms_threshold():
+def test_one_to_three_depends_on_batch_size_and_nms_threshold():
     logits, targets, _ = batch(foreground=30)
 
     def value(size, thresh):
@@ -119,28 +107,28 @@ def test_one_to_three_reads_batch_size_and_nms_threshold():
     assert len({value(16, thresh) for thresh in (0.2, 0.5, 1.0)}) == 3
 
 
-def test_one_to_three_of_anchors_that_are_all_ignored_is_nothing():
+def test_one_to_three_is_zero_if_all_anchors_are_ignored():
     logits, targets, _ = batch(foreground=0)
     targets.labels.fill_(-1)
     assert OHEM1To3Loss(ohem_batch_size=8, ohem_nms_thresh=0.5)(logits, targets) == 0
 
 
 @pytest.mark.parametrize("bins", [1, 10, 30])
-def test_ghm_weighs_each_logit_by_the_number_of_its_bin(bins):
+def test_ghm_weights_each_logit_by_the_count_of_its_bin(bins):
     logits, targets, _ = batch()
     x = torch.cat(logits, dim=1)
     valid = targets.labels >= 0
-    target = F.one_hot(targets.labels.clamp(min=0), K + 1)[..., :K].to(x)[valid]
+    target = functional.one_hot(targets.labels.clamp(min=0), K + 1)[..., :K].to(x)[valid]
     x = x[valid]
     norm = (x.detach().sigmoid() - target).abs().numpy()
     which = np.minimum((norm * bins).astype(int), bins - 1)
     counts = np.bincount(which.ravel(), minlength=bins)
     weights = torch.tensor(1 / counts[which] / (counts > 0).sum(), dtype=torch.float32)
-    want = F.binary_cross_entropy_with_logits(x, target, weight=weights, reduction="sum")
+    want = functional.binary_cross_entropy_with_logits(x, target, weight=weights, reduction="sum")
     check(GHMLoss(ghm_bins=bins)(logits, targets), logits, want)
 
 
-def test_impossible_options_are_refused():
+def test_invalid_options_are_refused():
     with pytest.raises(ValueError, match="OHEM_BATCH_SIZE"):
         OHEMLoss(ohem_batch_size=0, ohem_nms_thresh=0.7)
     with pytest.raises(ValueError, match="OHEM_BATCH_SIZE must be at least 4"):

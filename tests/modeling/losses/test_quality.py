@@ -1,8 +1,10 @@
-"""Soft targets against plain versions of the formulas, and their gradients."""
+"""Losses with soft targets and their gradients, compared with plain versions of the formulas."""
+
+import dataclasses
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from torchvision.ops import box_iou
 
 from retina_plugin.modeling.losses.dense import ClassTargets
@@ -24,7 +26,7 @@ def batch(foreground=5):
 
 
 def plain(logits, targets):
-    """Logits and soft targets of everything that counts, and which of them are foreground."""
+    """Return the logits and soft targets of all anchors that are not ignored, and which logits are foreground."""
     x = torch.cat(logits, dim=1)
     soft = torch.zeros_like(x)
     soft[(*targets.foreground, targets.labels[targets.foreground])] = box_quality(targets)
@@ -40,46 +42,44 @@ def check(got, want, logits):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_quality_is_the_overlap_with_the_matched_box():
+def test_quality_is_the_iou_with_the_matched_box():
     _, targets = batch()
     want = box_iou(targets.decode(*targets.foreground), targets.gt_boxes).diagonal()
     torch.testing.assert_close(box_quality(targets), want)
 
 
 @pytest.mark.parametrize("foreground", [0, 5])
-def test_quality_focal_loss_is_its_formula(foreground):
+def test_quality_focal_loss_matches_its_formula(foreground):
     logits, targets = batch(foreground)
     x, y, _ = plain(logits, targets)
-    want = ((y - x.sigmoid()).abs() ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")).sum()
+    want = ((y - x.sigmoid()).abs() ** 2 * functional.binary_cross_entropy_with_logits(x, y, reduction="none")).sum()
     check(QualityFocalLoss(quality_beta=2.0)(logits, targets), want, logits)
 
 
 @pytest.mark.parametrize("foreground", [0, 5])
-def test_varifocal_loss_is_its_formula(foreground):
+def test_varifocal_loss_matches_its_formula(foreground):
     logits, targets = batch(foreground)
     x, q, positive = plain(logits, targets)
     weight = torch.where(positive, q, 0.75 * x.sigmoid() ** 2)
-    want = (weight * F.binary_cross_entropy_with_logits(x, q, reduction="none")).sum()
+    want = (weight * functional.binary_cross_entropy_with_logits(x, q, reduction="none")).sum()
     check(VarifocalLoss(varifocal_alpha=0.75, varifocal_gamma=2.0)(logits, targets), want, logits)
 
 
 def missing_boxes(logits, targets, shift):
-    """The same targets, matched with boxes ``shift`` pixels away from the predicted ones."""
+    """Return the same targets, matched with boxes ``shift`` pixels away from the predicted ones."""
     predicted = targets.decode(*targets.foreground)
-    return ClassTargets(
-        labels=targets.labels, foreground=targets.foreground, gt_boxes=predicted + shift, decode=targets.decode
-    )
+    return dataclasses.replace(targets, gt_boxes=predicted + shift)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("shift", [100.0, torch.tensor([100.0, 0.0, 100.0, 0.0])], ids=["far away", "beside it"])
-def test_a_varifocal_foreground_anchor_without_overlap_costs_what_background_does(gamma, shift):
+@pytest.mark.parametrize("shift", [100.0, torch.tensor([100.0, 0.0, 100.0, 0.0])], ids=["far away", "next to it"])
+def test_varifocal_foreground_without_overlap_costs_as_much_as_background(gamma, shift):
     logits, targets = batch()
     targets = missing_boxes(logits, targets, shift)
     assert box_quality(targets).max() == 0
     x = torch.cat(logits, dim=1)[targets.labels >= 0]
     # equation 2 with q = 0: -α p^γ log(1 - p), for all logits here
-    want = (0.75 * x.sigmoid() ** gamma * F.softplus(x)).sum()
+    want = (0.75 * x.sigmoid() ** gamma * functional.softplus(x)).sum()
     check(VarifocalLoss(varifocal_alpha=0.75, varifocal_gamma=gamma)(logits, targets), want, logits)
 
 
