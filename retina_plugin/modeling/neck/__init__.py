@@ -1,4 +1,4 @@
-"""Feature pyramids: the levels, the top block that adds the coarse ones, and the necks."""
+"""Feature pyramids: their levels, the top blocks that add the coarse ones, and the necks."""
 
 from .fpn import NECK_REGISTRY, build_retina_pyramid_backbone
 from .levels import PyramidLevels

@@ -1,32 +1,39 @@
-"""A weighted pyramid that goes down and up several times."""
+"""A weighted pyramid with repeated top-down and bottom-up paths."""
+
+import functools
+from typing import cast
 
 import fvcore.nn.weight_init as weight_init
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detectron2.layers import Conv2d, get_norm
 from detectron2.modeling.backbone import Backbone
 
 EPSILON = 1e-4
-"""Keeps the weights of a fusion from being divided by 0 (Tan et al. 2020, section 3.3)."""
+"""Prevents a division by 0 when the weights of a fusion are normalised (Tan et al. 2020, section 3.3)."""
 
 
 class WeightedSum(nn.Module):
-    """Fast normalised fusion: maps weighted by learnt numbers, which ReLU keeps from being negative, over their sum."""
+    """Fast normalised fusion: the mean of several maps with learned weights, made non-negative by ReLU.
+
+    Args:
+        num_inputs: number of maps.
+    """
 
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(num_inputs))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of one shape (N, C, H, W) to one such map."""
+        """Fuse maps of the same shape (N, C, H, W) into one."""
         weight = self.weight.relu()
-        return sum(w * x for w, x in zip(weight / (weight.sum() + EPSILON), maps, strict=True))
+        shares = weight / (weight.sum() + EPSILON)
+        return functools.reduce(torch.add, [share * x for share, x in zip(shares, maps, strict=True)])
 
 
 class BiFPNLayer(nn.Module):
-    """Once down and once up again over all levels.
+    """One top-down and one bottom-up path over all levels.
 
     Args:
         num_levels: L, at least 2.
@@ -38,28 +45,28 @@ class BiFPNLayer(nn.Module):
         super().__init__()
         self.sum_down = nn.ModuleList(WeightedSum(2) for _ in range(num_levels - 1))
         self.conv_down = nn.ModuleList(self._conv(channels, norm) for _ in range(num_levels - 1))
-        # The coarsest level has no map from the way down but its input.
+        # The coarsest level has no top-down map other than its input.
         self.sum_up = nn.ModuleList(WeightedSum(3 if i < num_levels - 1 else 2) for i in range(1, num_levels))
         self.conv_up = nn.ModuleList(self._conv(channels, norm) for _ in range(num_levels - 1))
 
     @staticmethod
     def _conv(channels: int, norm: str) -> nn.Sequential:
-        """Swish, then a depthwise separable convolution."""
+        """Return Swish followed by a depthwise separable convolution."""
         depthwise = nn.Conv2d(channels, channels, kernel_size=3, padding=1, groups=channels, bias=False)
         pointwise = Conv2d(channels, channels, kernel_size=1, bias=norm == "", norm=get_norm(norm, channels))
         weight_init.c2_xavier_fill(pointwise)
         return nn.Sequential(nn.SiLU(), depthwise, pointwise)
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """L maps (N, C, Hi, Wi), finest first, to as many of the same shapes."""
+        """Map L maps (N, C, Hi, Wi), finest first, to L maps of the same shapes."""
         last = len(levels) - 1
         down = list(levels)
         for i in reversed(range(last)):
-            coarser = F.interpolate(down[i + 1], size=levels[i].shape[-2:], mode="nearest")
+            coarser = nn.functional.interpolate(down[i + 1], size=levels[i].shape[-2:], mode="nearest")
             down[i] = self.conv_down[i](self.sum_down[i]([levels[i], coarser]))
         result = down[:1]
         for i in range(1, last + 1):
-            finer = F.max_pool2d(result[-1], kernel_size=3, stride=2, padding=1)
+            finer = nn.functional.max_pool2d(result[-1], kernel_size=3, stride=2, padding=1)
             maps = [levels[i], down[i], finer] if i < last else [levels[i], finer]
             result.append(self.conv_up[i - 1](self.sum_up[i - 1](maps)))
         return result
@@ -69,13 +76,17 @@ class BiFPN(Backbone):
     """A bottom-up network, its top block, and BiFPN layers on all levels.
 
     Args:
-        bottom_up: yields ``in_features``.
+        bottom_up: network that yields ``in_features``.
         in_features: names of its maps, finest first.
         out_channels: C.
-        norm: a name of :func:`detectron2.layers.get_norm`, after every convolution but those of the top block; "BN" in the paper.
-        top_block: of ``TOP_BLOCK_REGISTRY``, or None; its "p<l>" is the last lateral map.
-        num_layers: repetitions, n.
-        refine: what is done to the levels afterwards, or None.
+        norm: a name of :func:`detectron2.layers.get_norm`, after every convolution except those of the top block;
+            "BN" in the paper.
+        top_block: a module of ``TOP_BLOCK_REGISTRY``, or None; its "p<l>" is the last lateral map.
+        num_layers: number of layers.
+        refine: module applied to the levels afterwards, or None.
+
+    Raises:
+        ValueError: if there are fewer than two levels.
 
     Source: Tan et al. 2020, *EfficientDet*, section 3. Levels above the backbone's come from the top block.
     """
@@ -96,14 +107,14 @@ class BiFPN(Backbone):
         self.bottom_up, self.top_block, self.in_features = bottom_up, top_block, list(in_features)
         self.laterals = nn.ModuleDict()
         for name in in_features:
-            lateral = Conv2d(
-                shapes[name].channels, out_channels, kernel_size=1, bias=norm == "", norm=get_norm(norm, out_channels)
-            )
+            options = {"kernel_size": 1, "bias": norm == "", "norm": get_norm(norm, out_channels)}
+            lateral = Conv2d(shapes[name].channels, out_channels, **options)
             weight_init.c2_xavier_fill(lateral)
             self.laterals[name] = lateral
         strides = [shapes[name].stride for name in in_features]
         self._size_divisibility = strides[-1]
-        strides += [strides[-1] * 2**i for i in range(1, 1 + (top_block.num_levels if top_block else 0))]
+        num_top_levels = cast("int", top_block.num_levels) if top_block else 0
+        strides += [strides[-1] * 2**i for i in range(1, num_top_levels + 1)]
         self._out_features = [f"p{stride.bit_length() - 1}" for stride in strides]
         self._out_feature_strides = dict(zip(self._out_features, strides, strict=True))
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
@@ -116,11 +127,11 @@ class BiFPN(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Images are padded to a multiple of the coarsest lateral stride."""
+        """Coarsest lateral stride, to a multiple of which images are padded."""
         return self._size_divisibility
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) to the levels by name, finest first."""
+        """Map images (N, 3, H, W) to the levels by name, finest first."""
         features = self.bottom_up(images)
         levels = [self.laterals[name](features[name]) for name in self.in_features]
         if self.top_block is not None:

@@ -1,4 +1,6 @@
-"""The backbone that the meta-architecture sees: bottom-up network, neck and top block put together."""
+"""The backbone of the meta-architecture: bottom-up network, neck and top block."""
+
+from typing import cast
 
 from torch import nn
 
@@ -13,28 +15,30 @@ from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
 from retina_plugin.registry import Condition, SlotRegistry, reads
 
 NECK_REGISTRY = SlotRegistry("neck", "MODEL.FPN.NAME", section="MODEL.NECK")
-"""Callables ``neck(cfg, bottom_up, in_features, top_block) -> Backbone``; options that a neck declares come as keyword arguments.
+"""Callables ``neck(cfg, bottom_up, in_features, top_block) -> Backbone``.
 
 ``bottom_up`` is a ``Backbone`` that yields ``in_features`` (finest first), ``top_block`` a module of
-``TOP_BLOCK_REGISTRY`` or None. The result yields "p<l>" of MODEL.FPN.OUT_CHANNELS channels for
-every level l of MODEL.RETINANET.LEVELS.
+``TOP_BLOCK_REGISTRY`` or None; options that a neck declares are passed as keyword arguments. The result yields "p<l>"
+of MODEL.FPN.OUT_CHANNELS channels for every level l of MODEL.RETINANET.LEVELS.
 """
 
 
 def _refinement(cfg: CfgNode, num_levels: int, *, path: bool) -> nn.Sequential | None:
-    """What is done to the levels after the pyramid: a bottom-up path, MODEL.FPN.EXTRA_CONVS, or nothing."""
+    """Return what follows the pyramid: a bottom-up path, MODEL.FPN.EXTRA_CONVS, both, or None."""
     common = {"num_levels": num_levels, "channels": cfg.MODEL.FPN.OUT_CHANNELS, "norm": cfg.MODEL.FPN.NORM}
-    steps = [BottomUpPath(**common)] if path else []
+    steps: list[nn.Module] = [BottomUpPath(**common)] if path else []
     if cfg.MODEL.FPN.EXTRA_CONVS:
         steps.append(LevelConvs(num_convs=cfg.MODEL.FPN.EXTRA_CONVS, **common))
     return nn.Sequential(*steps) if steps else None
 
 
 def _num_levels(in_features: list[str], top_block: nn.Module | None) -> int:
-    return len(in_features) + (top_block.num_levels if top_block else 0)
+    """Return the number of levels L of the pyramid."""
+    return len(in_features) + (cast("int", top_block.num_levels) if top_block else 0)
 
 
 def _fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None, *, path: bool) -> FPN:
+    """Build Detectron2's FPN, followed by a bottom-up path if asked for, and by MODEL.FPN.EXTRA_CONVS."""
     arguments = {
         "bottom_up": bottom_up,
         "in_features": in_features,
@@ -50,19 +54,19 @@ def _fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: n
 @NECK_REGISTRY.register("fpn")
 @reads("MODEL.FPN.NORM", "MODEL.FPN.FUSE_TYPE")
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
-    """Detectron2's feature pyramid network (Lin et al. 2017, *Feature Pyramid Networks for Object Detection*)."""
+    """Build Detectron2's FPN (Lin et al. 2017, *Feature Pyramid Networks for Object Detection*)."""
     return _fpn(cfg, bottom_up, in_features, top_block, path=False)
 
 
 @NECK_REGISTRY.register("pafpn")
 @reads("MODEL.FPN.NORM", "MODEL.FPN.FUSE_TYPE")
 def build_pafpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> FPN:
-    """A feature pyramid network with a second, bottom-up path over all levels (Liu et al. 2018, *Path Aggregation Network*)."""
+    """Build an FPN with a second, bottom-up path over all levels (Liu et al. 2018, *Path Aggregation Network*)."""
     return _fpn(cfg, bottom_up, in_features, top_block, path=True)
 
 
 def _bifpn_reads_norm(cfg: CfgNode) -> bool:
-    """Whether MODEL.FPN.NORM says something that MODEL.FPN.BIFPN_NORM does not, and is read."""
+    """Return whether MODEL.FPN.NORM has an effect, or does not contradict MODEL.FPN.BIFPN_NORM."""
     return cfg.MODEL.FPN.EXTRA_CONVS > 0 or cfg.MODEL.FPN.NORM == cfg.MODEL.FPN.BIFPN_NORM
 
 
@@ -77,7 +81,7 @@ def _bifpn_reads_norm(cfg: CfgNode) -> bool:
     },
 )
 def build_bifpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_block: nn.Module | None) -> BiFPN:
-    """MODEL.FPN.BIFPN_LAYERS weighted ways down and up, normalised by MODEL.FPN.BIFPN_NORM (Tan et al. 2020, *EfficientDet*)."""
+    """Build a BiFPN of MODEL.FPN.BIFPN_LAYERS layers with MODEL.FPN.BIFPN_NORM (Tan et al. 2020, *EfficientDet*)."""
     return BiFPN(
         bottom_up=bottom_up,
         in_features=in_features,
@@ -91,25 +95,24 @@ def build_bifpn(cfg: CfgNode, bottom_up: Backbone, in_features: list[str], top_b
 
 @BACKBONE_REGISTRY.register()
 def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """Build MODEL.BOTTOM_UP.NAME and put MODEL.FPN.NAME with MODEL.FPN.TOP_BLOCK on it.
+    """Build MODEL.BOTTOM_UP.NAME with MODEL.FPN.NAME and MODEL.FPN.TOP_BLOCK on top.
 
     Raises:
-        ValueError: a variant is unknown, or what was built does not yield the configured levels.
+        ValueError: if a variant is unknown, or the result does not yield the configured levels.
     """
     pyramid = PyramidLevels.from_config(cfg)
     if cfg.MODEL.BOTTOM_UP.NAME not in BACKBONE_REGISTRY:
-        raise ValueError(
-            f"MODEL.BOTTOM_UP.NAME is {cfg.MODEL.BOTTOM_UP.NAME!r}; known: {sorted(name for name, _ in BACKBONE_REGISTRY)}"
-        )
+        backbones = sorted(name for name, _ in BACKBONE_REGISTRY)
+        raise ValueError(f"MODEL.BOTTOM_UP.NAME is {cfg.MODEL.BOTTOM_UP.NAME!r}; known: {backbones}")
     bottom_up = BACKBONE_REGISTRY.get(cfg.MODEL.BOTTOM_UP.NAME)(cfg, input_shape)
     shapes = bottom_up.output_shape()
     missing = [name for name in pyramid.bottom_up_features if name not in shapes]
     if missing:
         raise ValueError(
-            f"{cfg.MODEL.BOTTOM_UP.NAME} yields {sorted(shapes)}, but MODEL.RETINANET.LEVELS needs {missing} too"
+            f"{cfg.MODEL.BOTTOM_UP.NAME} yields {sorted(shapes)}, but MODEL.RETINANET.LEVELS also needs {missing}"
         )
 
-    TOP_BLOCK_REGISTRY.get(cfg.MODEL.FPN.TOP_BLOCK)  # a wrong name is refused even where no level needs it
+    TOP_BLOCK_REGISTRY.get(cfg.MODEL.FPN.TOP_BLOCK)  # an unknown name is an error even if no level needs a top block
     top_block = None
     if pyramid.num_top_levels:
         last = pyramid.bottom_up_features[-1]
@@ -127,5 +130,5 @@ def build_retina_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backb
     strides = {name: shape.stride for name, shape in backbone.output_shape().items()}
     want = {f"p{level}": 2**level for level in pyramid.levels}
     if strides != want:
-        raise ValueError(f"the pyramid yields {strides}, but MODEL.RETINANET.LEVELS asks for {want}")
+        raise ValueError(f"the pyramid yields {strides}, but MODEL.RETINANET.LEVELS requires {want}")
     return backbone

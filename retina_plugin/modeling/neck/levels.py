@@ -1,16 +1,16 @@
-"""What follows from the one key that names the levels of the pyramid."""
+"""The levels of the pyramid, and everything that follows from the key that names them."""
 
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 
 LAST_BOTTOM_UP_LEVEL = 5
-"""Classification networks end at stride 32 = 2**5; what lies above comes from the top block."""
+"""Classification networks end at stride 32 = 2**5; the levels above come from the top block."""
 
 
 @dataclass(frozen=True)
 class PyramidLevels:
-    """Levels l of the pyramid, with stride 2**l.
+    """Levels l of the pyramid, each with stride 2**l.
 
     Args:
         levels: consecutive, ascending, within 2..9.
@@ -21,7 +21,7 @@ class PyramidLevels:
         (['res3', 'res4', 'res5'], ['p3', 'p4', 'p5', 'p6', 'p7'], 2)
 
     Raises:
-        ValueError: the levels are not consecutive, too few or too many.
+        ValueError: if the levels are not consecutive, or not within the allowed range.
     """
 
     levels: tuple[int, ...]
@@ -34,28 +34,28 @@ class PyramidLevels:
             )
         if levels[0] < 2 or levels[0] > LAST_BOTTOM_UP_LEVEL or levels[-1] > 9:
             raise ValueError(
-                f"MODEL.RETINANET.LEVELS must start at 2..{LAST_BOTTOM_UP_LEVEL}, where the backbone has a feature map, "
-                f"and end at 9 or below; got {list(levels)}"
+                f"MODEL.RETINANET.LEVELS must start at 2..{LAST_BOTTOM_UP_LEVEL}, where the backbone has a feature "
+                f"map, and end at 9 or below; got {list(levels)}"
             )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "PyramidLevels":
-        """Read MODEL.RETINANET.LEVELS, and hold the keys that detectron2 has for the same fact against it.
+        """Read MODEL.RETINANET.LEVELS, and check Detectron2's keys for the same fact against it.
 
         Raises:
-            ValueError: IN_FEATURES of the head, the pyramid or the ResNet is set and says otherwise.
+            ValueError: if IN_FEATURES of the head or of the pyramid is set and contradicts the levels.
         """
         pyramid = cls(tuple(cfg.MODEL.RETINANET.LEVELS))
-        said = {
+        values = {
             "MODEL.RETINANET.IN_FEATURES": (cfg.MODEL.RETINANET.IN_FEATURES, pyramid.features),
             "MODEL.FPN.IN_FEATURES": (cfg.MODEL.FPN.IN_FEATURES, pyramid.bottom_up_features),
         }
-        wrong = [
-            f"{key} is {list(got)} but must be {want}" for key, (got, want) in said.items() if got and list(got) != want
-        ]
+        set_values = {key: (list(got), want) for key, (got, want) in values.items() if got}
+        wrong = [f"{key} is {got} but must be {want}" for key, (got, want) in set_values.items() if got != want]
         if wrong:
             raise ValueError(
-                f"MODEL.RETINANET.LEVELS is {list(pyramid.levels)}: {'; '.join(wrong)}. Leave these keys empty to let them follow"
+                f"MODEL.RETINANET.LEVELS is {list(pyramid.levels)}: {'; '.join(wrong)}. "
+                "Leave these keys empty to derive them from the levels"
             )
         return pyramid
 
@@ -66,10 +66,10 @@ class PyramidLevels:
 
     @property
     def bottom_up_features(self) -> list[str]:
-        """Names of the backbone's feature maps that the pyramid is built on, finest first."""
+        """Names of the bottom-up feature maps that the pyramid is built on, finest first."""
         return [f"res{level}" for level in self.levels if level <= LAST_BOTTOM_UP_LEVEL]
 
     @property
     def num_top_levels(self) -> int:
-        """How many levels the top block has to add."""
+        """Number of levels that the top block adds."""
         return sum(level > LAST_BOTTOM_UP_LEVEL for level in self.levels)

@@ -2,7 +2,6 @@
 
 import fvcore.nn.weight_init as weight_init
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.registry import Condition, SlotRegistry, reads
@@ -10,7 +9,7 @@ from retina_plugin.registry import Condition, SlotRegistry, reads
 TOP_BLOCK_REGISTRY = SlotRegistry("top block", "MODEL.FPN.TOP_BLOCK", section="MODEL.TOP_BLOCK")
 """``nn.Module`` classes constructed with ``bottom_up_channels``, ``out_channels``, ``num_levels``, ``last_level``.
 
-They carry ``num_levels`` and ``in_feature``, as detectron2's FPN asks for, and map that feature
+They have the attributes ``num_levels`` and ``in_feature`` that Detectron2's FPN reads, and map that feature
 (N, C, H, W) to ``num_levels`` maps (N, out_channels, H / 2**i, W / 2**i), i = 1, 2, ...
 """
 
@@ -22,14 +21,21 @@ reads_own_name = reads(
         )
     }
 )
-"""Of the top blocks that do something."""
+"""Declares for top blocks that add levels when their key has an effect."""
 
 
 class ConvTopBlock(nn.Module):
     """3x3 convolutions of stride 2, with ReLU between them; the first reads ``in_feature``.
 
-    Source: Lin et al. 2017, section 4, footnote 2: P6 comes from C5, P7 from ReLU(P6). Parameters
-    are called p6, p7, ... as in detectron2.
+    Args:
+        in_feature: name of the map that the first convolution reads.
+        in_channels: channels of that map.
+        out_channels: channels of the new levels.
+        num_levels: number of new levels.
+        last_level: level of ``in_feature``.
+
+    Source: Lin et al. 2017, section 4, footnote 2: P6 comes from C5, P7 from ReLU(P6). Parameters are called p6, p7,
+    ... as in Detectron2.
     """
 
     def __init__(
@@ -44,10 +50,10 @@ class ConvTopBlock(nn.Module):
             in_channels = out_channels
 
     def forward(self, feature: Tensor) -> list[Tensor]:
-        """(N, C, H, W) to ``num_levels`` maps (N, out_channels, H / 2**i, W / 2**i)."""
+        """Map a feature (N, C, H, W) to ``num_levels`` maps (N, out_channels, H / 2**i, W / 2**i)."""
         outputs: list[Tensor] = []
         for conv in self.children():
-            feature = conv(F.relu(feature) if outputs else feature)
+            feature = conv(nn.functional.relu(feature) if outputs else feature)
             outputs.append(feature)
         return outputs
 
@@ -70,7 +76,7 @@ class TopBlockFromC5(ConvTopBlock):
 @TOP_BLOCK_REGISTRY.register("conv_p5")
 @reads_own_name
 class TopBlockFromP5(ConvTopBlock):
-    """P6 from P5, the pyramid's last map: fewer weights (used by FCOS, Tian et al. 2019, section 3.2, and torchvision)."""
+    """P6 from P5, the pyramid's last map: fewer weights (FCOS, Tian et al. 2019, section 3.2, and torchvision)."""
 
     def __init__(self, *, bottom_up_channels: int, out_channels: int, num_levels: int, last_level: int) -> None:
         super().__init__(
@@ -85,17 +91,17 @@ class TopBlockFromP5(ConvTopBlock):
 @TOP_BLOCK_REGISTRY.register("max_pool")
 @reads_own_name
 class MaxPoolTopBlock(nn.Module):
-    """P6 is every second pixel of P5, and so on (Lin et al. 2017, *Feature Pyramid Networks*, section 4.1)."""
+    """P6 as every second pixel of P5, and so on (Lin et al. 2017, *Feature Pyramid Networks*, section 4.1)."""
 
     def __init__(self, *, bottom_up_channels: int, out_channels: int, num_levels: int, last_level: int) -> None:
         super().__init__()
         self.in_feature, self.num_levels = f"p{last_level}", num_levels
 
     def forward(self, feature: Tensor) -> list[Tensor]:
-        """(N, C, H, W) to ``num_levels`` maps (N, C, H / 2**i, W / 2**i)."""
+        """Map a feature (N, C, H, W) to ``num_levels`` maps (N, C, H / 2**i, W / 2**i)."""
         outputs: list[Tensor] = []
         for _ in range(self.num_levels):
-            feature = F.max_pool2d(feature, kernel_size=1, stride=2)
+            feature = nn.functional.max_pool2d(feature, kernel_size=1, stride=2)
             outputs.append(feature)
         return outputs
 
@@ -103,13 +109,14 @@ class MaxPoolTopBlock(nn.Module):
 @TOP_BLOCK_REGISTRY.register("none")
 @reads("MODEL.FPN.TOP_BLOCK")
 class NoTopBlock:
-    """No levels above the backbone's, as in the pyramid for R-CNN (Lin et al. 2017, *Feature Pyramid Networks*, section 3).
+    """No levels above the backbone's (Lin et al. 2017, *Feature Pyramid Networks*, section 3).
 
     Raises:
-        ValueError: MODEL.RETINANET.LEVELS asks for such levels.
+        ValueError: if MODEL.RETINANET.LEVELS requires such levels.
     """
 
     def __init__(self, *, num_levels: int, last_level: int) -> None:
         raise ValueError(
-            f"MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to {last_level + num_levels}, and the backbone ends at {last_level}"
+            f"MODEL.FPN.TOP_BLOCK is 'none', but MODEL.RETINANET.LEVELS goes up to {last_level + num_levels}, "
+            f"and the backbone ends at {last_level}"
         )
