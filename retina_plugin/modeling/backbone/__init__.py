@@ -1,4 +1,4 @@
-"""Bottom-up networks, registered in detectron2's BACKBONE_REGISTRY; each yields res2..res5, as far as asked for."""
+"""Bottom-up networks, registered in Detectron2's BACKBONE_REGISTRY; each yields the requested maps of res2..res5."""
 
 from .detectron2 import build_retina_detectron2, build_retina_vit_backbone
 from .resnet import build_retina_resnet

@@ -1,4 +1,6 @@
-"""Detectron2's RegNet, Swin and plain ViT, which it knows from LazyConfigs only, by name."""
+"""Detectron2's RegNet, Swin and plain ViT by name; Detectron2 itself offers them in LazyConfigs only."""
+
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -9,24 +11,25 @@ from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, Simp
 from detectron2.modeling.backbone.swin import SwinTransformer
 from detectron2.modeling.backbone.vit import SimpleFeaturePyramid, ViT
 
+from retina_plugin.modeling.backbone.external import refuse_freezing
 from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.modeling.neck.top_block import TOP_BLOCK_REGISTRY
 from retina_plugin.registry import reads
 
-REGNETS = {
+REGNETS: dict[str, dict[str, Any]] = {
     "regnetx_400mf": {"depth": 22, "w_a": 24.48, "w_0": 24, "w_m": 2.54, "group_width": 16},
     "regnetx_4gf": {"depth": 23, "w_a": 38.65, "w_0": 96, "w_m": 2.43, "group_width": 40},
 }
-"""Radosavovic et al. 2020, *Designing Network Design Spaces*, figure 15, with the numbers of the authors' pycls."""
+"""Radosavovic et al. 2020, *Designing Network Design Spaces*, figure 15, with the values from the authors' pycls."""
 
-SWINS = {
+SWINS: dict[str, dict[str, Any]] = {
     "swin_t": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
     "swin_s": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
     "swin_b": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
 }
 """Liu et al. 2021, *Swin Transformer*, section 3.3."""
 
-VITS = {
+VITS: dict[str, dict[str, int]] = {
     "vit_ti": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "vit_s": {"embed_dim": 384, "depth": 12, "num_heads": 6},
     "vit_b": {"embed_dim": 768, "depth": 12, "num_heads": 12},
@@ -36,15 +39,16 @@ VITS = {
 NETWORKS = (*REGNETS, *SWINS)
 PATCH, WINDOW = 16, 14
 GLOBAL_BLOCKS = 4
-"""A quarter of the blocks of a ViT attends to the whole image, the others to windows (Li et al. 2022, *ViTDet*, section 3)."""
+"""Number of evenly spaced blocks of a ViT that attend to the whole image, the others to windows (Li et al. 2022,
+*ViTDet*, section 3)."""
 
 
 class RenamedBackbone(Backbone):
-    """A network whose feature maps are called "res2".."res5", by their stride.
+    """A network whose feature maps are renamed to "res2".."res5", by their stride.
 
     Args:
-        net: yields maps of any name at strides 4, 8, 16 and 32.
-        out_features: of "res2".."res5".
+        net: network that yields maps of any name at strides 4, 8, 16 and 32.
+        out_features: names of "res2".."res5".
     """
 
     def __init__(self, net: Backbone, out_features: list[str]) -> None:
@@ -57,7 +61,7 @@ class RenamedBackbone(Backbone):
         self._out_feature_strides = {name: shapes[name][1].stride for name in out_features}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) to maps (N, Ci, H / stride, W / stride) by name."""
+        """Map images (N, C, H, W) to maps (N, Ci, H / stride, W / stride) by name."""
         maps = self.net(images)
         return {name: maps[theirs] for name, theirs in self._names.items()}
 
@@ -65,19 +69,16 @@ class RenamedBackbone(Backbone):
 @BACKBONE_REGISTRY.register()
 @reads("MODEL.DETECTRON2.NAME")
 def build_retina_detectron2(cfg: CfgNode, input_shape: ShapeSpec) -> RenamedBackbone:
-    """A RegNet or Swin of Detectron2, MODEL.DETECTRON2.NAME, with the feature maps that MODEL.RETINANET.LEVELS needs.
+    """Build a RegNet or Swin of Detectron2, MODEL.DETECTRON2.NAME, with the maps that MODEL.RETINANET.LEVELS needs.
 
     Raises:
-        ValueError: there is no such network, or MODEL.BACKBONE.FREEZE_AT is not 0.
+        ValueError: if there is no such network, or MODEL.BACKBONE.FREEZE_AT is not 0.
     """
     name, features = cfg.MODEL.DETECTRON2.NAME, PyramidLevels.from_config(cfg).bottom_up_features
-    if cfg.MODEL.BACKBONE.FREEZE_AT:
-        raise ValueError(
-            f"build_retina_detectron2 trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}"
-        )
+    refuse_freezing(cfg, "build_retina_detectron2")
     stages = [int(feature.removeprefix("res")) - 1 for feature in features]  # 1..4
     if name in REGNETS:
-        # Its stem takes three channels, whatever the image has.
+        # Its stem takes three channels, regardless of the image.
         net = RegNet(
             stem_class=SimpleStem,
             stem_width=32,
@@ -90,34 +91,39 @@ def build_retina_detectron2(cfg: CfgNode, input_shape: ShapeSpec) -> RenamedBack
         net = SwinTransformer(in_chans=input_shape.channels, out_indices=[stage - 1 for stage in stages], **SWINS[name])
     else:
         raise ValueError(
-            f"MODEL.DETECTRON2.NAME is {name!r}, which has no feature maps of several strides; there are {', '.join(NETWORKS)}, and {', '.join(VITS)} for build_retina_vit_backbone"
+            f"MODEL.DETECTRON2.NAME is {name!r}, which has no feature maps of several strides; known: "
+            f"{', '.join(NETWORKS)}, and {', '.join(VITS)} for build_retina_vit_backbone"
         )
     return RenamedBackbone(net, features)
 
 
 class PaddedFeaturePyramid(SimpleFeaturePyramid):
-    """Detectron2's pyramid of a plain ViT, which says what images have to be padded to; without it their last rows would be lost."""
+    """Detectron2's pyramid of a plain ViT, with the divisor that images are padded to.
+
+    Without padding, the last rows and columns of an image would be lost.
+    """
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride that is the pyramid's own."""
+        """Coarsest stride of the pyramid without its top block, to a multiple of which images are padded."""
         return self._size_divisibility
 
 
 @BACKBONE_REGISTRY.register()
 @reads("MODEL.DETECTRON2.NAME", "MODEL.FPN.NORM", "MODEL.FPN.TOP_BLOCK")
 def build_retina_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedFeaturePyramid:
-    """A plain ViT of Detectron2, MODEL.DETECTRON2.NAME, with its simple pyramid and MODEL.FPN.TOP_BLOCK on it; for MODEL.BACKBONE.NAME.
+    """Build a plain ViT of Detectron2 with its simple pyramid and MODEL.FPN.TOP_BLOCK; for MODEL.BACKBONE.NAME.
 
-    Source: Li et al. 2022, *Exploring Plain Vision Transformer Backbones for Object Detection*. Without relative positions, so that
-    images of any size go through.
+    The ViT is MODEL.DETECTRON2.NAME, without relative positions, so that it accepts images of any size.
 
     Raises:
-        ValueError: there is no such network, or the top block reads a map that it does not have.
+        ValueError: if there is no such network, or the top block reads a map that it does not have.
+
+    Source: Li et al. 2022, *Exploring Plain Vision Transformer Backbones for Object Detection*.
     """
     name, pyramid = cfg.MODEL.DETECTRON2.NAME, PyramidLevels.from_config(cfg)
     if name not in VITS:
-        raise ValueError(f"MODEL.DETECTRON2.NAME is {name!r}; build_retina_vit_backbone makes {', '.join(VITS)}")
+        raise ValueError(f"MODEL.DETECTRON2.NAME is {name!r}; build_retina_vit_backbone builds {', '.join(VITS)}")
     size = VITS[name]
     every = size["depth"] // GLOBAL_BLOCKS
     windows = [i for i in range(size["depth"]) if (i + 1) % every]
@@ -134,7 +140,8 @@ def build_retina_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedFea
     if pyramid.num_top_levels:
         if cfg.MODEL.FPN.TOP_BLOCK == "conv_c5":
             raise ValueError(
-                "MODEL.FPN.TOP_BLOCK conv_c5 reads the network's map of stride 32, which a plain ViT has not: set conv_p5 or max_pool"
+                "MODEL.FPN.TOP_BLOCK conv_c5 reads the network's map of stride 32, which a plain ViT does not have: "
+                "set conv_p5 or max_pool"
             )
         top_block = TOP_BLOCK_REGISTRY.build(
             cfg.MODEL.FPN.TOP_BLOCK,

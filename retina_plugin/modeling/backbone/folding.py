@@ -1,27 +1,28 @@
-"""Frozen batch normalisation as part of the convolution before it."""
+"""Frozen batch normalisation folded into the preceding convolution."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 
 
 class FoldedConv2d(Conv2d):
-    """A convolution with a ``FrozenBatchNorm2d``, computed as one convolution with other weights.
+    """A convolution with a ``FrozenBatchNorm2d``, computed as one convolution with scaled weights.
 
-    The normalisation is the affine map s x + t with constants a channel, so it may act on the weights
-    (a few numbers, once) instead of the activations (many, twice in training). Parameters, buffers
-    and their names are those of Detectron2's layer; gradients pass through the product with s.
+    The normalisation is the affine map s x + t with one pair of constants per channel, so it can be applied to the
+    weights (few numbers, once) instead of the activations (many, twice in training). Parameters, buffers and their
+    names are those of Detectron2's layer; gradients pass through the product with s.
 
-    In evaluation the product is kept, in the type of autocast, until :meth:`train` is called, a state is
-    loaded or a tensor changes in place. (Fused optimizers change weights without PyTorch noticing, so
-    what was kept does not outlive an evaluation.)
+    In evaluation the product is cached, in the dtype of autocast, until :meth:`train` is called, a state is loaded or a
+    tensor changes in place. (Fused optimizers change weights without incrementing their version, so the cache is never
+    used beyond an evaluation.)
     """
 
     def __init__(self, conv: Conv2d) -> None:
-        """Take over the parameters of ``conv``, whose ``norm`` is a ``FrozenBatchNorm2d``."""
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        """Reuse the parameters of ``conv``, whose ``norm`` is a ``FrozenBatchNorm2d``."""
+        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced below
             super().__init__(
                 conv.in_channels,
                 conv.out_channels,
@@ -35,10 +36,10 @@ class FoldedConv2d(Conv2d):
                 activation=conv.activation,
             )
         self.weight, self.bias = conv.weight, conv.bias
-        self._kept: tuple[tuple, tuple[Tensor, Tensor]] | None = None
+        self._kept: tuple[tuple[Any, ...], tuple[Tensor, Tensor]] | None = None
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight (O, I, kh, kw) and bias (O,) of the one convolution."""
+        """Return the weight (O, I, kh, kw) and the bias (O,) of the folded convolution."""
         norm = self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
@@ -47,11 +48,12 @@ class FoldedConv2d(Conv2d):
         return self.weight * scale.view(-1, 1, 1, 1), bias
 
     def train(self, mode: bool = True) -> "FoldedConv2d":
-        """As of any module; forgets the product."""
+        """Set the mode, as for any module, and clear the cached product."""
         self._kept = None
         return super().train(mode)
 
     def _folded_once(self) -> tuple[Tensor, Tensor]:
+        """Return :meth:`folded` in the dtype of autocast, computed again only if a tensor has changed."""
         device = self.weight.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.weight.dtype
         tensors = [x for x in (self.weight, self.bias, *self.norm.buffers()) if x is not None]
@@ -63,10 +65,10 @@ class FoldedConv2d(Conv2d):
         return self._kept[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, I, H, W) to (N, O, H', W')."""
+        """Convolve a map (N, I, H, W) to (N, O, H', W')."""
         fixed = not self.training and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         weight, bias = self._folded_once() if fixed and not torch.compiler.is_compiling() else self.folded()
-        x = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        x = nn.functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return x if self.activation is None else self.activation(x)
 
 
@@ -74,7 +76,7 @@ def fold_frozen_norms(module: nn.Module) -> int:
     """Replace every convolution with a ``FrozenBatchNorm2d`` in ``module`` by a :class:`FoldedConv2d`.
 
     Returns:
-        How many there were.
+        Number of replaced convolutions.
     """
     count = 0
     for name, child in module.named_children():

@@ -1,5 +1,7 @@
 """ResNet 18-152 and ResNeXt."""
 
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, BasicStem, ResNet
@@ -10,7 +12,7 @@ from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.registry import reads
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Blocks of the stages res2..res5 (He et al. 2016, table 1)."""
+"""Blocks of the stages res2..res5 by depth (He et al. 2016, table 1)."""
 
 
 def build_resnet(
@@ -25,23 +27,24 @@ def build_resnet(
     width_per_group: int = 64,
     stride_in_1x1: bool = False,
 ) -> ResNet:
-    """A ResNet or ResNeXt from plain values, made of detectron2's blocks; frozen normalisation is folded into the convolutions.
+    """Build a ResNet or ResNeXt of Detectron2's blocks, with frozen normalisation folded into the convolutions.
 
     Args:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
-        out_features: of "res2".."res5"; later stages than the last one named are not built.
+        out_features: names of "res2".."res5"; stages after the last one named are not built.
         norm: a name of :func:`detectron2.layers.get_norm`: "FrozenBN", "BN", "SyncBN", "GN".
-        freeze_at: stages that are not trained: 0 none, 1 the stem, 2 the stem and res2, ... 5 all.
-        in_channels: of the image.
-        stem_channels: of the stem.
-        num_groups, width_per_group: 1, 64 for ResNet; 32, 8 for ResNeXt-101-32x8d.
-        stride_in_1x1: in a bottleneck, stride in the first 1x1 (MSRA weights) or in the 3x3 (torchvision's).
+        freeze_at: number of stages that are not trained: 0 none, 1 the stem, 2 the stem and res2, ... 5 all.
+        in_channels: channels of the image.
+        stem_channels: channels of the stem.
+        num_groups: 1 for ResNet; 32 for ResNeXt-101-32x8d.
+        width_per_group: 64 for ResNet; 8 for ResNeXt-101-32x8d.
+        stride_in_1x1: put the stride of a bottleneck in the first 1x1 (MSRA weights), not in the 3x3 (torchvision's).
 
     Returns:
-        ``Backbone`` from (N, C, H, W) to a dict of maps at strides 4, 8, 16, 32.
+        ``Backbone`` that maps (N, C, H, W) to a dict of maps at strides 4, 8, 16, 32.
 
     Raises:
-        ValueError: an unknown depth, or groups for basic blocks.
+        ValueError: if the depth is unknown, or basic blocks are given groups.
 
     Source: He et al. 2016; Xie et al. 2017.
     """
@@ -51,17 +54,14 @@ def build_resnet(
     if basic and (num_groups, width_per_group) != (1, 64):
         raise ValueError(f"ResNet-{depth} has no groups: set MODEL.RESNETS.NUM_GROUPS 1 and WIDTH_PER_GROUP 64")
     stages, channels = [], stem_channels
-    for stage, num_blocks in enumerate(BLOCKS[depth][: max(int(f.removeprefix("res")) for f in out_features) - 1]):
+    last_stage = max(int(feature.removeprefix("res")) for feature in out_features)
+    for stage, num_blocks in enumerate(BLOCKS[depth][: last_stage - 1]):
         out_channels = (64 if basic else 256) * 2**stage
-        extra = (
-            {}
-            if basic
-            else {
-                "bottleneck_channels": num_groups * width_per_group * 2**stage,
-                "num_groups": num_groups,
-                "stride_in_1x1": stride_in_1x1,
-            }
-        )
+        bottleneck: dict[str, Any] = {
+            "bottleneck_channels": num_groups * width_per_group * 2**stage,
+            "num_groups": num_groups,
+            "stride_in_1x1": stride_in_1x1,
+        }
         stages.append(
             ResNet.make_stage(
                 BasicBlock if basic else BottleneckBlock,
@@ -70,7 +70,7 @@ def build_resnet(
                 out_channels=out_channels,
                 stride_per_block=[1 if stage == 0 else 2] + [1] * (num_blocks - 1),
                 norm=norm,
-                **extra,
+                **({} if basic else bottleneck),
             )
         )
         channels = out_channels
@@ -88,15 +88,19 @@ def build_resnet(
     )
 )
 def build_retina_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """:func:`build_resnet` from MODEL.RESNETS, with the feature maps that MODEL.RETINANET.LEVELS needs.
+    """Call :func:`build_resnet` with MODEL.RESNETS and the feature maps that MODEL.RETINANET.LEVELS needs.
 
-    RES2_OUT_CHANNELS and OUT_FEATURES follow from DEPTH and LEVELS and are not read; dilation and
-    deformable convolutions, which RetinaNet does not use, are refused.
+    RES2_OUT_CHANNELS and OUT_FEATURES follow from DEPTH and LEVELS and are not read.
+
+    Raises:
+        ValueError: if dilation or deformable convolutions are set, which RetinaNet does not use; see also
+            :func:`build_resnet`.
     """
     node = cfg.MODEL.RESNETS
     if node.RES5_DILATION != 1 or any(node.DEFORM_ON_PER_STAGE):
         raise ValueError(
-            "build_retina_resnet has no dilation or deformable convolutions: leave MODEL.RESNETS.RES5_DILATION and DEFORM_ON_PER_STAGE alone"
+            "build_retina_resnet has no dilation or deformable convolutions: "
+            "leave MODEL.RESNETS.RES5_DILATION and DEFORM_ON_PER_STAGE at their defaults"
         )
     return build_resnet(
         depth=node.DEPTH,

@@ -1,4 +1,4 @@
-"""Any classifier of torchvision that has feature maps at powers of two."""
+"""Classifiers of torchvision that have feature maps at strides that are powers of two."""
 
 from typing import NamedTuple
 
@@ -9,71 +9,67 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone import BACKBONE_REGISTRY
 
-from retina_plugin.modeling.backbone.depthwise import keep_depthwise_in_float32
+from retina_plugin.modeling.backbone.external import (
+    ExternalBackbone,
+    refuse_freezing,
+    refuse_missing_strides,
+    stride_of,
+)
 from retina_plugin.modeling.neck.levels import PyramidLevels
 from retina_plugin.registry import reads
 
 PROBE_SIZE = (224, 352)
-"""(H, W) of the image that tells where maps lie: sides in a ratio that no network's channels have."""
+"""(H, W) of the probe image; in this ratio no channels can be mistaken for a side of a map."""
 
 DEPTH = 2
-"""Modules this deep are looked at: "layer3", "features.12", "layer3.0". Deeper ones are parts of a block."""
+"""Depth to which modules are examined: "layer3", "features.12", "layer3.0". Deeper ones are parts of a block."""
 
 
-class TorchvisionBackbone(Backbone):
-    """A classifier of torchvision without what follows its last feature map, as a detectron2 ``Backbone``.
+class TorchvisionBackbone(ExternalBackbone):
+    """A classifier of torchvision up to its last feature map, as a Detectron2 ``Backbone``.
 
-    The map of a stride is what the last module with that stride gives. Channels, strides and whether
-    a network keeps its channels last (Swin) are read from a pass of one image through it.
+    The map of a stride is the output of the last module with that stride. Channels, strides and whether a network keeps
+    its channels last (Swin) are determined by a forward pass of one image.
 
     Args:
         name: a classifier in ``torchvision.models.list_models()``, such as "mobilenet_v2".
-        out_features: of "res2".."res5", by stride 4..32.
-        in_channels: of the image; torchvision's classifiers take 3.
+        out_features: names of "res2".."res5", at strides 4..32.
+        in_channels: channels of the image; torchvision's classifiers take 3.
 
     Raises:
-        ValueError: torchvision has no such classifier, or it lacks one of the strides.
+        ValueError: if torchvision has no such classifier, the classifier lacks one of the strides, or ``in_channels``
+            is not 3.
 
     Source: torchvision's ``feature_extraction``.
     """
 
     def __init__(self, *, name: str, out_features: list[str], in_channels: int = 3) -> None:
-        super().__init__()
         if name not in torchvision.models.list_models(module=torchvision.models):
             raise ValueError(
-                f"MODEL.TORCHVISION.NAME is {name!r}, which torchvision {torchvision.__version__} does not have among its classifiers"
+                f"MODEL.TORCHVISION.NAME is {name!r}, which torchvision {torchvision.__version__} does not have "
+                "among its classifiers"
             )
         if in_channels != 3:
             raise ValueError(f"torchvision's networks take images of 3 channels, not {in_channels}")
-        strides = [2 ** int(feature.removeprefix("res")) for feature in out_features]
         model = torchvision.models.get_model(name, weights=None)
-        maps = feature_maps(model)
-        if missing := [stride for stride in strides if stride not in maps]:
-            raise ValueError(f"torchvision's {name} has feature maps at strides {sorted(maps)}, not at {missing}")
-        nodes = {maps[stride].module: feature for stride, feature in zip(strides, out_features, strict=True)}
-        self.net = create_feature_extractor(model, nodes)
-        keep_depthwise_in_float32(self.net)
-        self._channels_last = {
-            feature: maps[stride].channels_last for feature, stride in zip(out_features, strides, strict=True)
-        }
-        self._out_features = list(out_features)
-        self._out_feature_channels = {
-            feature: maps[stride].channels for feature, stride in zip(out_features, strides, strict=True)
-        }
-        self._out_feature_strides = dict(zip(out_features, strides, strict=True))
+        offered = feature_maps(model)
+        refuse_missing_strides(f"torchvision's {name}", out_features, offered)
+        maps = {feature: offered[stride_of(feature)] for feature in out_features}
+        super().__init__(
+            create_feature_extractor(model, {found.module: feature for feature, found in maps.items()}),
+            channels={feature: found.channels for feature, found in maps.items()},
+            channels_last=[feature for feature, found in maps.items() if found.channels_last],
+        )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) to maps (N, Ci, H / stride, W / stride) by name."""
-        maps = self.net(images)
-        return {
-            name: maps[name].permute(0, 3, 1, 2) if last else maps[name] for name, last in self._channels_last.items()
-        }
+    def maps_of(self, images: Tensor) -> dict[str, Tensor]:
+        """Map images (N, 3, H, W) to the maps of the network by name, in its own memory layout."""
+        return self.net(images)
 
 
 class FeatureMap(NamedTuple):
-    """Where a classifier has the map of a stride: the module that gives it, its channels, and whether these stand last."""
+    """The map of a stride: the module that outputs it, its channels, and whether they are the last axis."""
 
     module: str
     channels: int
@@ -81,13 +77,16 @@ class FeatureMap(NamedTuple):
 
 
 def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
-    """The last feature map of every stride of a classifier, by stride, from passing one image through it.
+    """Find the last feature map of every stride of a classifier with a forward pass of one image.
 
     Args:
-        model: takes (N, 3, H, W).
+        model: classifier of images (N, 3, H, W).
+
+    Returns:
+        Maps by stride, ascending.
 
     Raises:
-        ValueError: it does not take images of any size.
+        ValueError: if it does not accept images of any size.
 
     Example:
         >>> maps = feature_maps(torchvision.models.resnet18())
@@ -97,6 +96,7 @@ def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
     found: dict[int, FeatureMap] = {}
 
     def note(name: str, output: object) -> None:
+        """Record the output of a module, (N, C, H, W) or (N, H, W, C), if its stride is a power of two."""
         if not isinstance(output, Tensor) or output.ndim != 4:
             return
         for channel_axis, (h, w) in ((1, output.shape[2:]), (3, output.shape[1:3])):
@@ -114,7 +114,7 @@ def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, *PROBE_SIZE))
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"{type(model).__name__} does not take images of any size: {error}") from error
+        raise ValueError(f"{type(model).__name__} does not accept images of any size: {error}") from error
     finally:
         model.train(training)
         for hook in hooks:
@@ -125,15 +125,12 @@ def feature_maps(model: nn.Module) -> dict[int, FeatureMap]:
 @BACKBONE_REGISTRY.register()
 @reads("MODEL.TORCHVISION.NAME")
 def build_retina_torchvision(cfg: CfgNode, input_shape: ShapeSpec) -> TorchvisionBackbone:
-    """:class:`TorchvisionBackbone` from MODEL.TORCHVISION, with the feature maps that MODEL.RETINANET.LEVELS needs.
+    """Build :class:`TorchvisionBackbone` from MODEL.TORCHVISION, with the maps that MODEL.RETINANET.LEVELS needs.
 
     Raises:
-        ValueError: MODEL.BACKBONE.FREEZE_AT is not 0; torchvision's networks have no common stages to freeze.
+        ValueError: if MODEL.BACKBONE.FREEZE_AT is not 0; torchvision's networks have no common stages to freeze.
     """
-    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(
-            f"build_retina_torchvision trains the whole network: set MODEL.BACKBONE.FREEZE_AT 0, not {cfg.MODEL.BACKBONE.FREEZE_AT}"
-        )
+    refuse_freezing(cfg, "build_retina_torchvision")
     return TorchvisionBackbone(
         name=cfg.MODEL.TORCHVISION.NAME,
         out_features=PyramidLevels.from_config(cfg).bottom_up_features,

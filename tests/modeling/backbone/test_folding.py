@@ -1,4 +1,4 @@
-"""A folded convolution is the convolution and its frozen normalisation."""
+"""A folded convolution equals the convolution with its frozen normalisation."""
 
 import copy
 
@@ -22,7 +22,7 @@ def layers(bias=False, **options):
 @pytest.mark.parametrize(
     "options", [{}, {"bias": True}, {"stride": 2, "padding": 1}, {"groups": 2, "activation": torch.relu}]
 )
-def test_values_and_gradients_equal_the_two_layers(options):
+def test_values_and_gradients_equal_those_of_the_two_layers(options):
     plain, folded = layers(**options)
     x = torch.randn(2, 4, 9, 8, dtype=torch.float64, requires_grad=True)
     want, got = plain(x), folded(x)
@@ -33,13 +33,13 @@ def test_values_and_gradients_equal_the_two_layers(options):
         torch.testing.assert_close(a, b)
 
 
-def test_names_of_parameters_and_buffers_stay():
+def test_names_of_parameters_and_buffers_are_unchanged():
     plain, folded = layers(bias=True)
     assert list(folded.state_dict()) == list(plain.state_dict())
     assert isinstance(folded, Conv2d)
 
 
-def test_the_product_is_kept_until_a_weight_or_a_buffer_changes():
+def test_the_product_is_cached_until_a_weight_or_a_buffer_changes():
     plain, folded = layers()
     x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
     plain.eval(), folded.eval()
@@ -54,8 +54,8 @@ def test_the_product_is_kept_until_a_weight_or_a_buffer_changes():
         torch.testing.assert_close(folded(x), plain(x))
 
 
-def test_what_was_kept_does_not_outlive_an_evaluation():
-    # A fused optimizer changes a weight without a trace in its version.
+def test_the_cached_product_is_dropped_when_training_resumes():
+    # A fused optimizer changes a weight without incrementing its version.
     plain, folded = layers()
     x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
     for _ in range(2):
@@ -67,14 +67,14 @@ def test_what_was_kept_does_not_outlive_an_evaluation():
             optimizer.step()
 
 
-def test_inference_mode_keeps_nothing():
+def test_nothing_is_cached_in_inference_mode():
     _, folded = layers()
     with torch.inference_mode():
         folded.eval()(torch.randn(1, 4, 5, 5, dtype=torch.float64))
     assert folded._kept is None
 
 
-def test_under_autocast_the_kept_product_has_its_type():
+def test_the_cached_product_has_the_dtype_of_autocast():
     _, folded = layers()
     folded.float().eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -83,17 +83,17 @@ def test_under_autocast_the_kept_product_has_its_type():
         assert folded(torch.randn(1, 4, 5, 5)).dtype == torch.float32
 
 
-def test_a_resnet_with_frozen_norms_is_folded_and_one_with_batch_norm_only_where_it_is_frozen():
+def test_a_resnet_is_folded_only_where_its_norms_are_frozen():
     def count(net):
         return sum(isinstance(m, FoldedConv2d) for m in net.modules())
 
     assert count(build_resnet(depth=50, out_features=["res5"], norm="FrozenBN", freeze_at=2)) == 53
     assert count(build_resnet(depth=50, out_features=["res5"], norm="BN", freeze_at=0)) == 0
-    # the stem, and res2: three blocks of three convolutions and one shortcut
+    # The stem, and res2: three blocks of three convolutions and one shortcut.
     assert count(build_resnet(depth=50, out_features=["res5"], norm="BN", freeze_at=2)) == 11
 
 
-def test_folding_draws_no_random_numbers():
+def test_folding_does_not_use_random_numbers():
     net = torch.nn.Sequential(layers()[0])
     torch.manual_seed(5)
     want = torch.rand(3)

@@ -1,4 +1,4 @@
-"""ResNets equal detectron2's, and freeze what they are told to."""
+"""ResNets have Detectron2's parameters, and freeze the requested stages."""
 
 import pytest
 import torch
@@ -33,21 +33,21 @@ def test_resnext_101_32x8d_has_the_papers_size():
 
 
 @pytest.mark.parametrize("norm, kind", [("BN", nn.BatchNorm2d), ("GN", nn.GroupNorm), ("FrozenBN", FrozenBatchNorm2d)])
-def test_norms(norm, kind):
+def test_norms_and_the_last_stage(norm, kind):
     model = build_resnet(depth=18, out_features=["res3"], norm=norm, freeze_at=0)
     assert any(isinstance(m, kind) for m in model.modules())
-    assert not hasattr(model, "res4"), "stages after the last one asked for are not built"
+    assert not hasattr(model, "res4"), "stages after the last requested one are not built"
     assert model(torch.randn(1, 3, 64, 64))["res3"].shape == (1, 128, 8, 8)
 
 
 @pytest.mark.parametrize("freeze_at, frozen", [(0, []), (1, ["stem"]), (2, ["stem", "res2"]), (5, ["stem", *ALL])])
-def test_freezing(freeze_at, frozen):
+def test_the_first_stages_are_frozen(freeze_at, frozen):
     model = build_resnet(depth=18, out_features=ALL, norm="BN", freeze_at=freeze_at)
     for name, stage in model.named_children():
         assert all(p.requires_grad == (name not in frozen) for p in stage.parameters()), name
 
 
 @pytest.mark.parametrize("options", [{"depth": 20}, {"depth": 18, "num_groups": 32}])
-def test_impossible_networks_are_refused(options):
+def test_invalid_networks_are_refused(options):
     with pytest.raises(ValueError, match="MODEL.RESNETS"):
         build_resnet(out_features=ALL, norm="BN", freeze_at=0, **options)

@@ -23,7 +23,7 @@ def test_channels_and_strides_are_read_from_the_network(name):
         assert outputs[feature].shape == (1, shape.channels, 64 // stride, 96 // stride)
 
 
-def test_it_carries_a_pyramid():
+def test_a_pyramid_can_be_built_on_it():
     cfg = tiny_cfg("MODEL.BOTTOM_UP.NAME", "build_retina_timm", "MODEL.RETINANET.LEVELS", [3, 4, 5, 6])
     assert set(build_backbone(cfg).eval()(torch.randn(1, 3, 64, 64))) == {"p3", "p4", "p5", "p6"}
 

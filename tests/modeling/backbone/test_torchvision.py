@@ -32,10 +32,10 @@ def test_channels_and_strides_are_read_from_the_network(name):
         assert shape.stride == stride
         assert outputs[feature].shape == (2, shape.channels, 64 // stride, 96 // stride)
     sum(x.float().mean() for x in outputs.values()).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == [], "what follows the last map is left out"
+    assert [n for n, p in model.named_parameters() if p.grad is None] == [], "modules after the last map are removed"
 
 
-def test_the_maps_are_those_of_the_classifier():
+def test_the_maps_equal_those_of_the_classifier():
     theirs = torchvision.models.resnet18(weights=None).eval()
     model = TorchvisionBackbone(name="resnet18", out_features=["res2", "res5"]).eval()
     model.net.load_state_dict(theirs.state_dict(), strict=False)
@@ -47,21 +47,14 @@ def test_the_maps_are_those_of_the_classifier():
         torch.testing.assert_close(got["res5"], theirs.layer4(theirs.layer3(theirs.layer2(stem))))
 
 
-def test_it_carries_a_detector_in_training_and_inference():
-    cfg = tiny_cfg(
-        "MODEL.BOTTOM_UP.NAME",
-        "build_retina_torchvision",
-        "MODEL.TORCHVISION.NAME",
-        "mobilenet_v3_small",
-        "MODEL.RETINANET.LEVELS",
-        [2, 3, 4, 5, 6],
-    )
-    model = build_model(cfg).eval()
+def test_a_detector_can_be_built_on_it():
+    network = ["MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "MODEL.TORCHVISION.NAME", "mobilenet_v3_small"]
+    model = build_model(tiny_cfg(*network, "MODEL.RETINANET.LEVELS", [2, 3, 4, 5, 6])).eval()
     assert set(model.backbone(torch.randn(1, 3, 64, 64))) == {"p2", "p3", "p4", "p5", "p6"}
 
 
 @pytest.mark.parametrize(
-    "name, said",
+    "name, message",
     [
         ("resnet5000", "does not have"),
         ("fasterrcnn_resnet50_fpn", "does not have"),
@@ -72,8 +65,8 @@ def test_it_carries_a_detector_in_training_and_inference():
         ("squeezenet1_1", "not at"),
     ],
 )
-def test_what_cannot_be_a_backbone_is_refused_with_a_reason(name, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_unsuitable_network_is_refused_with_a_reason(name, message):
+    with pytest.raises(ValueError, match=message):
         TorchvisionBackbone(name=name, out_features=FEATURES)
 
 
