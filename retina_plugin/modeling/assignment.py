@@ -1,4 +1,4 @@
-"""Which anchor is responsible for which ground-truth box."""
+"""Assignment of anchors to ground-truth boxes."""
 
 from typing import Protocol
 
@@ -10,16 +10,16 @@ from retina_plugin.registry import SlotRegistry, reads
 ASSIGNER_REGISTRY = SlotRegistry("assigner", "MODEL.RETINANET.ASSIGNER", section="MODEL.ASSIGNER")
 """Called as ``assigner(anchors, gt_boxes, gt_classes, num_classes)``, see :class:`Assigner`.
 
-Constructors are keyword-only and name those of the options that they use: ``thresholds``, ``labels``,
+Constructors are keyword-only and declare only the options they need: ``thresholds``, ``labels``,
 ``allow_low_quality_matches``, ``atss_topk`` (MODEL.RETINANET.*) and ``num_anchors``, A.
 """
 
 CHUNK_CPU, CHUNK_GPU = 2**12, 2**24
-"""On a CPU, anchors a chunk (few rows of the finest level, which few boxes reach); on a GPU, overlaps a chunk."""
+"""On a CPU, anchors per chunk (a few rows of the finest level, which few boxes reach); on a GPU, overlaps per chunk."""
 
 
 class Assigner(Protocol):
-    """The contract of an assigner."""
+    """Contract of an assigner."""
 
     def __call__(
         self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int
@@ -33,21 +33,20 @@ class Assigner(Protocol):
             num_classes: K.
 
         Returns:
-            gt_labels (N, R) int64: -1 ignore, 0..K-1 class, K background; and matched_idxs (N, R)
-            int64, indices into the boxes of the batch one after the other (``torch.cat(gt_boxes)``),
-            meaningful only where the label is a class.
+            gt_labels (N, R) int64: -1 ignore, 0..K-1 class, K background; and matched_idxs (N, R) int64: indices into
+            the concatenated boxes of the batch (``torch.cat(gt_boxes)``), meaningful only where the label is a class.
         """
 
 
 def overlaps(gt_boxes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU of every box with every anchor.
+    """Compute the IoU of every box with every anchor.
 
     Args:
-        gt_boxes: (4, M), XYXY by coordinate.
+        gt_boxes: (4, M), one row per coordinate of XYXY.
         anchors: (4, R), the same.
 
     Returns:
-        (M, R), in 0..1, bit for bit that of detectron2's ``pairwise_iou``.
+        (M, R), in 0..1, bit-identical to Detectron2's ``pairwise_iou``.
     """
     gx1, gy1, gx2, gy2 = gt_boxes.unsqueeze(-1)  # (M, 1) each
     ax1, ay1, ax2, ay2 = anchors
@@ -58,11 +57,11 @@ def overlaps(gt_boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 class ChunkedOverlaps:
-    """Maxima of the (M, R) matrix of overlaps, without ever holding the matrix.
+    """Maxima of the (M, R) matrix of overlaps, computed without storing the matrix.
 
-    On a CPU a chunk of anchors is compared only with the boxes that reach its bounding box: anchors
-    come row by row, so most boxes do not. On a GPU chunks are as large as memory allows and compared
-    with all boxes, for choosing would mean waiting for the device.
+    On a CPU, a chunk of anchors is compared only with the boxes that reach its bounding box; anchors are ordered row by
+    row, so most boxes do not. On a GPU, chunks are as large as memory allows and compared with all boxes, because
+    choosing would synchronise with the device.
 
     Args:
         anchors: (R, 4), XYXY pixels.
@@ -72,52 +71,51 @@ class ChunkedOverlaps:
         self.anchors, self.choose = anchors.T.contiguous(), anchors.device.type == "cpu"  # (4, R)
 
     def _chunks(self, num_boxes: int) -> tuple[Tensor, ...]:
-        return self.anchors.split(CHUNK_CPU if self.choose else max(1, CHUNK_GPU // max(1, num_boxes)), dim=1)
+        """Split the anchors into chunks (4, r)."""
+        size = CHUNK_CPU if self.choose else max(1, CHUNK_GPU // max(1, num_boxes))
+        return self.anchors.split(size, dim=1)
 
     def __call__(self, gt_boxes: Tensor, *, find_best: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Best box of each anchor and, with ``find_best``, best anchors of each box.
+        """Find the best box of each anchor and, with ``find_best``, the best anchors of each box.
 
         Args:
             gt_boxes: (M, 4), M >= 1.
-            find_best: whether the third result is wanted.
+            find_best: whether to compute the third result.
 
         Returns:
-            iou (R,), the largest overlap of each anchor with a box; box (R,) int64, the first box
-            that has it; is_best (R,) bool, whether no anchor overlaps some box more (all that tie;
-            a box that overlaps no anchor has no best one).
+            iou (R,), the largest overlap of each anchor with a box; box (R,) int64, the first box with that overlap;
+            is_best (R,) bool, whether no other anchor overlaps some box more (all anchors that tie; a box that overlaps
+            no anchor has no best one); all False without ``find_best``.
         """
         boxes = gt_boxes.T.contiguous()  # (4, M)
         chunks = self._chunks(len(gt_boxes))
         ious, indices = [], []
         largest = boxes.new_zeros(len(gt_boxes), len(chunks))  # of each box in each chunk
         for i, chunk in enumerate(chunks):
-            if self.choose:
-                reached = self._reached(boxes, chunk)
-                if len(reached) == 0:
-                    ious.append(chunk.new_zeros(chunk.shape[1]))
-                    indices.append(torch.zeros(chunk.shape[1], dtype=torch.int64))
-                    continue
-            else:
-                reached = slice(None)
-            matrix = overlaps(boxes[:, reached], chunk)
+            reached = self._reached(boxes, chunk) if self.choose else None
+            if reached is not None and len(reached) == 0:
+                ious.append(chunk.new_zeros(chunk.shape[1]))
+                indices.append(torch.zeros(chunk.shape[1], dtype=torch.int64))
+                continue
+            compared = slice(None) if reached is None else reached
+            matrix = overlaps(boxes[:, compared], chunk)
             iou, index = matrix.max(dim=0)
             ious.append(iou)
-            indices.append(reached[index] if self.choose else index)
+            indices.append(index if reached is None else reached[index])
             if find_best:
-                largest[reached, i] = matrix.amax(dim=1)
-        is_best = (
-            self._best(boxes, chunks, largest) if find_best else torch.zeros_like(self.anchors[0], dtype=torch.bool)
-        )
+                largest[compared, i] = matrix.amax(dim=1)
+        none_best = torch.zeros_like(self.anchors[0], dtype=torch.bool)
+        is_best = self._best(boxes, chunks, largest) if find_best else none_best
         return torch.cat(ious), torch.cat(indices), is_best
 
     @staticmethod
     def _reached(boxes: Tensor, chunk: Tensor) -> Tensor:
-        """Indices of the boxes (4, M) that intersect the bounding box of a chunk (4, r)."""
+        """Return the indices of the boxes (4, M) that intersect the bounding box of a chunk (4, r)."""
         (left, top), (right, bottom) = chunk[:2].amin(dim=1).tolist(), chunk[2:].amax(dim=1).tolist()
         return ((boxes[0] < right) & (boxes[1] < bottom) & (boxes[2] > left) & (boxes[3] > top)).nonzero().squeeze(1)
 
     def _best(self, boxes: Tensor, chunks: tuple[Tensor, ...], largest: Tensor) -> Tensor:
-        """Whether an anchor is the best of some box; overlaps are computed again, where the best ones are."""
+        """Return whether each anchor is the best of some box (R,); overlaps are recomputed where the best ones are."""
         best = largest.amax(dim=1)  # (M,)
         in_chunk = (largest == best.unsqueeze(1)) & (best > 0).unsqueeze(1)  # (M, chunks)
         result = []
@@ -129,66 +127,56 @@ class ChunkedOverlaps:
 
 
 def ignore_inside(gt_labels: Tensor, anchors: Tensor, regions: Tensor, num_classes: int) -> None:
-    """Ignore the background anchors of one image that lie in a region nobody labelled, in place.
+    """Ignore the background anchors of one image that lie in an unlabelled region, in place.
 
     Args:
         gt_labels: (R,) int64, changed from K to -1.
         anchors: (R, 4), XYXY pixels of the network input.
-        regions: (G, 4), the same; crowds, say. An anchor lies in one if more than half of its area does.
+        regions: (G, 4), the same, such as crowds. An anchor lies in a region if more than half of its area does.
         num_classes: K.
 
-    Source: COCO's evaluation, where a detection lies in a crowd by the share of its own area.
+    Source: COCO's evaluation, which matches a detection with a crowd by the share of the detection's area.
     """
     inside = torch.zeros_like(gt_labels, dtype=torch.bool)
     half = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1) / 2
     for region in regions:
-        shared = (
-            (torch.minimum(anchors[:, 2:], region[2:]) - torch.maximum(anchors[:, :2], region[:2]))
-            .clamp_(min=0)
-            .prod(dim=1)
-        )
-        inside |= shared > half
+        extent = torch.minimum(anchors[:, 2:], region[2:]) - torch.maximum(anchors[:, :2], region[:2])
+        inside |= extent.clamp_(min=0).prod(dim=1) > half
     gt_labels.masked_fill_(inside & (gt_labels == num_classes), -1)
 
 
 @ASSIGNER_REGISTRY.register("max_iou")
 @reads("MODEL.RETINANET.IOU_THRESHOLDS", "MODEL.RETINANET.IOU_LABELS", "MODEL.RETINANET.ALLOW_LOW_QUALITY_MATCHES")
 class MaxIoUAssigner:
-    """Label an anchor by its best overlap with a ground-truth box.
+    """Assigner that labels an anchor by its largest overlap with a ground-truth box.
 
     Args:
         thresholds: IoU bounds, ascending; [0.4, 0.5] in the paper.
-        labels: what lies below, between and above them: 0 background, -1 ignored, 1 foreground.
-        allow_low_quality_matches: also make foreground, for every box, the anchor(s) that overlap
-            it most, however little.
+        labels: label below, between and above them: 0 background, -1 ignored, 1 foreground.
+        allow_low_quality_matches: also label as foreground, for every box, the anchor(s) that overlap it most, even if
+            the overlap is small.
 
     Source: Lin et al. 2017, section 4, "Anchors"; the low-quality matches are those of Faster R-CNN
     (Ren et al. 2015, section 3.1.2 (i)), which Detectron2 always uses and the paper does not mention.
-    Equal to Detectron2's ``Matcher``, but for a box that overlaps no anchor at all: there it makes
-    every anchor without overlap foreground, here none.
+    Equal to Detectron2's ``Matcher`` except for a box that overlaps no anchor at all: there it makes every anchor
+    without overlap foreground, here none.
     """
 
     def __init__(self, *, thresholds: list[float], labels: list[int], allow_low_quality_matches: bool) -> None:
-        if (
-            len(labels) != len(thresholds) + 1
-            or list(thresholds) != sorted(thresholds)
-            or not set(labels) <= {-1, 0, 1}
-        ):
+        is_valid = len(labels) == len(thresholds) + 1 and list(thresholds) == sorted(thresholds)
+        if not is_valid or not set(labels) <= {-1, 0, 1}:
             raise ValueError(
-                "MODEL.RETINANET.IOU_THRESHOLDS must ascend and IOU_LABELS have one entry more, of -1, 0 and 1; "
+                "MODEL.RETINANET.IOU_THRESHOLDS must be ascending, and IOU_LABELS one entry longer, of -1, 0 and 1; "
                 f"got {list(thresholds)} and {list(labels)}"
             )
-        self.thresholds, self.labels, self.allow_low_quality_matches = (
-            list(thresholds),
-            list(labels),
-            allow_low_quality_matches,
-        )
+        self.thresholds, self.labels = list(thresholds), list(labels)
+        self.allow_low_quality_matches = allow_low_quality_matches
 
     @torch.no_grad()
     def __call__(
         self, anchors: list[Tensor], gt_boxes: list[Tensor], gt_classes: list[Tensor], num_classes: int
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`Assigner`: anchors L x (Ri, 4) and boxes N x (Mi, 4) to labels (N, R) and indices (N, R)."""
+        """Map anchors L x (Ri, 4) and boxes N x (Mi, 4) to labels (N, R) and indices (N, R), see :class:`Assigner`."""
         everything = torch.cat(anchors)  # (R, 4)
         find = ChunkedOverlaps(everything)
         gt_labels = torch.full((len(gt_boxes), len(everything)), num_classes, device=everything.device)
@@ -205,7 +193,7 @@ class MaxIoUAssigner:
         return gt_labels, matched_idxs
 
     def _label(self, iou: Tensor, classes: Tensor, is_best: Tensor, num_classes: int) -> Tensor:
-        """Labels (R,) from the largest overlap, the class of the box that has it, and the low-quality matches."""
+        """Return labels (R,) from the largest IoU (R,), the class of its box (R,), and low-quality matches (R,)."""
         kind = torch.full_like(classes, self.labels[0])
         for threshold, label in zip(self.thresholds, self.labels[1:], strict=True):
             kind.masked_fill_(iou >= threshold, label)

@@ -1,7 +1,8 @@
-"""Less memory in training: activations of the network below the pyramid are computed again in the backward pass instead of kept."""
+"""Gradient checkpointing: activations below the pyramid are recomputed in the backward pass instead of stored."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,29 +11,33 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_gradients(network: nn.Module) -> int:
-    """Let the blocks of a network keep nothing but their input for the backward pass, in place.
+    """Make the blocks of a network store only their input for the backward pass, in place.
 
-    Gradients and the statistics of BatchNorm stay what they were.
+    Gradients and the statistics of BatchNorm are unchanged.
 
     Args:
-        network: its blocks are the children of its outermost sequences, or, where it has none, those of the first module that has several.
+        network: its blocks are the children of its outermost sequences or, if it has none, those of the first module
+            with several children.
 
     Returns:
-        How many blocks there are.
+        Number of blocks.
 
     Source: Chen et al. 2016, *Training Deep Nets with Sublinear Memory Cost*.
     """
     blocks = list(_blocks(network))
     while not blocks:
         parts = [child for child in network.children() if _has_weights(child)]
-        blocks, network = (parts, network) if len(parts) != 1 else ([], parts[0])
+        if len(parts) != 1:
+            blocks = parts
+            break
+        network = parts[0]
     for block in blocks:
         block.forward = _checkpointed(block)
     return len(blocks)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The children of the outermost sequences of several parts with weights."""
+    """Yield the children of the outermost sequences with several parts that have weights."""
     for child in module.children():
         parts = [part for part in child.children() if _has_weights(part)]
         if isinstance(child, nn.Sequential | nn.ModuleList) and len(parts) > 1:
@@ -42,17 +47,19 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _has_weights(module: nn.Module) -> bool:
+    """Return whether a module has any parameter."""
     return next(module.parameters(), None) is not None
 
 
-def _checkpointed(block: nn.Module) -> Callable:
+def _checkpointed(block: nn.Module) -> Callable[..., Any]:
+    """Return the forward function of a block, with checkpointing in training."""
     forward = block.forward
 
-    def run(*args, **kwargs):
-        trained = any(parameter.requires_grad for parameter in block.parameters()) or any(
-            isinstance(x, torch.Tensor) and x.requires_grad for x in args
-        )
-        if not (block.training and torch.is_grad_enabled() and trained):
+    def run(*args: Any, **kwargs: Any) -> Any:
+        """Run the block, storing only its input if a gradient will be needed."""
+        tensors = [*block.parameters(), *(x for x in args if isinstance(x, torch.Tensor))]
+        is_trained = any(x.requires_grad for x in tensors)
+        if not (block.training and torch.is_grad_enabled() and is_trained):
             return forward(*args, **kwargs)
         return checkpoint(
             forward,
@@ -67,15 +74,24 @@ def _checkpointed(block: nn.Module) -> Callable:
 
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """BatchNorm does not move its statistics a second time when a block is computed again."""
+    """Keep BatchNorm from updating its statistics a second time when a block is recomputed."""
     layers = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     kept = [layer.momentum for layer in layers]
-    counted = [layer.num_batches_tracked.clone() for layer in layers]
+    counters = [_batch_counter(layer) for layer in layers]
+    counted = [counter.clone() for counter in counters]
     for layer in layers:
         layer.momentum = 0.0
     try:
         yield
     finally:
-        for layer, momentum, count in zip(layers, kept, counted, strict=True):
+        for layer, momentum in zip(layers, kept, strict=True):
             layer.momentum = momentum
-            layer.num_batches_tracked.copy_(count)
+        for counter, count in zip(counters, counted, strict=True):
+            counter.copy_(count)
+
+
+def _batch_counter(layer: _BatchNorm) -> torch.Tensor:
+    """Return the counter () of a BatchNorm layer that tracks statistics."""
+    counter = layer.num_batches_tracked
+    assert counter is not None, "BatchNorm that tracks statistics counts batches"
+    return counter

@@ -1,6 +1,7 @@
 """The head: a class subnet and a box subnet, shared over the levels of the pyramid."""
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,9 +13,9 @@ from retina_plugin.registry import Condition, SlotRegistry, reads
 HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME", section="MODEL.HEAD")
 """``nn.Module`` classes constructed as ``head(cfg, input_shape, num_anchors)`` (see ``@configurable``).
 
-``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Options that a head declares come as keyword arguments. Called with L features
-(N, C, Hi, Wi); returns L logits (N, A·K, Hi, Wi) and L deltas (N, A·4, Hi, Wi), channels ordered
-anchor first: channel a·K + k is class k of anchor a.
+``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Options that a head declares are passed as keyword
+arguments. Called with L features (N, C, Hi, Wi); returns L logits (N, A·K, Hi, Wi) and L deltas (N, A·4, Hi, Wi), with
+channels ordered anchor first: channel a·K + k is class k of anchor a.
 """
 
 _HAS_CONVS = Condition(lambda cfg: cfg.MODEL.RETINANET.NUM_CONVS > 0, "with MODEL.RETINANET.NUM_CONVS 0")
@@ -27,7 +28,7 @@ _HAS_CONVS = Condition(lambda cfg: cfg.MODEL.RETINANET.NUM_CONVS > 0, "with MODE
     when={"MODEL.RETINANET.HEAD_CHANNELS": _HAS_CONVS, "MODEL.RETINANET.NORM": _HAS_CONVS},
 )
 class RetinaNetHead(nn.Module):
-    """Two subnets of equal shape and separate weights, each shared over all levels.
+    """Two subnets with the same structure and separate weights, each shared over all levels.
 
     Source: Lin et al. 2017, section 4, "Classification Subnet", "Box Regression Subnet",
     and section 4.1, "Initialization". Parameter names are those of detectron2's RetinaNet.
@@ -45,25 +46,28 @@ class RetinaNetHead(nn.Module):
         norm: str,
         prior_prob: float,
     ) -> None:
-        """
+        """Build both subnets and initialise their weights.
+
         Args:
             input_shape: shapes of the L levels; all have the same channels.
             num_classes: K, without background.
-            num_anchors: A, anchors a location.
+            num_anchors: A, anchors per location.
             num_convs: convolutions of each subnet before its output layer.
-            channels: of these convolutions; 0 for as many as the levels have.
-            norm: "" for none, or a name of :func:`detectron2.layers.get_norm`. With "BN" and
-                "SyncBN" every level keeps statistics of its own.
-            prior_prob: π, the score that every anchor starts with.
+            channels: channels of these convolutions; 0: as many as the levels have.
+            norm: "" for none, or a name of :func:`detectron2.layers.get_norm`. With "BN" and "SyncBN" every level has
+                its own statistics.
+            prior_prob: π, the initial score of every anchor.
+
+        Raises:
+            ValueError: if levels have different channels, or ``prior_prob`` is not between 0 and 1.
         """
         super().__init__()
         in_channels = input_shape[0].channels
         if any(shape.channels != in_channels for shape in input_shape):
-            raise ValueError(
-                f"the head is shared over levels, so all need the same channels; got {[s.channels for s in input_shape]}"
-            )
+            found = [shape.channels for shape in input_shape]
+            raise ValueError(f"the head is shared over levels, so all need the same number of channels; got {found}")
         if not 0 < prior_prob < 1:
-            raise ValueError(f"MODEL.RETINANET.PRIOR_PROB must lie between 0 and 1, got {prior_prob}")
+            raise ValueError(f"MODEL.RETINANET.PRIOR_PROB must be between 0 and 1 (exclusive), got {prior_prob}")
 
         channels = channels or in_channels
         self._build_subnets(in_channels, channels, num_convs, norm, num_levels=len(input_shape))
@@ -74,17 +78,21 @@ class RetinaNetHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-        # sigmoid(bias) = π, so that the many background anchors do not swamp the first steps.
+        # sigmoid(bias) = π, so that the many background anchors do not dominate the first steps.
+        assert self.cls_score.bias is not None
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     def _build_subnets(self, in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> None:
+        """Set the modules that precede the two output layers."""
         self.cls_subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
         self.bbox_subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
 
     @staticmethod
     def _subnet(in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> nn.Sequential:
-        layers = []
+        """Return ``num_convs`` 3x3 convolutions, each with ``norm`` and ReLU."""
+        layers: list[nn.Module] = []
         for i in range(num_convs):
             layers.append(nn.Conv2d(channels if i else in_channels, channels, kernel_size=3, padding=1))
             if norm in ("BN", "SyncBN"):
@@ -96,7 +104,8 @@ class RetinaNetHead(nn.Module):
         return nn.Sequential(*layers)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec], num_anchors: int) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec], num_anchors: int) -> dict[str, Any]:
+        """Return the constructor's arguments from MODEL.RETINANET, the shapes of the L levels, and A."""
         node = cfg.MODEL.RETINANET
         return {
             "input_shape": input_shape,
@@ -109,7 +118,7 @@ class RetinaNetHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
+        """Map features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
         logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
         deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
         return logits, deltas
@@ -117,16 +126,16 @@ class RetinaNetHead(nn.Module):
 
 @HEAD_REGISTRY.register("shared_tower")
 class SharedTowerHead(RetinaNetHead):
-    """One tower of convolutions for both outputs, at half the cost: what the paper's separate subnets are compared with.
+    """One tower of convolutions for both outputs, at half the cost: a baseline for the paper's separate subnets.
 
-    Source: Lin et al. 2017, section 4, "Box Regression Subnet", keeps the two separate; sharing them as
-    here is the arrangement of the region proposal network (Ren et al. 2015, section 3.1).
+    Source: Lin et al. 2017, section 4, "Box Regression Subnet", keeps the two separate; they are shared as in the
+    region proposal network (Ren et al. 2015, section 3.1).
     """
 
     def _build_subnets(self, in_channels: int, channels: int, num_convs: int, norm: str, *, num_levels: int) -> None:
         self.subnet = self._subnet(in_channels, channels, num_convs, norm, num_levels=num_levels)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
+        """Map features L x (N, C, Hi, Wi) to logits L x (N, A·K, Hi, Wi) and deltas L x (N, A·4, Hi, Wi)."""
         features = [self.subnet(feature) for feature in features]
         return [self.cls_score(x) for x in features], [self.bbox_pred(x) for x in features]

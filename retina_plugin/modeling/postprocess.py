@@ -1,6 +1,7 @@
-"""From dense predictions to detections."""
+"""Post-processing of dense predictions into detections."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,13 +11,27 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 
 
-def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Tensor]:
-    """The largest logits of one level of one image.
+class Predictions(NamedTuple):
+    """Raw predictions for a batch of N images.
 
     Args:
-        logits: (Ri, K), of any float type.
-        floor: logits up to it do not count. On a GPU they are not left out here: that would mean
-            to wait for the device at every level.
+        anchors: L ``Boxes`` of (Ri, 4), XYXY pixels of the network input, the same for all images; shared: do not
+            modify them.
+        logits: L x (N, Ri, K), in the dtype of the convolutions.
+        deltas: L x (N, Ri, 4), the same.
+    """
+
+    anchors: list[Boxes]
+    logits: list[Tensor]
+    deltas: list[Tensor]
+
+
+def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Tensor]:
+    """Return the largest logits of one level of one image.
+
+    Args:
+        logits: (Ri, K), of any float dtype.
+        floor: logits up to it are dropped, but not on a GPU, where this would synchronise at every level.
         topk: most logits to keep.
 
     Returns:
@@ -24,8 +39,8 @@ def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Ten
     """
     num_classes = logits.shape[1]
     if logits.device.type == "cpu":
-        # Most anchors have no class above the floor: find those first, and look closer at the rest only.
-        # In float32: compared with a bf16 tensor the floor would be rounded to bf16 itself.
+        # Most anchors have no class above the floor: drop them first, and examine only the others.
+        # In float32, because in a comparison with a bf16 tensor the floor would be rounded to bf16.
         rows = (logits.amax(dim=1).float() > floor).nonzero().squeeze(1)
         close = logits[rows].float()
         row, column = (close > floor).nonzero(as_tuple=True)
@@ -36,7 +51,7 @@ def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Ten
 
 
 def _largest(values: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The largest of (D,) values, descending, and where they are; a trace must not take the number that one image has for that of all."""
+    """Return the largest of values (D,), descending, and their positions; a trace must not fix their number."""
     if torch.jit.is_tracing():
         values, order = values.sort(descending=True, stable=True)
         return values[:most], order[:most]
@@ -44,12 +59,12 @@ def _largest(values: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
-    """Indices (D',) of what non-maximum suppression keeps, by descending score.
+    """Return the indices (D',) of the boxes that non-maximum suppression keeps, by descending score.
 
-    Boxes (D, 4) of different classes (D,) are moved apart, so that one call does all classes; in
-    float64, where moving costs no precision (in float32 it changes overlaps in the fourth digit).
+    Boxes (D, 4) of different classes (D,) are moved apart, so that one call handles all classes. This is done in
+    float64, where it costs no precision (in float32 it changes overlaps in the fourth digit).
     """
-    boxes = boxes if boxes.device.type == "mps" else boxes.double()  # which has no float64
+    boxes = boxes if boxes.device.type == "mps" else boxes.double()  # MPS has no float64
     everything = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
     extent = everything.max() - everything.min() + 1
     return nms(boxes + (classes * extent).unsqueeze(1), scores.to(boxes.dtype), nms_thresh)
@@ -68,21 +83,23 @@ def detect(
     max_detections: int,
     clip_before_nms: bool = False,
 ) -> Instances:
-    """Detections of one image: threshold and top-k a level, then class-wise NMS over all levels.
+    """Return the detections of one image: threshold and top-k per level, then class-wise NMS over all levels.
 
-    Logits are compared with the logit of the threshold, so that the sigmoid is taken of few. What NMS
-    keeps of the best n candidates does not depend on the others, so boxes are decoded, and NMS is
-    run, for a few times ``max_detections`` candidates; for more only if too few of these are kept.
+    Logits are compared with the logit of the threshold, so that the sigmoid is computed for few. What NMS keeps of the
+    best n candidates does not depend on the others, so boxes are decoded and NMS is run for a few times
+    ``max_detections`` candidates, and for more only if too few of these are kept.
 
     Args:
-        anchors, logits, deltas: L tensors each, (Ri, 4), (Ri, K), (Ri, 4).
+        anchors: L x (Ri, 4), XYXY pixels.
+        logits: L x (Ri, K).
+        deltas: L x (Ri, 4).
         image_size: (height, width) of the network input without padding.
-        transform: the box encoding.
-        score_thresh: detections score more than this, 0 <= score_thresh < 1.
-        topk: most candidates a level, by score.
+        transform: encoding of the deltas.
+        score_thresh: minimum score of a detection, exclusive; 0 <= score_thresh < 1.
+        topk: most candidates per level, by score.
         nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
         max_detections: most detections to return.
-        clip_before_nms: clip boxes to the image before NMS, as torchvision does; Detectron2 clips what NMS kept.
+        clip_before_nms: clip boxes to the image before NMS, as torchvision does; Detectron2 clips what NMS keeps.
 
     Returns:
         ``Instances`` with ``pred_boxes`` (D, 4), ``scores`` (D,) descending, ``pred_classes`` (D,).
@@ -91,23 +108,22 @@ def detect(
     """
     floor = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
     num_classes = logits[0].shape[1]
-    values, classes, level_anchors, level_deltas = [], [], [], []
+    level_values, level_classes, level_anchors, level_deltas = [], [], [], []
     for level_a, level_x, level_d in zip(anchors, logits, deltas, strict=True):
         value, position = best_logits(level_x, floor=floor, topk=topk)
         anchor = position // num_classes
-        values.append(value)
-        classes.append(position % num_classes)
+        level_values.append(value)
+        level_classes.append(position % num_classes)
         level_anchors.append(level_a[anchor])
         level_deltas.append(level_d[anchor])
-    values, order = torch.cat(values).sort(descending=True, stable=True)
-    passed = (values > floor).nonzero().squeeze(1)  # here a GPU is waited for
+    values, order = torch.cat(level_values).sort(descending=True, stable=True)
+    passed = (values > floor).nonzero().squeeze(1)  # synchronises with the GPU
     order, scores = order[passed], values[passed].sigmoid()
-    classes = torch.cat(classes)[order]
+    classes = torch.cat(level_classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
 
-    n = (
-        topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections
-    )  # a trace has no loop, so it takes all at once
+    # A trace has no loop, so it takes all candidates at once.
+    n = topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections
     while True:
         boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
         if clip_before_nms:

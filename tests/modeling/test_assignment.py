@@ -1,4 +1,4 @@
-"""Matching by hand, and against a plain implementation of the rule."""
+"""Matching computed by hand, and compared with a plain implementation and with Detectron2."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def assigner(low_quality=False):
 
 
 def pyramid_anchors(height, width):
-    """Anchors of P3-P7 as the detector orders them."""
+    """Return the anchors of P3-P7 in the order of the detector."""
     sizes = anchor_sizes([8, 16, 32, 64, 128], scale=4, scales_per_octave=3)
     generator = PyramidAnchorGenerator(
         sizes=sizes, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=0.0
@@ -39,7 +39,7 @@ def random_boxes(n, extent):
 
 
 def test_thresholds_worked_by_hand():
-    # Ground truth 10x10 = 100. An anchor 10 wide and h <= 10 high inside it has IoU h / 10.
+    # The ground truth is 10 x 10 = 100. An anchor inside it, 10 wide and h <= 10 high, has IoU h / 10.
     anchors = torch.tensor(
         [[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.5], [0, 0, 10, 4], [0, 0, 10, 3.9], [50, 50, 60, 60]]
     )
@@ -56,13 +56,13 @@ def test_low_quality_matches_give_every_box_an_anchor():
     assert assigner(low_quality=True)(anchors, gt, classes, K)[0].tolist() == [4, K]
 
 
-def test_no_ground_truth_makes_all_background():
+def test_without_ground_truth_everything_is_background():
     labels, matched = assigner(True)(torch.rand(7, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), K)
     assert labels.tolist() == [K] * 7 and matched.shape == (7,)
 
 
 @pytest.mark.parametrize("low_quality", [False, True])
-def test_random_boxes_follow_the_rule(low_quality):
+def test_random_boxes_are_matched_as_by_a_plain_implementation(low_quality):
     anchors, gt, classes = random_boxes(400, 80), random_boxes(12, 80), torch.randint(0, K, (12,))
     labels, matched = assigner(low_quality)(anchors, gt, classes, K)
     iou = pairwise_iou(Boxes(gt), Boxes(anchors))
@@ -84,12 +84,12 @@ def test_the_order_of_the_boxes_does_not_matter():
 
 
 @pytest.mark.parametrize("thresholds, labels", [([0.5, 0.4], [0, -1, 1]), ([0.4, 0.5], [0, 1])])
-def test_thresholds_and_labels_that_do_not_fit_are_refused(thresholds, labels):
+def test_inconsistent_thresholds_and_labels_are_refused(thresholds, labels):
     with pytest.raises(ValueError, match="IOU_THRESHOLDS"):
         MaxIoUAssigner(thresholds=thresholds, labels=labels, allow_low_quality_matches=True)
 
 
-def test_overlaps_are_bit_for_bit_those_of_detectron2():
+def test_overlaps_are_bit_identical_to_detectron2s():
     a, b = random_boxes(20, 100), random_boxes(300, 100)
     assert torch.equal(overlaps(a.T, b.T), pairwise_iou(Boxes(a), Boxes(b)))
 
@@ -97,21 +97,21 @@ def test_overlaps_are_bit_for_bit_those_of_detectron2():
 @pytest.mark.parametrize("chunk", [64, 1000, 2**20])
 @pytest.mark.parametrize("low_quality", [False, True])
 @pytest.mark.parametrize("num_boxes", [1, 7, 300])
-def test_in_chunks_or_at_once_the_result_is_that_of_detectron2s_matcher(monkeypatch, chunk, low_quality, num_boxes):
+def test_the_result_equals_detectron2s_matcher_for_any_chunk_size(monkeypatch, chunk, low_quality, num_boxes):
     monkeypatch.setattr(assignment, "CHUNK_CPU", chunk)
     anchors, gt = pyramid_anchors(240, 320), random_boxes(num_boxes, 200).round()
-    gt[-1] = gt[0]  # a box twice: the first one is matched
+    gt[-1] = gt[0]  # a duplicate box: the first one is matched
     classes = torch.randint(0, K, (num_boxes,))
     want_idxs, want = Matcher([0.4, 0.5], [0, -1, 1], low_quality)(pairwise_iou(Boxes(gt), Boxes(anchors)))
     labels, matched = assigner(low_quality)(anchors, gt, classes, K)
     assert torch.equal(labels, torch.where(want == 1, classes[want_idxs], torch.where(want == 0, K, -1)))
     foreground = (labels >= 0) & (labels < K)
-    assert foreground.any() or num_boxes == 1 and not low_quality
+    assert foreground.any() or (num_boxes == 1 and not low_quality)
     assert torch.equal(matched[foreground], want_idxs[foreground])
 
 
-def test_the_way_of_the_gpu_gives_the_same(monkeypatch):
-    # With `choose` off nothing is looked at on the host; small chunks stand for little memory.
+def test_the_gpu_path_gives_the_same_result(monkeypatch):
+    # Without `choose`, no value is read on the host; small chunks simulate little memory.
     monkeypatch.setattr(assignment, "CHUNK_GPU", 40_000)
     anchors, gt = pyramid_anchors(240, 320), random_boxes(40, 200)
     find = ChunkedOverlaps(anchors)
@@ -123,12 +123,11 @@ def test_the_way_of_the_gpu_gives_the_same(monkeypatch):
     assert torch.equal(box[iou > 0], want[1][iou > 0])
 
 
-def test_a_batch_gives_what_its_images_give_and_counts_boxes_through():
+def test_a_batch_equals_its_images_with_indices_into_all_boxes():
     anchors, gt = pyramid_anchors(240, 320), [random_boxes(3, 200), torch.zeros(0, 4), random_boxes(5, 200)]
     classes = [torch.randint(0, K, (len(boxes),)) for boxes in gt]
-    labels, matched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)(
-        [anchors], gt, classes, K
-    )
+    batched = MaxIoUAssigner(thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True)
+    labels, matched = batched([anchors], gt, classes, K)
     for i, offset in enumerate((0, 3, 3)):
         alone = assigner(True)(anchors, gt[i], classes[i], K)
         assert torch.equal(labels[i], alone[0])
@@ -136,7 +135,7 @@ def test_a_batch_gives_what_its_images_give_and_counts_boxes_through():
         assert torch.equal(matched[i][foreground], alone[1][foreground] + offset)
 
 
-def test_a_box_that_no_anchor_overlaps_makes_none_foreground():
+def test_a_box_that_overlaps_no_anchor_makes_none_foreground():
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     labels, _ = assigner(True)(anchors, torch.tensor([[50.0, 50, 60, 60]]), torch.tensor([1]), K)
     assert labels.tolist() == [K, K]
@@ -146,7 +145,7 @@ def test_background_in_a_crowd_is_ignored_and_foreground_is_not():
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [0, 0, 21, 10], [2, 2, 6, 6], [30, 30, 40, 40]])
     labels = torch.tensor([3, 3, 3, 1, 3])
     ignore_inside(labels, anchors, torch.tensor([[0.0, 0, 10.5, 10]]), 3)
-    # 100 %, 52.5 % and exactly 50 % of the area; a foreground anchor; one elsewhere.
+    # 100 %, 52.5 % and exactly 50 % of the area inside; a foreground anchor; an anchor outside.
     assert labels.tolist() == [-1, -1, 3, 1, 3]
     ignore_inside(labels, anchors, torch.zeros(0, 4), 3)
     assert labels.tolist() == [-1, -1, 3, 1, 3]

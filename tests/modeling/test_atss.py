@@ -1,4 +1,4 @@
-"""ATSS by hand, and against a plain loop over its algorithm."""
+"""ATSS compared with a plain loop over its algorithm."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ K = 3
 
 
 def levels():
-    """Two levels with two anchors a location."""
+    """Return the anchors of two levels, two per location."""
     generator = PyramidAnchorGenerator(
         sizes=[[24.0, 32.0], [48.0, 64.0]], aspect_ratios=[[1.0]], strides=[8, 16], offset=0.5
     )
@@ -26,7 +26,7 @@ def random_boxes(n):
 
 
 def plainly(anchors, boxes, classes, topk):
-    """The algorithm, box by box."""
+    """Run the algorithm box by box."""
     everything = torch.cat(anchors)
     centres = (everything[:, :2] + everything[:, 2:]) / 2
     iou = pairwise_iou(Boxes(boxes), Boxes(everything))
@@ -56,7 +56,7 @@ def test_random_boxes_follow_the_algorithm(monkeypatch, num_boxes):
     assert foreground.any() and matched[0][foreground].tolist() == owner[foreground].tolist()
 
 
-def test_a_batch_counts_boxes_through_and_an_image_without_boxes_is_background():
+def test_indices_count_all_boxes_and_an_image_without_boxes_is_background():
     anchors, boxes = levels(), [random_boxes(3), torch.zeros(0, 4), random_boxes(2)]
     classes = [torch.zeros(len(b), dtype=torch.int64) for b in boxes]
     labels, matched = ATSSAssigner(atss_topk=9, num_anchors=2)(anchors, boxes, classes, K)
@@ -64,6 +64,6 @@ def test_a_batch_counts_boxes_through_and_an_image_without_boxes_is_background()
     assert set(matched[2][labels[2] < K].tolist()) <= {3, 4}
 
 
-def test_an_impossible_number_is_refused():
+def test_fewer_than_one_location_is_refused():
     with pytest.raises(ValueError, match="ATSS_TOPK"):
         ATSSAssigner(atss_topk=0, num_anchors=9)

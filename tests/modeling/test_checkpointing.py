@@ -1,4 +1,4 @@
-"""Activations that are computed again: equal gradients and statistics, less memory."""
+"""Gradient checkpointing: equal gradients and statistics, less memory."""
 
 import pytest
 import torch
@@ -27,16 +27,19 @@ def test_losses_gradients_and_statistics_are_equal(name, monkeypatch):
     plain = build_model(tiny_cfg(*opts)).train()
     saving = build_model(tiny_cfg(*opts)).train()
     saving.load_state_dict(plain.state_dict())
-    for model in (plain, saving):  # dropped paths are drawn at random
+    for model in (plain, saving):  # stochastic depth is random
         for module in model.modules():
             if hasattr(module, "drop_prob"):
                 module.drop_prob = 0.0
     blocks = checkpoint_gradients(saving.backbone.bottom_up)
     assert blocks == count if count else blocks > 1
     calls = []
-    monkeypatch.setattr(
-        checkpointing, "checkpoint", lambda *args, **kwargs: calls.append(1) or checkpoint(*args, **kwargs)
-    )
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(checkpointing, "checkpoint", counted)
     inputs, losses = make_inputs([(64, 96), (64, 64)], [[[4.0, 4.0, 40.0, 40.0]], []], [[1], []]), []
     for model in (plain, saving):
         with EventStorage():
@@ -53,24 +56,27 @@ def test_losses_gradients_and_statistics_are_equal(name, monkeypatch):
         torch.testing.assert_close(a, b, msg=key)
 
 
-def test_less_is_kept_for_the_backward_pass():
-    kept = []
-    for save in (False, True):
-        model = (
-            build_model(tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet"))
-            .train()
-            .backbone.bottom_up
-        )
-        if save:
-            checkpoint_gradients(model)
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
-            model(torch.rand(1, 3, 64, 64))
-        kept.append(sum(sizes))
-    assert kept[1] < 0.4 * kept[0]
+def stored_numbers(network):
+    """Count the numbers that a training step of a network stores for its backward pass."""
+    sizes = []
+
+    def store(x):
+        sizes.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(store, lambda x: x):
+        network(torch.rand(1, 3, 64, 64))
+    return sum(sizes)
 
 
-def test_nothing_changes_in_evaluation_and_for_a_frozen_network(monkeypatch):
+def test_less_is_stored_for_the_backward_pass():
+    cfg = tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet")
+    plain, saving = (build_model(cfg).train().backbone.bottom_up for _ in range(2))
+    checkpoint_gradients(saving)
+    assert stored_numbers(saving) < 0.4 * stored_numbers(plain)
+
+
+def test_evaluation_and_frozen_networks_are_not_checkpointed(monkeypatch):
     monkeypatch.setattr(checkpointing, "checkpoint", None)  # a call would fail
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
     assert checkpoint_gradients(nn.Sequential(network)) == 2
@@ -79,10 +85,14 @@ def test_nothing_changes_in_evaluation_and_for_a_frozen_network(monkeypatch):
     network(torch.rand(1, 3, 9, 9))
 
 
-def test_a_network_without_sequences_is_taken_by_its_children():
+def test_without_sequences_the_blocks_are_the_children():
     class Plain(nn.Module):
         def __init__(self):
             super().__init__()
             self.a, self.b, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
 
     assert checkpoint_gradients(Plain()) == 2
+
+
+def test_a_network_without_weights_has_no_blocks():
+    assert checkpoint_gradients(nn.Sequential(nn.ReLU())) == 0

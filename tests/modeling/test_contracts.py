@@ -1,4 +1,4 @@
-"""A variant that breaks its contract is named in the first step, with slot, class and what was expected; afterwards nothing is looked at."""
+"""A variant that breaks its contract is reported in the first step, and only the first step is checked."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def model_with(**parts):
 
 
 class Wrapped(nn.Module):
-    """A part of which the result is changed."""
+    """A module whose result is changed by a function."""
 
     def __init__(self, part, change):
         super().__init__()
@@ -38,20 +38,28 @@ class Wrapped(nn.Module):
 
 
 def changed(part, change):
+    """Return a function that changes the result of a part."""
     return lambda *args: change(part(*args))
 
 
 def broken(slot):
-    """Every way to break a contract: slot, part of the model, change of what it returns, words of the message."""
-    first = lambda logits, deltas: ([logits[0][:, :-1], *logits[1:]], deltas)  # noqa: E731
+    """Return all ways to break the contract of a part: a change of what it returns, and words of the message."""
+
+    def narrow(out):
+        logits, deltas = out
+        return [logits[0][:, :-1], *logits[1:]], deltas
+
     return {
         "backbone": [
-            (lambda maps: {k: v for k, v in maps.items() if k != "p4"}, ["p4 (1, 16, 4, 4)", "it returned a dict with 'p3', 'p5'"]),
+            (
+                lambda maps: {name: x for name, x in maps.items() if name != "p4"},
+                ["p4 (1, 16, 4, 4)", "it returned a dict with 'p3', 'p5'"],
+            ),
             (lambda maps: list(maps.values()), ["a dict of maps", "a list of 5"]),
             (lambda maps: {**maps, "p4": maps["p3"]}, ["p4 (1, 16, 8, 8)"]),
         ],
         "head": [
-            (lambda out: first(*out), ["9 x 3", "logits of level 0 are (1, 27, 8, 8)", "(1, 26, 8, 8)"]),
+            (narrow, ["9 x 3", "logits of level 0 are (1, 27, 8, 8)", "(1, 26, 8, 8)"]),
             (lambda out: (out[0][:-1], out[1]), ["two lists of 5 tensors", "a tuple of 2"]),
             (lambda out: out[0], ["two lists of 5 tensors", "it returned a list of 5"]),
             (lambda out: {"logits": out[0], "deltas": out[1]}, ["a dict with 'logits', 'deltas'"]),
@@ -59,7 +67,10 @@ def broken(slot):
         ],
         "anchor_generator": [
             (lambda anchors: [level.tensor for level in anchors], ["a list of 5 Boxes", "float32 tensor (576, 4)"]),
-            (lambda anchors: [anchors[0][:10], *anchors[1:]], ["576, 144, 36, 9, 9 of them", "10, 144, 36, 9, 9 of them"]),
+            (
+                lambda anchors: [anchors[0][:10], *anchors[1:]],
+                ["576, 144, 36, 9, 9 of them", "10, 144, 36, 9, 9 of them"],
+            ),
         ],
         "assigner": [
             (lambda out: (out[0].float(), out[1]), ["int64 tensors (1, 774)", "a float32 tensor (1, 774)"]),
@@ -75,18 +86,25 @@ def broken(slot):
             (lambda loss: float(loss), ["a float"]),
             (lambda loss: loss.long(), ["an int64 tensor ()"]),
         ],
-        "box_loss": [(lambda loss: (loss, loss), ["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "a tuple of 2"]), (lambda loss: None, ["a NoneType"])],
-    }[slot]  # fmt: skip
+        "box_loss": [
+            (lambda loss: (loss, loss), ["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "a tuple of 2"]),
+            (lambda loss: None, ["a NoneType"]),
+        ],
+    }[slot]
 
 
 SLOTS = {
-    "backbone": "MODEL.FPN.NAME", "head": "MODEL.RETINANET.HEAD_NAME", "anchor_generator": "MODEL.ANCHOR_GENERATOR.NAME",
-    "assigner": "MODEL.RETINANET.ASSIGNER", "cls_loss": "MODEL.RETINANET.CLS_LOSS", "box_loss": "MODEL.RETINANET.BBOX_REG_LOSS_TYPE",
-}  # fmt: skip
+    "backbone": "MODEL.FPN.NAME",
+    "head": "MODEL.RETINANET.HEAD_NAME",
+    "anchor_generator": "MODEL.ANCHOR_GENERATOR.NAME",
+    "assigner": "MODEL.RETINANET.ASSIGNER",
+    "cls_loss": "MODEL.RETINANET.CLS_LOSS",
+    "box_loss": "MODEL.RETINANET.BBOX_REG_LOSS_TYPE",
+}
 
 
 @pytest.mark.parametrize("name, number", [(name, i) for name in SLOTS for i in range(len(broken(name)))])
-def test_a_broken_contract_names_slot_class_and_what_was_expected(name, number):
+def test_the_error_names_slot_class_and_what_was_expected(name, number):
     change, words = broken(name)[number]
     model = model_with()
     part = getattr(model, name)
@@ -94,13 +112,13 @@ def test_a_broken_contract_names_slot_class_and_what_was_expected(name, number):
     with pytest.raises(ContractError) as error:
         model(make_inputs(*BATCH))
     assert isinstance(error.value, TypeError)
-    said = str(error.value)
+    message = str(error.value)
     kind = "test_contracts.Wrapped" if isinstance(part, nn.Module) else "test_contracts.changed.<locals>.<lambda>"
-    assert said.startswith(f"{SLOTS[name]}") and kind in said and "must return" in said
-    assert [word for word in words if word not in said] == []
+    assert message.startswith(SLOTS[name]) and kind in message and "must return" in message
+    assert [word for word in words if word not in message] == []
 
 
-def test_contracts_are_looked_at_once(monkeypatch):
+def test_contracts_are_checked_once(monkeypatch):
     model = model_with()
     model(make_inputs(*BATCH))
     for name in ("check_features", "check_head", "check_anchors", "check_labels", "check_loss"):
@@ -109,7 +127,7 @@ def test_contracts_are_looked_at_once(monkeypatch):
     model.eval()(make_inputs(*BATCH))
 
 
-def test_a_model_that_is_evaluated_first_has_its_losses_looked_at_in_training():
+def test_losses_are_checked_in_training_even_after_an_evaluation():
     model = model_with().eval()
     with torch.no_grad():
         model(make_inputs(*BATCH))
@@ -119,7 +137,7 @@ def test_a_model_that_is_evaluated_first_has_its_losses_looked_at_in_training():
 
 
 def test_a_loss_needs_neither_normalized_nor_compile(caplog):
-    """A plain function is a loss; what it returns is a sum over the normaliser."""
+    """A plain function can be a loss; its result is divided by the normaliser."""
     whole = model_with()
     plain = changed(whole.cls_loss, lambda loss: loss)
     model = build_model(tiny_cfg("MODEL.COMPILE", ("cls_loss",)))
@@ -130,11 +148,9 @@ def test_a_loss_needs_neither_normalized_nor_compile(caplog):
     assert losses["loss_cls"].ndim == 0 and not hasattr(plain, "normalized")
 
 
-def test_words_for_values():
+def test_values_are_described_in_a_few_words():
     assert contracts.described([]) == "a list of 0: []"
     assert contracts.described({}) == "a dict with nothing"
     assert contracts.described(None) == "a NoneType"
-    assert (
-        contracts.described([torch.zeros(1)] * 5)
-        == "a list of 5: [a float32 tensor (1,), a float32 tensor (1,), a float32 tensor (1,), ...]"
-    )
+    entry = "a float32 tensor (1,)"
+    assert contracts.described([torch.zeros(1)] * 5) == f"a list of 5: [{entry}, {entry}, {entry}, ...]"

@@ -1,4 +1,4 @@
-"""Losses in parts: of each level and each class."""
+"""Losses of each level and each class."""
 
 import pytest
 import torch
@@ -15,14 +15,11 @@ BATCH = (
 
 
 def logged(*opts):
+    """Return a model, the losses of its second step, and the logged values."""
     model = build_model(tiny_cfg("SOLVER.DETAILS_PERIOD", 2, *opts)).train()
     with EventStorage(start_iter=1) as storage:  # the second iteration
-        losses = model(make_inputs(*BATCH))
-        return (
-            model,
-            {name: float(value) for name, value in losses.items()},
-            {name: value for name, (value, _) in storage.latest().items()},
-        )
+        losses = {name: float(value) for name, value in model(make_inputs(*BATCH)).items()}
+        return model, losses, {name: value for name, (value, _) in storage.latest().items()}
 
 
 @pytest.mark.parametrize("loss", ["focal", "cross_entropy", "balanced_cross_entropy", "focal_star"])
@@ -31,9 +28,8 @@ def test_the_parts_of_a_loss_of_p_t_alone_add_up(loss):
     levels = [found[f"loss_cls/{name}"] for name in model.head_in_features]
     classes = [found[f"loss_cls/class {k}"] for k in range(3)]
     assert sum(levels) == pytest.approx(losses["loss_cls"], rel=1e-5) == pytest.approx(sum(classes), rel=1e-5)
-    assert sum(found[f"loss_box_reg/{name}"] for name in model.head_in_features) == pytest.approx(
-        losses["loss_box_reg"], rel=1e-5
-    )
+    box_levels = [found[f"loss_box_reg/{name}"] for name in model.head_in_features]
+    assert sum(box_levels) == pytest.approx(losses["loss_box_reg"], rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["ohem", "ohem_1to3", "ssd_1to3", "ghm", "quality_focal", "varifocal"])
@@ -43,7 +39,7 @@ def test_every_other_loss_has_finite_parts(loss):
     assert all(torch.isfinite(torch.tensor(value)) for value in found.values())
 
 
-def test_nothing_is_logged_between_and_the_training_does_not_change():
+def test_nothing_is_logged_in_between_and_training_is_unchanged():
     plain = build_model(tiny_cfg()).train()
     model = build_model(tiny_cfg("SOLVER.DETAILS_PERIOD", 2)).train()
     model.load_state_dict(plain.state_dict())
@@ -54,13 +50,14 @@ def test_nothing_is_logged_between_and_the_training_does_not_change():
             sum(losses.values()).backward()
             results.append((losses, [p.grad for p in one.parameters()]))
     assert all(torch.equal(results[0][0][name], results[1][0][name]) for name in results[0][0])
-    assert all(a is None and b is None or torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
-    with EventStorage(start_iter=2) as storage:  # the third
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        assert torch.equal(a, b) if a is not None else b is None
+    with EventStorage(start_iter=2) as storage:  # the third iteration
         model(make_inputs(*BATCH))
         assert not any("/" in name for name in storage.latest())
 
 
-def test_an_image_without_objects_has_parts():
+def test_losses_without_objects_are_logged_too():
     model = build_model(tiny_cfg("SOLVER.DETAILS_PERIOD", 1)).train()
     with EventStorage() as storage:
         model(make_inputs([(64, 64)], [[]], [[]]))

@@ -11,17 +11,15 @@ from retina_plugin.modeling.head import RetinaNetHead, SharedTowerHead
 FEATURES = [torch.randn(2, 16, 8, 12), torch.randn(2, 16, 4, 6), torch.randn(2, 16, 2, 3)]
 
 
+OPTIONS = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "channels": 0, "norm": "", "prior_prob": 0.01}
+
+
+def levels(channels):
+    return [ShapeSpec(channels=channels, stride=stride) for stride in (8, 16, 32)]
+
+
 def head(**changes):
-    options = {
-        "num_classes": 5,
-        "num_anchors": 9,
-        "num_convs": 2,
-        "channels": 0,
-        "norm": "",
-        "prior_prob": 0.01,
-        **changes,
-    }
-    return RetinaNetHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
+    return RetinaNetHead(**{"input_shape": levels(16), **OPTIONS, **changes})
 
 
 def test_shapes_and_the_number_of_parameters():
@@ -29,7 +27,7 @@ def test_shapes_and_the_number_of_parameters():
     logits, deltas = model(FEATURES)
     assert [tuple(x.shape) for x in logits] == [(2, 45, 8, 12), (2, 45, 4, 6), (2, 45, 2, 3)]
     assert [tuple(x.shape) for x in deltas] == [(2, 36, 8, 12), (2, 36, 4, 6), (2, 36, 2, 3)]
-    # 2 subnets of 2 convolutions 16 -> 16, then 16 -> 45 and 16 -> 36; each with bias
+    # 2 subnets of 2 convolutions 16 -> 16, then 16 -> 45 and 16 -> 36; each with bias.
     want = 4 * (16 * 16 * 9 + 16) + (16 * 45 * 9 + 45) + (16 * 36 * 9 + 36)
     assert sum(p.numel() for p in model.parameters()) == want
 
@@ -50,40 +48,27 @@ def test_weights_are_shared_over_levels_and_separate_for_the_subnets():
 
 
 @pytest.mark.parametrize("norm", ["", "GN", "BN", "SyncBN"])
-def test_norms(norm):
-    model = (
-        head(norm=norm)
-        if norm != "GN"
-        else RetinaNetHead(
-            input_shape=[ShapeSpec(channels=32, stride=s) for s in (8, 16, 32)],
-            num_classes=5,
-            num_anchors=9,
-            num_convs=2,
-            channels=0,
-            norm=norm,
-            prior_prob=0.01,
-        )
-    )
-    if norm == "SyncBN":  # needs a process group to run; its place is what can be seen here
+def test_every_norm_is_built_and_bn_has_statistics_per_level(norm):
+    channels = 32 if norm == "GN" else 16  # GN has 32 groups
+    model = head(norm=norm, input_shape=levels(channels))
+    if norm == "SyncBN":  # cannot run without a process group
         assert sum(isinstance(m, nn.SyncBatchNorm) for m in model.modules()) == 2 * 2 * 3
         return
-    features = FEATURES if norm != "GN" else [x.repeat(1, 2, 1, 1) for x in FEATURES]
+    features = [x.repeat(1, channels // 16, 1, 1) for x in FEATURES]
     model(features)
     model.eval()(features)
-    if norm == "BN":  # statistics of its own for every level
+    if norm == "BN":
         statistics = [m.running_mean for m in model.cls_subnet[1]]
         assert len(statistics) == 3 and not torch.equal(statistics[0], statistics[1])
 
 
-def test_levels_of_different_width_are_refused():
+def test_levels_with_different_channels_are_refused():
     shapes = [ShapeSpec(channels=16, stride=8), ShapeSpec(channels=32, stride=16)]
-    with pytest.raises(ValueError, match="same channels"):
-        RetinaNetHead(
-            input_shape=shapes, num_classes=5, num_anchors=9, num_convs=1, channels=0, norm="", prior_prob=0.01
-        )
+    with pytest.raises(ValueError, match="same number of channels"):
+        head(input_shape=shapes)
 
 
-def test_the_width_of_the_head_is_its_own():
+def test_the_head_can_have_its_own_number_of_channels():
     model = head(channels=24)
     assert model.cls_subnet[0].weight.shape == (24, 16, 3, 3) and model.cls_subnet[2].weight.shape == (24, 24, 3, 3)
     logits, deltas = model(FEATURES)
@@ -92,8 +77,7 @@ def test_the_width_of_the_head_is_its_own():
 
 
 def test_a_shared_tower_halves_the_convolutions():
-    options = {"num_classes": 5, "num_anchors": 9, "num_convs": 2, "channels": 0, "norm": "BN", "prior_prob": 0.01}
-    model = SharedTowerHead(input_shape=[ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)], **options)
+    model = SharedTowerHead(**{"input_shape": levels(16), **OPTIONS, "norm": "BN"})
     assert not hasattr(model, "cls_subnet") and len(model.subnet[1]) == 3
     want, (logits, deltas) = head()(FEATURES), model(FEATURES)
     assert [x.shape for x in [*logits, *deltas]] == [x.shape for x in [*want[0], *want[1]]]

@@ -1,4 +1,4 @@
-"""Labels that are no class of the model are refused, wherever they come from."""
+"""Labels that are not classes of the model are refused in training and in validation."""
 
 import pytest
 import torch
@@ -22,13 +22,11 @@ def test_training_names_image_label_and_number_of_classes(wrong, assigner):
     model = build_model(tiny_cfg("MODEL.RETINANET.ASSIGNER", assigner)).train()
     inputs = make_inputs([(96, 128)] * 2, [[BOXES[0]], BOXES], [[0], [2, wrong]])
     inputs[1]["file_name"] = "photos/7.jpg"
-    with pytest.raises(
-        ValueError,
-        match=rf"image 1 of the batch \(photos/7.jpg\) has gt_classes {wrong}, but MODEL.RETINANET.NUM_CLASSES is 3",
-    ) as error:
+    message = rf"image 1 of the batch \(photos/7.jpg\) has gt_classes {wrong}, but MODEL.RETINANET.NUM_CLASSES is 3"
+    with pytest.raises(ValueError, match=message) as error:
         model(inputs)
     assert "0..2" in str(error.value)
-    assert model.loss_normalizer == 100, "nothing moved"
+    assert model.loss_normalizer == 100, "the normaliser is unchanged"
 
 
 def test_all_wrong_labels_of_an_image_are_listed():
@@ -37,26 +35,20 @@ def test_all_wrong_labels_of_an_image_are_listed():
     assert (error.value.image, error.value.wrong, error.value.num_classes) == (0, [-3, 5, 9], 3)
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        torch.tensor([0, 2]),
-        torch.tensor([], dtype=torch.int64),
-        torch.tensor([1], dtype=torch.int32),
-        torch.tensor([2], dtype=torch.uint8),
-    ],
-)
-def test_classes_of_the_model_pass(labels):
+@pytest.mark.parametrize("values", [[0, 2], [], [1], [2]])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_classes_of_the_model_are_accepted(values, dtype):
+    labels = torch.tensor(values, dtype=dtype)
     LabelCheck([instances(labels), instances(labels)], 3).finish()
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([1.0, 1.5]), torch.tensor([float("nan")]), torch.tensor([True])])
-def test_labels_that_are_no_integers_are_refused(labels):
+def test_labels_that_are_not_integers_are_refused(labels):
     with pytest.raises(ValueError, match="image 0 of the batch has gt_classes of type torch.*must be integers"):
         LabelCheck([instances(labels)], 3)
 
 
-def test_the_validation_loss_refuses_them_too():
+def test_the_validation_loss_refuses_wrong_labels():
     from retina_plugin.engine.validation_loss import validation_losses
 
     model = build_model(tiny_cfg()).train()
@@ -66,7 +58,7 @@ def test_the_validation_loss_refuses_them_too():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_labels_on_a_gpu_are_refused_after_something_else_has_waited():
+def test_labels_on_a_gpu_are_refused_after_a_synchronisation():
     check = LabelCheck([instances(torch.tensor([0, 7], device="cuda"))], 3)
     torch.cuda.synchronize()
     with pytest.raises(LabelError, match="gt_classes 7,"):

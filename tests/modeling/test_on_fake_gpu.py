@@ -1,9 +1,11 @@
-"""A training step and an inference on tensors that say they are on a GPU: PyTorch refuses to mix devices.
+"""A training step and an inference on fake tensors of a GPU: PyTorch raises an error if devices are mixed.
 
-FakeTensorMode follows shapes, types and devices without computing anything, so it runs without a GPU.
-Without a GPU PyTorch switches autocast on "cuda" off, so types are followed as far as float32 only.
-What depends on the data (how many anchors are foreground, what NMS keeps) is set to a number.
+FakeTensorMode propagates shapes, dtypes and devices without computing anything, so it runs without a GPU. Without a GPU
+PyTorch disables autocast on "cuda", so all dtypes are float32. Counts that depend on the data (foreground anchors,
+boxes that NMS keeps) are replaced by a constant.
 """
+
+import itertools
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ FOUND = 5
 
 @pytest.fixture()
 def fake_gpu(monkeypatch):
-    """The mode, with every search for a number of things finding ``FOUND`` of them on the device that was searched."""
+    """Return the mode, with every data-dependent count replaced by ``FOUND``."""
 
     def nonzero(self, *, as_tuple=False):
         index = torch.zeros(FOUND, dtype=torch.int64, device=self.device)
@@ -37,29 +39,26 @@ def fake_gpu(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "nonzero", nonzero)
     monkeypatch.setattr(postprocess, "nms", nms)
-    # Detectron2's; it looks at values (are the boxes finite, which are empty), which fake ones have not.
-    monkeypatch.setattr(LabelCheck, "_look", lambda self, image, extremes: None)  # values, too
+    # Both read values (labels; whether boxes are finite or empty), which fake tensors do not have.
+    monkeypatch.setattr(LabelCheck, "_look", lambda self, image, extremes: None)
     monkeypatch.setattr(meta_arch, "detector_postprocess", lambda instances, height, width: instances)
     return FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
 
 
 def on_fake_gpu(model, mode):
-    """Parameters and buffers of a model become fake ones on "cuda"."""
+    """Replace the parameters and buffers of a model by fake ones on "cuda"."""
     for module in model.modules():
-        for store in (module._parameters, module._buffers):
-            for name, value in store.items():
-                if value is not None:
-                    fake = mode.from_tensor(value).to("cuda")
-                    store[name] = (
-                        torch.nn.Parameter(fake.detach(), requires_grad=value.requires_grad)
-                        if isinstance(value, torch.nn.Parameter)
-                        else fake
-                    )
-    return model
+        for name, value in module._parameters.items():
+            if value is not None:
+                fake = mode.from_tensor(value).to("cuda").detach()
+                module._parameters[name] = torch.nn.Parameter(fake, requires_grad=value.requires_grad)
+        for name, value in module._buffers.items():
+            if value is not None:
+                module._buffers[name] = mode.from_tensor(value).to("cuda")
 
 
 class Copies(TorchDispatchMode):
-    """Notes what is copied from the host to the GPU by calls that wait for it."""
+    """Record the shapes of tensors that are copied from the host to the GPU by a synchronising call."""
 
     def __init__(self):
         super().__init__()
@@ -68,21 +67,17 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if (
-            func is torch.ops.aten._to_copy.default
-            and args[0].device.type == "cpu"
-            and out.device.type == "cuda"
-            and not kwargs.get("non_blocking")
-        ):
+        is_copy = func is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking")
+        if is_copy and (args[0].device.type, out.device.type) == ("cpu", "cuda"):
             self.waited_for.append(tuple(args[0].shape))
         return out
 
 
 def backward(loss):
-    """Gradients of the parameters by walking the graph: autograd's engine itself would ask the driver for streams.
+    """Compute the gradients of the parameters by walking the graph, as autograd's engine would need a driver.
 
     Returns:
-        For every parameter that was reached, the parameter and its gradient.
+        Pairs of a parameter and its gradient, for every parameter that was reached.
     """
     order, seen, stack = [], set(), [(loss.grad_fn, False)]
     while stack:
@@ -99,11 +94,10 @@ def backward(loss):
         if hasattr(node, "variable"):
             reached.append((node.variable, given[0]))
             continue
-        run = node if callable(node) else node.apply  # a Function written in Python has the latter only
+        run = node if callable(node) else node.apply  # a Function written in Python only has the latter
         outputs = run(*(given.get(i) for i in range(len(node._input_metadata))))
-        for (following, i), grad in zip(
-            node.next_functions, outputs if isinstance(outputs, tuple) else (outputs,), strict=False
-        ):
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        for (following, i), grad in zip(node.next_functions, outputs, strict=False):
             if following is not None and grad is not None:
                 into = grads.setdefault(following, {})
                 into[i] = into[i] + grad if i in into else grad
@@ -111,49 +105,41 @@ def backward(loss):
 
 
 CONFIGS = {
-    "bf16, frozen norms": [
+    "bf16, frozen norms": (
         "bf16",
-        "MODEL.RESNETS.NORM",
-        "FrozenBN",
-        "MODEL.BACKBONE.FREEZE_AT",
-        2,
-        "MODEL.WEIGHTS",
-        "none",
-    ],
-    "fp16, AdamW, GIoU": ["fp16", "SOLVER.OPTIMIZER", "AdamW", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
-    "fp32, norms in the head": [
+        {"MODEL.RESNETS.NORM": "FrozenBN", "MODEL.BACKBONE.FREEZE_AT": 2, "MODEL.WEIGHTS": "none"},
+    ),
+    "fp16, AdamW, GIoU": (
+        "fp16",
+        {"SOLVER.OPTIMIZER": "AdamW", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "giou"},
+    ),
+    "fp32, norms in the head": (
         "fp32",
-        "MODEL.FPN.OUT_CHANNELS",
-        32,
-        "MODEL.RETINANET.NORM",
-        "GN",
-        "MODEL.FPN.NORM",
-        "GN",
-        "MODEL.FPN.TOP_BLOCK",
-        "conv_p5",
-        "MODEL.CHANNELS_LAST",
-        False,
-    ],
+        {
+            "MODEL.FPN.OUT_CHANNELS": 32,
+            "MODEL.FPN.NORM": "GN",
+            "MODEL.FPN.TOP_BLOCK": "conv_p5",
+            "MODEL.RETINANET.NORM": "GN",
+            "MODEL.CHANNELS_LAST": False,
+        },
+    ),
 }
 
 
-@pytest.mark.parametrize("opts", CONFIGS.values(), ids=CONFIGS)
-def test_no_tensor_is_left_on_the_host(fake_gpu, opts):
-    precision, *opts = opts
-    cfg = tiny_cfg(*opts)
+@pytest.mark.parametrize("precision, options", CONFIGS.values(), ids=CONFIGS)
+def test_no_tensor_is_left_on_the_host(fake_gpu, precision, options):
+    cfg = tiny_cfg(*itertools.chain(*options.items()))
     model = build_model(cfg)
-    model.precision = precision  # the config is of a machine without a GPU, which refuses fp16
+    model.precision = precision  # not in the config, because without a GPU it refuses fp16
     with fake_gpu, EventStorage():
         on_fake_gpu(model, fake_gpu)
         inputs = make_inputs([(64, 96), (64, 64)], [[[10.0, 10.0, 60.0, 50.0]], []], [[0], []])
-        assert inputs[0]["image"].device.type == "cpu", "as the loader gives them"
-        for _ in range(2):  # twice: the second one finds anchors and folded weights kept
+        assert inputs[0]["image"].device.type == "cpu", "as they come from the loader"
+        for _ in range(2):  # twice: the second step uses cached anchors
             with Copies() as copies:
                 losses = model.train()(inputs)
             reached = backward(sum(losses.values()))
-        assert copies.waited_for == [], (
-            "in the second step nothing is copied to the GPU but images and boxes, and these without waiting"
-        )
+        assert copies.waited_for == [], "the second step copies only images and boxes, without synchronising"
         assert all(loss.device.type == "cuda" and loss.dtype == torch.float32 for loss in losses.values())
         assert {id(p) for p, _ in reached} == {id(p) for p in model.parameters() if p.requires_grad}
         assert all(grad.device == p.device and grad.shape == p.shape for p, grad in reached)
@@ -163,13 +149,12 @@ def test_no_tensor_is_left_on_the_host(fake_gpu, opts):
             for _ in range(2):
                 results = model.eval()(inputs)
         for result in results:
-            instances = result["instances"]
-            assert {x.device.type for x in (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)} == {
-                "cuda"
-            }
+            found = result["instances"]
+            tensors = (found.pred_boxes.tensor, found.scores, found.pred_classes)
+            assert {x.device.type for x in tensors} == {"cuda"}
 
 
-def test_the_test_fails_on_a_tensor_left_behind(fake_gpu):
+def test_a_tensor_left_on_the_host_raises_an_error(fake_gpu):
     model = build_model(tiny_cfg())
     with fake_gpu, EventStorage():
         on_fake_gpu(model, fake_gpu)
@@ -178,9 +163,9 @@ def test_the_test_fails_on_a_tensor_left_behind(fake_gpu):
             sum(model.train()(make_inputs([(64, 64)], [[]], [[]])).values())
 
 
-def test_assignment_asks_the_gpu_nothing(fake_gpu, monkeypatch):
+def test_assignment_does_not_synchronise_with_the_gpu(fake_gpu, monkeypatch):
     def refuse(self, *args, **kwargs):
-        raise AssertionError("waits for the device")
+        raise AssertionError("synchronises with the device")
 
     with fake_gpu:
         anchors, boxes = torch.rand(500, 4, device="cuda"), torch.rand(3, 4, device="cuda")

@@ -1,4 +1,4 @@
-"""Names that do not exist and options that nothing reads are found before anything is built."""
+"""Unknown names and options that nothing reads are reported before anything is built."""
 
 import inspect
 
@@ -7,11 +7,13 @@ import yaml
 from conftest import BASE, ROOT, tiny_cfg
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
 
 from retina_plugin import add_retina_config, load_config
 from retina_plugin.ablation import load_sweep
 from retina_plugin.config import check_values, get_key, set_key
 from retina_plugin.modeling import CLS_LOSS_REGISTRY, unused_options
+from retina_plugin.modeling.backbone import build_retina_resnet
 from retina_plugin.modeling.options import DETECTRON2_SLOTS
 from retina_plugin.registry import SLOTS as ALL_SLOTS
 
@@ -24,15 +26,17 @@ NAMES = [
 ]
 
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
-CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text())]
-SWEEPS = [(p, size) for p in FILES if p not in CONFIGS for size in yaml.safe_load(p.read_text())["sizes"]]
+YAML = {p: yaml.safe_load(p.read_text(encoding="utf-8")) for p in FILES}
+CONFIGS = [p for p in FILES if "_BASE_" in YAML[p]]
+SWEEPS = [(p, size) for p in FILES if p not in CONFIGS for size in YAML[p]["sizes"]]
 
 
 def cfg(*opts):
-    """The plugin's base, with nothing set but ``opts``."""
+    """Load the plugin's base config with nothing set but ``opts``."""
     return load_config(BASE, ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", 3, "MODEL.WEIGHTS", "none", *opts])
 
 
+ANCHORS = "MODEL.ANCHOR_GENERATOR"
 # The option, a value of it, the slot and a variant that does not read it, and one that does.
 UNUSED = [
     ("MODEL.RETINANET.FOCAL_LOSS_GAMMA", 3.0, "MODEL.RETINANET.CLS_LOSS", "cross_entropy", "focal"),
@@ -55,55 +59,35 @@ UNUSED = [
     ("MODEL.TIMM.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_resnet", "build_retina_timm"),
     ("MODEL.TORCHVISION.NAME", "resnet18", "MODEL.BOTTOM_UP.NAME", "build_retina_timm", "build_retina_torchvision"),
     ("MODEL.RESNETS.DEPTH", 101, "MODEL.BOTTOM_UP.NAME", "build_retina_torchvision", "build_retina_resnet"),
-    (
-        "MODEL.ANCHOR_GENERATOR.OFFSET",
-        0.5,
-        "MODEL.ANCHOR_GENERATOR.NAME",
-        "TorchvisionAnchors",
-        "PyramidAnchorGenerator",
-    ),
+    (f"{ANCHORS}.OFFSET", 0.5, f"{ANCHORS}.NAME", "TorchvisionAnchors", "PyramidAnchorGenerator"),
 ]
 
 
 @pytest.mark.parametrize(
     "option, value, slot, without, with_it", UNUSED, ids=[f"{case[0]} {case[3]}" for case in UNUSED]
 )
-def test_an_option_that_the_chosen_variant_does_not_read_is_named(option, value, slot, without, with_it):
+def test_an_option_that_the_chosen_variant_does_not_read_is_reported(option, value, slot, without, with_it):
     trainable = ["MODEL.BACKBONE.FREEZE_AT", 0] if slot == "MODEL.BOTTOM_UP.NAME" else []
-    (said,) = unused_options(cfg(option, value, slot, without, *trainable))
-    assert said.startswith(f"{option} is {value!r}, which has no effect with {slot} {without}")
+    (line,) = unused_options(cfg(option, value, slot, without, *trainable))
+    assert line.startswith(f"{option} is {value!r}, which has no effect with {slot} {without}")
     assert unused_options(cfg(option, value, slot, with_it, *trainable)) == []
 
 
+SIZES = [f"{ANCHORS}.SIZES", [[32], [64], [128], [256], [512]]]
 CONDITIONAL = [
     (["MODEL.FPN.TOP_BLOCK", "conv_p5", "MODEL.RETINANET.LEVELS", [3, 4, 5]], "MODEL.FPN.TOP_BLOCK"),
     (["MODEL.FPN.TOP_BLOCK", "max_pool", "MODEL.RETINANET.LEVELS", [4, 5]], "MODEL.FPN.TOP_BLOCK"),
     (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.HEAD_CHANNELS", 128], "MODEL.RETINANET.HEAD_CHANNELS"),
     (["MODEL.RETINANET.NUM_CONVS", 0, "MODEL.RETINANET.NORM", "GN"], "MODEL.RETINANET.NORM"),
-    (
-        ["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "MODEL.ANCHOR_GENERATOR.SCALE", 2.0],
-        "MODEL.ANCHOR_GENERATOR.SCALE",
-    ),
-    (
-        [
-            "MODEL.ANCHOR_GENERATOR.SIZES",
-            [[32], [64], [128], [256], [512]],
-            "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
-            1,
-        ],
-        "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
-    ),
+    ([*SIZES, f"{ANCHORS}.SCALE", 2.0], f"{ANCHORS}.SCALE"),
+    ([*SIZES, f"{ANCHORS}.SCALES_PER_OCTAVE", 1], f"{ANCHORS}.SCALES_PER_OCTAVE"),
 ]
 
 
-@pytest.mark.parametrize(
-    "opts, option",
-    CONDITIONAL,
-    ids=[" ".join(map(str, opts[:2])) + " " + str(i) for i, (opts, _) in enumerate(CONDITIONAL)],
-)
-def test_an_option_that_another_one_puts_out_of_use_is_named(opts, option):
-    (said,) = unused_options(cfg(*opts))
-    assert said.startswith(f"{option} is ")
+@pytest.mark.parametrize("opts, option", CONDITIONAL, ids=[f"{opts[0]} {option}" for opts, option in CONDITIONAL])
+def test_an_option_that_a_different_one_disables_is_reported(opts, option):
+    (line,) = unused_options(cfg(*opts))
+    assert line.startswith(f"{option} is ")
 
 
 @pytest.mark.parametrize("opts", [
@@ -113,34 +97,34 @@ def test_an_option_that_another_one_puts_out_of_use_is_named(opts, option):
     ["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou"],
     ["MODEL.BOTTOM_UP.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 101],
 ])  # fmt: skip
-def test_what_is_used_is_no_complaint(opts):
+def test_options_that_are_read_are_not_reported(opts):
     assert unused_options(cfg(*opts)) == []
 
 
-def test_a_variant_of_a_user_is_taken_to_read_everything_of_its_slot(monkeypatch):
+def test_a_custom_variant_is_assumed_to_read_every_option_of_its_slot(monkeypatch):
     monkeypatch.setitem(CLS_LOSS_REGISTRY._obj_map, "mine", type("Mine", (), {}))
     assert unused_options(cfg("MODEL.RETINANET.CLS_LOSS", "mine", "MODEL.CLS_LOSS.GHM_BINS", 3)) == []
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_no_shipped_config_sets_what_nothing_reads(path):
+def test_no_shipped_config_sets_an_unread_option(path):
     data = ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []
     loaded = load_config(path, ["MODEL.DEVICE", "cpu", *data])
     assert unused_options(loaded) == []
 
 
 @pytest.mark.parametrize("path, size", SWEEPS, ids=[f"{path.stem} {size}" for path, size in SWEEPS])
-def test_no_row_of_a_sweep_sets_what_nothing_reads(path, size, tmp_path):
+def test_no_row_of_a_sweep_sets_an_unread_option(path, size, tmp_path):
     sweep = load_sweep(path, size)
     for run in sweep.runs:
         loaded = sweep.config(run, tmp_path)
-        # What the base sets for the variant that a row replaces has no effect any more, which is no mistake of the row.
+        # Options of the base for a variant that a row replaces lose their effect, which is not a mistake of the row.
         named = {*sweep.options, *sweep.changes(run.labels)}
-        assert [said for said in unused_options(loaded) if said.split(" ")[0] in named] == [], run.labels
+        assert [line for line in unused_options(loaded) if line.split(" ")[0] in named] == [], run.labels
 
 
 @pytest.mark.parametrize("key", NAMES)
-def test_a_name_that_does_not_exist_is_answered_with_those_that_do(key):
+def test_the_error_for_an_unknown_name_lists_the_known_ones(key):
     config = cfg()
     config.defrost()
     known = get_key(config, key)
@@ -148,17 +132,18 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do(key):
     config.MODEL.RETINANET.LEVELS = [3, 4, 5]  # no top block is needed
     with pytest.raises(ValueError) as error:
         check_values(config)
-    assert (
-        f"{key} is 'nope'" in str(error.value)
-        and known in str(error.value)
-        and "IMPORTS in the config, or --import MODULE" in str(error.value)
-    )
+    parts = [f"{key} is 'nope'", known, "IMPORTS in the config, or --import MODULE"]
+    assert [part for part in parts if part not in str(error.value)] == []
     with pytest.raises(ValueError, match=key):
         load_config(BASE, [key, "nope"])
 
 
+UNDECLARED = {"MODEL.ANCHOR_GENERATOR.OFFSET"}
+"""Keys that TorchvisionAnchors reads through its base class but does not use."""
+
+
 class Recording(CfgNode):
-    """A config that notes which values are read."""
+    """A config that records which values are read."""
 
     def __init__(self, node, read, prefix=""):
         dict.__init__(self)
@@ -176,26 +161,18 @@ class Recording(CfgNode):
         return getattr(self, name)
 
 
-DECLARED = [
-    (slot, name, variant)
-    for slot, registry in SLOTS.items()
-    for name, variant in registry
-    if hasattr(variant, "config_keys")
-]
+EVERY = [(slot, name, variant) for slot, registry in SLOTS.items() for name, variant in registry]
+DECLARED = [case for case in EVERY if hasattr(case[2], "config_keys")]
 
 
 def test_every_variant_of_the_plugin_declares_what_it_reads():
-    ours = {
-        name
-        for registry in SLOTS.values()
-        for name, variant in registry
-        if variant.__module__.startswith("retina_plugin.") and name != "build_retina_pyramid_backbone"
-    }
+    ours = {name for _, name, variant in EVERY if variant.__module__.startswith("retina_plugin.")}
+    ours -= {"build_retina_pyramid_backbone"}
     assert ours == {name for _, name, _ in DECLARED} and len(ours) > 25
 
 
 @pytest.mark.parametrize("slot, name, variant", DECLARED, ids=[f"{slot} {name}" for slot, name, _ in DECLARED])
-def test_a_declaration_names_keys_that_exist(slot, name, variant):
+def test_declared_keys_exist(slot, name, variant):
     defaults = get_cfg()
     add_retina_config(defaults)
     for key in variant.config_keys:
@@ -204,27 +181,25 @@ def test_a_declaration_names_keys_that_exist(slot, name, variant):
             node = node[part]
 
 
-BY_CFG = [
-    case for case in DECLARED if "cfg" in inspect.signature(case[2]).parameters or hasattr(case[2], "from_config")
-]
+def is_built_from_cfg(variant):
+    return "cfg" in inspect.signature(variant).parameters or hasattr(variant, "from_config")
+
+
+BY_CFG = [case for case in DECLARED if is_built_from_cfg(case[2])]
 
 
 @pytest.mark.parametrize("slot, name, variant", BY_CFG, ids=[f"{slot} {name}" for slot, name, _ in BY_CFG])
-def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
-    """What building a variant reads, and others of its slot need not, is what it declares."""
-    from detectron2.layers import ShapeSpec
-
-    vit = (
-        ["MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"]
-        if name == "build_retina_vit_backbone"
-        else []
-    )
-    config = tiny_cfg(*(["MODEL.FPN.EXTRA_CONVS", 1] if slot == "MODEL.FPN.NAME" else []), *vit)
+def test_the_declared_keys_are_those_that_are_read(slot, name, variant):
+    """A variant declares the keys that it reads when it is built, of all keys that any variant declares."""
+    opts = []
+    if slot == "MODEL.FPN.NAME":
+        opts = ["MODEL.FPN.EXTRA_CONVS", 1]
+    if name == "build_retina_vit_backbone":
+        opts = ["MODEL.DETECTRON2.NAME", "vit_ti", "MODEL.FPN.TOP_BLOCK", "conv_p5"]
+    config = tiny_cfg(*opts)
     read: set[str] = set()
     recording, shapes = Recording(config, read), [ShapeSpec(channels=16, stride=2**level) for level in range(3, 8)]
     if slot == "MODEL.FPN.NAME":
-        from retina_plugin.modeling.backbone import build_retina_resnet
-
         variant(recording, build_retina_resnet(config, ShapeSpec(channels=3)), ["res3", "res4", "res5"], None)
     elif slot == "MODEL.RETINANET.HEAD_NAME":
         variant.from_config(recording, shapes, 9)
@@ -233,16 +208,11 @@ def test_a_declaration_is_what_is_read(slot, name, variant, monkeypatch):
     else:
         variant(recording, ShapeSpec(channels=3))
     owned = {key for _, _, other in DECLARED for key in other.config_keys}
-    assert (read & owned) - {"MODEL.ANCHOR_GENERATOR.OFFSET"} == set(variant.config_keys) - {
-        "MODEL.ANCHOR_GENERATOR.OFFSET"
-    }
+    assert (read & owned) - UNDECLARED == set(variant.config_keys) - UNDECLARED
 
 
-BY_OPTIONS = [
-    case
-    for case in DECLARED
-    if case[0] in ("MODEL.RETINANET.CLS_LOSS", "MODEL.RETINANET.ASSIGNER", "MODEL.RETINANET.BBOX_REG_LOSS_TYPE")
-]
+OPTION_SLOTS = [f"MODEL.RETINANET.{key}" for key in ("CLS_LOSS", "ASSIGNER", "BBOX_REG_LOSS_TYPE")]
+BY_OPTIONS = [case for case in DECLARED if case[0] in OPTION_SLOTS]
 ARGUMENTS = {
     "alpha": "FOCAL_LOSS_ALPHA",
     "gamma": "FOCAL_LOSS_GAMMA",
@@ -253,9 +223,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("slot, name, variant", BY_OPTIONS, ids=[f"{slot} {name}" for slot, name, _ in BY_OPTIONS])
-def test_a_declaration_is_what_the_constructor_names(slot, name, variant):
-    named = {ARGUMENTS.get(option, option.upper()) for option in inspect.signature(variant).parameters} - {
-        "TRANSFORM",
-        "NUM_ANCHORS",
-    }
+def test_the_declared_keys_are_the_arguments_of_the_constructor(slot, name, variant):
+    options = set(inspect.signature(variant).parameters) - {"transform", "num_anchors"}
+    named = {ARGUMENTS.get(option, option.upper()) for option in options}
     assert {key.rsplit(".")[-1] for key in variant.config_keys} == named

@@ -1,4 +1,4 @@
-"""One contract for every registered variant, and every combination of neck, top block and levels."""
+"""The same contract for every registered variant, and every combination of neck, top block and levels."""
 
 import itertools
 import json
@@ -27,13 +27,15 @@ from retina_plugin.modeling import (
 REGISTRIES = (ASSIGNER_REGISTRY, BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY, HEAD_REGISTRY, NECK_REGISTRY, TOP_BLOCK_REGISTRY)
 VARIANTS = [(registry, name) for registry in REGISTRIES for name, _ in registry]
 OPTIONS = {"none": ["MODEL.RETINANET.LEVELS", [3, 4, 5]]}
-"""What a variant needs besides its name."""
+"""Options that a variant needs in addition to its name."""
 
 LEARN = [
-    "MODEL.DEVICE", "cpu", "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20, "DATALOADER.NUM_WORKERS", 0,
-    "DATASETS.TEST", ("digits_train",), "INPUT.MIN_SIZE_TRAIN", [128], "INPUT.MIN_SIZE_TEST", 128, "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.RETINANET.NUM_CONVS", 1,
+    "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.RETINANET.NUM_CONVS", 1,
+    "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20,
+    "DATASETS.TEST", ("digits_train",), "INPUT.MIN_SIZE_TRAIN", [128], "INPUT.MIN_SIZE_TEST", 128,
+    "DATALOADER.NUM_WORKERS", 0,
 ]  # fmt: skip
-"""The quickstart, small, on two images."""
+"""Options for a small version of the quickstart that is evaluated on its training images."""
 
 LEVELS = ([3, 4, 5, 6, 7], [3, 4, 5], [4, 5, 6, 7], [2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 8], [3, 4])
 
@@ -49,21 +51,17 @@ def inputs(objects=True):
 
 @pytest.mark.parametrize("registry, name", VARIANTS, ids=[f"{registry._name} {name}" for registry, name in VARIANTS])
 class TestContract:
-    def test_a_step_is_finite_and_reaches_every_parameter_with_and_without_objects(self, registry, name):
+    def test_a_step_is_finite_and_every_parameter_gets_a_gradient(self, registry, name):
         model = build_model(cfg_of(registry, name)).train()
         for objects in (True, False):
             model.zero_grad()
             losses = model(inputs(objects))
             assert all(loss.isfinite() and loss.dtype == torch.float32 and loss.shape == () for loss in losses.values())
             sum(losses.values()).backward()
-            without = [
-                n
-                for n, p in model.named_parameters()
-                if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
-            ]
-            assert without == []
+            trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+            assert [name for name, p in trained if p.grad is None or not p.grad.isfinite().all()] == []
 
-    def test_it_predicts_and_is_saved_and_loaded(self, registry, name):
+    def test_it_predicts_the_same_after_saving_and_loading(self, registry, name):
         cfg = cfg_of(registry, name)
         model, other = build_model(cfg).eval(), build_model(cfg).eval()
         other.load_state_dict(model.state_dict())
@@ -77,45 +75,34 @@ class TestContract:
 
 
 def named_values():
-    """(key, name) of every value of a slot that the configs, the README and the docs name."""
-    texts = [
-        p.read_text()
-        for pattern in ("README.md", "docs/*.md", "configs/**/*.yaml")
-        for p in sorted(ROOT.glob(pattern))
-        if p.name != "extending.md"
-    ]  # whose variants it has its reader write
-    page = (ROOT / "docs/keys.md").read_text()
+    """Return (key, name) of every value of a slot that the configs, the README and the docs name."""
+    paths = [p for pattern in ("README.md", "docs/*.md", "configs/**/*.yaml") for p in sorted(ROOT.glob(pattern))]
+    # The reader of extending.md writes the variants that it names.
+    texts = [p.read_text(encoding="utf-8") for p in paths if p.name != "extending.md"]
+    page = (ROOT / "docs/keys.md").read_text(encoding="utf-8")
     found = set()
     for registry in REGISTRIES:
         names = {name for name, _ in registry}
-        # "KEY name", "KEY: name", "KEY one | two", where the last part of the key may stand for it (NAME alone says too little).
+        # "KEY name", "KEY: name", "KEY one | two", possibly with the last part of the key only (but NAME is ambiguous).
         leaf = "FPN.NAME" if registry is NECK_REGISTRY else registry.key.rsplit(".")[-1]
-        lists = [
-            m
-            for text in texts
-            for m in re.findall(rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)", text)
-        ]
+        pattern = rf"\b{leaf}[`: ]+([a-z][a-z0-9_]+(?:\s*\|\s*[a-z][a-z0-9_]+)*)"
+        lists = [match for text in texts for match in re.findall(pattern, text)]
         found |= {(registry.key, name) for m in lists for name in re.split(r"\s*\|\s*", m)}
         choices = re.search(rf"^\| `{re.escape(registry.key)}` \| [^|]* \| one of ([^|]*) \|", page, re.M)
         found |= {(registry.key, name) for name in choices[1].split(", ")}
-        assert names <= {name for key, name in found if key == registry.key} | {"smooth_l1", "giou", "diou", "ciou"}, (
-            f"{registry.key}: a variant that is named nowhere"
-        )
-    slots = dict(re.findall(r"\b(assigner|neck|top block) +\(([^)]*)\)", (ROOT / "docs/architecture.md").read_text()))
+        named = {name for key, name in found if key == registry.key} | {"smooth_l1", "giou", "diou", "ciou"}
+        assert names <= named, f"{registry.key}: a variant is not documented"
+    architecture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    slots = dict(re.findall(r"\b(assigner|neck|top block) +\(([^)]*)\)", architecture))
     keys = {"assigner": ASSIGNER_REGISTRY.key, "neck": NECK_REGISTRY.key, "top block": TOP_BLOCK_REGISTRY.key}
     found |= {(keys[slot], name) for slot, names in slots.items() for name in names.split(" · ")}
-    return sorted(
-        found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")}
-    )  # the example of a variant of one's own
+    return sorted(found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")})  # the example of a custom variant
 
 
-def test_every_value_that_is_named_anywhere_trains_in_a_process_that_imported_the_plugin_alone():
+def test_every_documented_value_trains_in_a_process_that_imports_only_the_plugin():
     values = named_values()
-    assert {
-        ("MODEL.RETINANET.ASSIGNER", "atss"),
-        ("MODEL.RETINANET.CLS_LOSS", "ssd_1to3"),
-        ("MODEL.FPN.TOP_BLOCK", "none"),
-    } <= set(values) and len(values) >= 20
+    some = [("RETINANET.ASSIGNER", "atss"), ("RETINANET.CLS_LOSS", "ssd_1to3"), ("FPN.TOP_BLOCK", "none")]
+    assert {(f"MODEL.{key}", name) for key, name in some} <= set(values) and len(values) >= 20
     program = """
 import json, sys, torch, retina_plugin
 from detectron2.modeling import build_model
@@ -131,9 +118,8 @@ for key, name in values:
         print(key, name, repr(error))
 """
     given = json.dumps([str(BASE), TINY, values, OPTIONS])
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], input=given, capture_output=True, text=True, cwd=ROOT
-    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
@@ -146,12 +132,11 @@ def two_images(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("registry, name", VARIANTS, ids=[f"{registry._name} {name}" for registry, name in VARIANTS])
-def test_two_images_are_learnt_by_heart(registry, name, two_images, monkeypatch, tmp_path):
+def test_two_images_are_overfitted(registry, name, two_images, monkeypatch, tmp_path):
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(two_images))
     levels = ["MODEL.RETINANET.LEVELS", [3, 4, 5, 6]] if registry is TOP_BLOCK_REGISTRY and name != "none" else []
-    cfg = load_config(
-        ROOT / "configs/digits/quickstart.yaml", [*LEARN, *levels, registry.key, name, "OUTPUT_DIR", str(tmp_path)]
-    )
+    opts = [*LEARN, *levels, registry.key, name, "OUTPUT_DIR", str(tmp_path)]
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", opts)
     trainer = RetinaTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
