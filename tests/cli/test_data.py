@@ -81,4 +81,4 @@ def test_no_dataset_ends_with_one_sentence(folder, capsys):
     assert "nowhere does not exist" in capsys.readouterr().err
     (folder / "empty").mkdir()
     assert main(["data", "stats", "empty"]) == 2
-    assert "it holds nothing" in capsys.readouterr().err
+    assert "it contains nothing" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Batches of like size: nothing lost, nothing waiting for ever, little padding."""
+"""Batches of similar size: no image is lost, none waits for ever, and there is little padding."""
 
 import itertools
 import logging
@@ -17,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from retina_plugin import load_config
 from retina_plugin.data.image_files import ImageError
 from retina_plugin.data.loader import (
+    BROKEN,
     MOST_TRIES,
     POSITION,
     PositionSampler,
@@ -46,7 +47,7 @@ def in_batches(stream, batch_size, pool_size):
 
 
 def padding(batches):
-    """Share of the pixels of all batches that no image fills."""
+    """Return the share of the pixels of all batches that no image fills."""
     used = total = 0
     for batch in batches:
         sizes = [x["image"].shape[-2:] for x in batch]
@@ -55,7 +56,7 @@ def padding(batches):
     return 1 - used / total
 
 
-def test_every_image_is_used_once_and_none_waits_long():
+def test_every_image_is_used_once_without_a_long_wait():
     batches = list(in_batches(samples(400), 4, 16))
     order = [x[POSITION] for batch in batches for x in batch]
     assert all(len(batch) == 4 for batch in batches)
@@ -74,22 +75,19 @@ def test_images_of_one_size_stay_in_order():
     assert order == list(range(len(order)))
 
 
+def cfg_with(*opts, batch=3):
+    values = {
+        "MODEL.DEVICE": "cpu",
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": batch,
+        "SOLVER.REFERENCE_BATCH_SIZE": 0,
+    }
+    common = [part for pair in values.items() for part in pair]
+    return load_config(ROOT / "configs/digits/quickstart.yaml", [*common, *opts])
+
+
 def loader_of(*opts):
-    common = [
-        "MODEL.DEVICE",
-        "cpu",
-        "DATALOADER.NUM_WORKERS",
-        0,
-        "SOLVER.IMS_PER_BATCH",
-        3,
-        "SOLVER.REFERENCE_BATCH_SIZE",
-        0,
-        "INPUT.COLOR_JITTER",
-        0.4,
-        "INPUT.MIN_SIZE_TRAIN",
-        [96, 128, 160],
-    ]
-    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*common, *opts])
+    cfg = cfg_with("INPUT.COLOR_JITTER", 0.4, "INPUT.MIN_SIZE_TRAIN", [96, 128, 160], *opts)
     seed_all_rng(cfg.SEED)
     return build_train_loader(cfg, DatasetCatalog.get("digits_train"), build_mapper(cfg, is_train=True))
 
@@ -97,16 +95,17 @@ def loader_of(*opts):
 def assert_same(batches, others):
     for batch, other in zip(batches, others, strict=True):
         assert [x[POSITION] for x in batch] == [x[POSITION] for x in other]
-        assert all(
-            torch.equal(x["image"], y["image"])
-            and torch.equal(x["instances"].gt_boxes.tensor, y["instances"].gt_boxes.tensor)
-            for x, y in zip(batch, other, strict=True)
-        )
+        assert all(map(equal, batch, other))
+
+
+def equal(x, y):
+    same_boxes = torch.equal(x["instances"].gt_boxes.tensor, y["instances"].gt_boxes.tensor)
+    return torch.equal(x["image"], y["image"]) and same_boxes
 
 
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_goes_on_where_another_was(small_digits, workers, sampler):
+def test_a_loader_continues_from_the_state_of_another(small_digits, workers, sampler):
     whole = loader_of("DATALOADER.SAMPLER_TRAIN", sampler)
     want = list(itertools.islice(iter(whole), 12))
     first = loader_of("DATALOADER.SAMPLER_TRAIN", sampler, "DATALOADER.NUM_WORKERS", workers)
@@ -120,7 +119,7 @@ def test_a_loader_goes_on_where_another_was(small_digits, workers, sampler):
     assert second.state_dict() == whole.state_dict()
 
 
-def test_samples_leave_the_random_numbers_of_others_alone(small_digits):
+def test_samples_leave_the_global_random_numbers_alone(small_digits):
     stream = iter(loader_of())
     np.random.seed(0)
     next(stream)
@@ -136,17 +135,13 @@ def test_the_loader_of_a_config(small_digits, grouping):
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, small_digits):
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-    cfg = load_config(
-        ROOT / "configs/digits/quickstart.yaml",
-        ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 3, "SOLVER.REFERENCE_BATCH_SIZE", 0],
-    )
     with pytest.raises(ValueError, match="3, which cannot be divided among 2"):
-        build_train_loader(cfg, [], lambda x: x)
+        build_train_loader(cfg_with(), [], lambda x: x)
 
 
 @pytest.fixture()
 def broken_digits(small_digits, tmp_path, monkeypatch):
-    """The small digits, of which two images have a header and an end (12 bytes), but not all of their pixels, which only decoding shows."""
+    """Break two images of the small digits: they keep header and end (12 bytes), so that only decoding shows it."""
     root = tmp_path / "digits"
     shutil.copytree(small_digits, root)
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(root))
@@ -161,45 +156,35 @@ MIXED = ["INPUT.MOSAIC", 0.5, "INPUT.MIXUP", 0.3]
 
 
 @pytest.mark.parametrize("opts", [[], MIXED])
-def test_a_broken_image_is_replaced_and_all_other_samples_stay_as_they_are(
-    small_digits, broken_digits, monkeypatch, opts
-):
+def test_a_broken_image_is_replaced_without_changing_other_samples(small_digits, broken_digits, monkeypatch, opts):
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(small_digits))
     whole = {x[POSITION]: x for batch in itertools.islice(iter(loader_of(*opts)), 12) for x in batch}
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(Path(broken_digits[0]).parents[1]))
-    seen = []
-    original = UnbrokenSamples.__getitem__
-    monkeypatch.setattr(
-        UnbrokenSamples,
-        "__getitem__",
-        lambda self, i: (lambda before, x: (seen.append(len(self.broken) > before), x)[1])(
-            len(self.broken), original(self, i)
-        ),
-    )
-    touched, seeded = {}, SeededSamples.__getitem__
-    monkeypatch.setattr(
-        SeededSamples,
-        "__getitem__",
-        lambda self, key: (seen.clear(), seeded(self, key), touched.__setitem__(key[0], any(seen)))[1],
-    )
+    replaced = set()  # positions of samples with a replaced image
+    seeded = SeededSamples.__getitem__
+
+    def record_replaced(self, key):
+        found = seeded(self, key)
+        if BROKEN in found:
+            replaced.add(key[0])
+        return found
+
+    monkeypatch.setattr(SeededSamples, "__getitem__", record_replaced)
     loader = loader_of(*opts)
     samples = {x[POSITION]: x for batch in itertools.islice(iter(loader), 12) for x in batch}
-    same = [q for q in samples.keys() & whole.keys() if not touched[q]]
-    assert len(same) > 5 and any(touched.values())
-    for q in same:
-        assert torch.equal(samples[q]["image"], whole[q]["image"]) and torch.equal(
-            samples[q]["instances"].gt_boxes.tensor, whole[q]["instances"].gt_boxes.tensor
-        )
+    same = [q for q in samples.keys() & whole.keys() if q not in replaced]
+    assert len(same) > 5 and replaced
+    assert all(equal(samples[q], whole[q]) for q in same)
     assert set(loader.broken.reasons) == set(broken_digits) and loader.broken.skipped >= 2
-    assert not any("broken_images" in x for x in samples.values())
+    assert not any(BROKEN in x for x in samples.values())
 
 
 @pytest.mark.parametrize("opts", [[], MIXED])
-def test_a_replacement_depends_on_neither_processes_nor_resume(broken_digits, opts):
+def test_replacements_depend_on_neither_processes_nor_resuming(broken_digits, opts):
     whole = list(itertools.islice(iter(loader_of(*opts)), 10))
     several = loader_of(*opts, "DATALOADER.NUM_WORKERS", 2)
     assert_same(list(itertools.islice(iter(several), 10)), whole)
-    assert set(several.broken.reasons) == set(broken_digits), "the processes say what they met"
+    assert set(several.broken.reasons) == set(broken_digits), "the worker processes report them"
     first = loader_of(*opts)
     assert_same(list(itertools.islice(iter(first), 4)), whole[:4])
     second = loader_of(*opts)
@@ -207,7 +192,7 @@ def test_a_replacement_depends_on_neither_processes_nor_resume(broken_digits, op
     assert_same(list(itertools.islice(iter(second), 6)), whole[4:])
 
 
-def test_a_broken_image_is_named_once_in_the_log(broken_digits, caplog):
+def test_a_broken_image_is_logged_once(broken_digits, caplog):
     with caplog.at_level(logging.WARNING):
         loader = loader_of()
         list(itertools.islice(iter(loader), 20))
@@ -216,39 +201,25 @@ def test_a_broken_image_is_named_once_in_the_log(broken_digits, caplog):
     assert loader.broken.skipped > 2 and "truncated" in loader.broken.reasons[broken_digits[0]]
 
 
-def test_an_image_of_another_size_than_its_annotations_is_replaced_too(small_digits, monkeypatch):
+def test_an_image_whose_size_contradicts_its_annotations_is_replaced_too(small_digits, monkeypatch):
     records = [dict(record) for record in DatasetCatalog.get("digits_train")]
     records[0]["width"] += 1
-    cfg = load_config(
-        ROOT / "configs/digits/quickstart.yaml",
-        [
-            "MODEL.DEVICE",
-            "cpu",
-            "DATALOADER.NUM_WORKERS",
-            0,
-            "SOLVER.IMS_PER_BATCH",
-            2,
-            "SOLVER.REFERENCE_BATCH_SIZE",
-            0,
-        ],
-    )
+    cfg = cfg_with(batch=2)
     loader = build_train_loader(cfg, records, build_mapper(cfg, is_train=True))
     names = [x["file_name"] for batch in itertools.islice(iter(loader), 8) for x in batch]
-    assert records[0]["file_name"] not in names and any(
-        records[0]["file_name"] in reason for reason in loader.broken.reasons
-    )
+    wrong = records[0]["file_name"]
+    assert wrong not in names and any(wrong in reason for reason in loader.broken.reasons)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_by_key_a_broken_image_stops_the_training_by_its_name(broken_digits, workers):
+def test_on_broken_image_stop_raises_an_error_that_names_the_file(broken_digits, workers):
+    loader = loader_of("DATASETS.ON_BROKEN_IMAGE", "stop", "DATALOADER.NUM_WORKERS", workers)
     with pytest.raises(ImageError, match="truncated") as caught:
-        list(
-            itertools.islice(iter(loader_of("DATASETS.ON_BROKEN_IMAGE", "stop", "DATALOADER.NUM_WORKERS", workers)), 20)
-        )
+        list(itertools.islice(iter(loader), 20))
     assert any(file in str(caught.value) for file in broken_digits)
 
 
-def test_if_every_image_is_broken_the_training_stops():
+def test_training_stops_if_every_image_is_broken():
     class Broken:
         def __len__(self):
             return 5
@@ -257,20 +228,18 @@ def test_if_every_image_is_broken_the_training_stops():
             raise ImageError(f"{index}.png", "is gone")
 
     samples = SeededSamples(UnbrokenSamples(Broken()), seed=1)
-    np.random.seed(3), random.seed(3)
-    with pytest.raises(ImageError, match=f"is gone; neither could {MOST_TRIES - 1} other images"):
+    np.random.seed(3)
+    random.seed(3)
+    with pytest.raises(ImageError, match=f"is gone; {MOST_TRIES - 1} other images tried in its place"):
         samples[0, 2]
-    assert np.random.randint(1000) == np.random.RandomState(3).randint(1000), (
-        "the random numbers of others are given back"
-    )
+    # The global random numbers are as before.
+    assert np.random.randint(1000) == np.random.RandomState(3).randint(1000)
     assert random.random() == random.Random(3).random()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, workers):
-    cfg = load_config(
-        ROOT / "configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", workers]
-    )
+def test_evaluation_continues_without_broken_images_and_lists_them(broken_digits, workers):
+    cfg = cfg_with("DATALOADER.NUM_WORKERS", workers)
     loader = build_test_loader(cfg, DatasetCatalog.get("digits_train"), build_mapper(cfg, is_train=False))
     for _ in range(2):
         batches = list(loader)
@@ -281,12 +250,8 @@ def test_evaluation_goes_on_without_broken_images_and_names_them(broken_digits, 
 
 @pytest.mark.parametrize("at_once, batches", [(1, 8), (3, 3), (100, 1)])
 def test_images_are_evaluated_in_batches(small_digits, at_once, batches):
-    cfg = load_config(
-        ROOT / "configs/digits/quickstart.yaml",
-        ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "TEST.IMS_PER_BATCH", at_once],
-    )
+    cfg = cfg_with("TEST.IMS_PER_BATCH", at_once)
     records = DatasetCatalog.get("digits_train")
     found = list(build_test_loader(cfg, records, build_mapper(cfg, is_train=False)))
-    assert len(found) == batches and [x["file_name"] for batch in found for x in batch] == [
-        record["file_name"] for record in records
-    ]
+    names = [x["file_name"] for batch in found for x in batch]
+    assert len(found) == batches and names == [record["file_name"] for record in records]

@@ -1,4 +1,4 @@
-"""Mosaic and mixup: pixels and boxes where they belong."""
+"""Mosaic and mixup: pixels and boxes are where they belong."""
 
 import numpy as np
 import pytest
@@ -11,16 +11,10 @@ from retina_plugin.data.mixing import FILL, MixedSamples, cut, mixup, mosaic
 
 def sample(value, size=(40, 60), boxes=((10, 10, 30, 30),), **more):
     instances = Instances(size)
-    instances.gt_boxes, instances.gt_classes = (
-        Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
-        torch.full((len(boxes),), value % 7),
-    )
-    return {
-        "image": torch.full((3, *size), value, dtype=torch.uint8),
-        "instances": instances,
-        "file_name": str(value),
-        **more,
-    }
+    instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    instances.gt_classes = torch.full((len(boxes),), value % 7)
+    image = torch.full((3, *size), value, dtype=torch.uint8)
+    return {"image": image, "instances": instances, "file_name": str(value), **more}
 
 
 def test_a_mosaic_by_hand():
@@ -28,23 +22,16 @@ def test_a_mosaic_by_hand():
     out = mosaic(parts, centre=np.array([0.5, 0.5]), corners=np.zeros((4, 2)))
     image = out["image"][0]
     assert image.shape == (40, 60) and out["file_name"] == "10"
-    assert (
-        image[0, 0] == 10
-        and image[0, 59] == 20
-        and image[39, 0] == 30
-        and image[20, 30] == 40
-        and image[39, 59] == FILL
-    )
+    assert [int(image[y, x]) for y, x in ((0, 0), (0, 59), (39, 0), (20, 30), (39, 59))] == [10, 20, 30, 40, FILL]
     # Each quarter shows x 0..30, y 0..20 of its image, so half of the box (10, 10, 30, 30); the small image is whole.
     want = [[10, 10, 30, 20], [40, 10, 60, 20], [10, 30, 30, 40], [30, 20, 40, 30]]
     assert out["instances"].gt_boxes.tensor.tolist() == want
     assert out["instances"].gt_classes.tolist() == [3, 6, 2, 5] and len(out["ignore_boxes"]) == 0
 
 
-def test_a_box_of_which_little_is_left_is_ignored_and_one_that_is_gone_is_gone():
-    boxes, classes, ignored = cut(
-        sample(1, boxes=[(0, 0, 20, 20), (15, 15, 25, 25), (40, 5, 50, 9)]), (0, 0, 19, 19), shift=(100, 0)
-    )
+def test_a_box_that_is_mostly_cut_off_is_ignored_and_one_outside_is_dropped():
+    original = sample(1, boxes=[(0, 0, 20, 20), (15, 15, 25, 25), (40, 5, 50, 9)])
+    boxes, classes, ignored = cut(original, (0, 0, 19, 19), shift=(100, 0))
     assert boxes.tolist() == [[100, 0, 119, 19]] and classes.tolist() == [1]
     assert ignored.tolist() == [[115, 15, 119, 19]], "16 of 100 pixels"
 
@@ -54,22 +41,19 @@ def test_mixup_by_hand():
     out = mixup(sample(100, size=(20, 60)), sample(200, ignore_boxes=crowd), share=0.25)
     image = out["image"][0]
     assert image.shape == (40, 60) and image[0, 0] == 175 and image[39, 0] == round(0.25 * FILL + 0.75 * 200)
-    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 30, 30], [10, 10, 30, 30]] and torch.equal(
-        out["ignore_boxes"], crowd
-    )
+    assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 30, 30]] * 2
+    assert torch.equal(out["ignore_boxes"], crowd)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_boxes_stay_inside_and_are_no_lines(seed):
+def test_boxes_stay_inside_and_have_an_area(seed):
     rng = np.random.default_rng(seed)
     data = []
     for value in range(8):
         size = tuple(int(v) for v in rng.integers(20, 90, 2))
         corner = rng.uniform(0, 1, (rng.integers(0, 6), 2)) * (size[1] - 8, size[0] - 8)
-        boxes = np.concatenate(
-            [corner, np.minimum(corner + rng.uniform(3, 40, corner.shape), (size[1], size[0]))], axis=1
-        )
-        data.append(sample(value, size=size, boxes=boxes))
+        opposite = np.minimum(corner + rng.uniform(3, 40, corner.shape), (size[1], size[0]))
+        data.append(sample(value, size=size, boxes=np.concatenate([corner, opposite], axis=1)))
     np.random.seed(seed)
     for out in (MixedSamples(data, mosaic=0.8, mixup=0.5)[i] for i in range(8)):
         height, width = out["image"].shape[-2:]
@@ -79,6 +63,6 @@ def test_boxes_stay_inside_and_are_no_lines(seed):
         assert len(out["instances"].gt_boxes) == len(out["instances"].gt_classes)
 
 
-def test_without_probability_nothing_changes():
+def test_with_probability_0_nothing_changes():
     data = [sample(1), sample(2)]
     assert MixedSamples(data, mosaic=0.0, mixup=0.0)[1] is data[1]

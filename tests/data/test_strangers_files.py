@@ -1,4 +1,4 @@
-"""Files that are none, or no images: opened without waiting, and named."""
+"""Third-party files, which may be anything, are opened without blocking and identified."""
 
 import os
 import pickle
@@ -15,14 +15,14 @@ def reason(path):
     return caught.value.reason
 
 
-def test_a_file_is_opened_and_measured(tmp_path):
+def test_a_file_is_opened_with_its_size(tmp_path):
     (tmp_path / "ö 画.png").write_bytes(b"1234")
     descriptor, size = open_regular(str(tmp_path / "ö 画.png"))
     os.close(descriptor)
     assert size == 4
 
 
-def test_what_is_no_file_is_named_and_nobody_waits(tmp_path, monkeypatch):
+def test_what_is_not_a_file_is_identified_without_blocking(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
@@ -43,17 +43,17 @@ def test_what_is_no_file_is_named_and_nobody_waits(tmp_path, monkeypatch):
     assert "too long" in reason(tmp_path / ("x" * 300 + ".png"))
 
 
-def test_permission_denied_is_named(monkeypatch):
+def test_a_missing_permission_is_reported(monkeypatch):
     monkeypatch.setattr(os, "open", lambda *args: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert reason("secret.png") == "cannot be read: permission denied"
 
 
 @pytest.mark.parametrize("offset, mark, what", STRANGERS)
-def test_each_stranger_is_named(offset, mark, what):
+def test_each_unsupported_file_type_is_identified(offset, mark, what):
     assert stranger(bytes(offset) + mark + b"...") == what
 
 
-def test_an_error_goes_from_one_process_to_another_and_says_file_and_reason():
+def test_an_image_error_keeps_file_and_reason_when_pickled():
     error = pickle.loads(pickle.dumps(ImageError("a.png", "is broken")))
     assert (error.file, error.reason, str(error)) == ("a.png", "is broken", "a.png is broken")
     assert str(ImageError("a text")) == "a text" and isinstance(ImageNotFoundError("a"), FileNotFoundError)
