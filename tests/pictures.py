@@ -110,7 +110,7 @@ def tiff(
     big=False,
     extra=(),
 ):
-    """Return the bytes of a TIFF of (h, w, bands); ``tile`` is the side of tiles, ``rows`` the height of strips, pixels."""
+    """Return the bytes of a TIFF of (h, w, bands); ``tile`` is the side of tiles, ``rows`` the height of strips."""
     height, width, bands = pixels.shape
     kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
     planes = [pixels] if planar == 1 else [pixels[..., i : i + 1] for i in range(bands)]

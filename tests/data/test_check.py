@@ -221,6 +221,7 @@ def not_utf8(d):
     file.write_bytes(file.read_bytes().replace(b"<annotation>", b"<annotation><folder>K\xe4fer</folder>"))
 
 
+SMALL_SIZE = '"imageHeight": 9, "imageWidth": 9, "imagePath"'
 BROKEN = [
     ("coco", lambda d: image(d).unlink(), "missing", "a.png does not exist"),
     ("coco", cut("a.png"), "image", "truncated"),
@@ -281,7 +282,7 @@ BROKEN = [
     ("csv", replace("train.csv", "a.png", "x.png"), "missing", "x.png"),
     ("labelme", replace("train/a.json", "}", ""), "file", "a.json"),
     ("labelme", replace("train/a.json", "rectangle", "point"), "annotation", "point"),
-    ("labelme", replace("train/a.json", '"imagePath"', '"imageHeight": 9, "imageWidth": 9, "imagePath"'), "size", "say 9x9"),
+    ("labelme", replace("train/a.json", '"imagePath"', SMALL_SIZE), "size", "say 9x9"),
 ]  # fmt: skip
 
 

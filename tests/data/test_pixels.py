@@ -1,6 +1,5 @@
-"""Pixels as they are displayed, from every kind of file, by both readers, and one range for deep images."""
+"""Pixels as displayed, from every kind of file, with both readers, and one range for deep images."""
 
-import io
 import itertools
 import resource
 import struct
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import tiny_cfg
-from pictures import after_soi, chunk, exif, jpeg, picture, png, png_of, segment, tiff, turned
+from pictures import after_soi, chunk, exif, jpeg, picture, png, png_of, saved, segment, tiff, turned
 from PIL import Image
 
 from detectron2.data import detection_utils as utils
@@ -20,13 +19,7 @@ from retina_plugin.data.pixels import PixelRange, build_reader, pixel_range_of, 
 
 RGB = picture()
 READERS = ("opencv", "detectron2")
-FILM = b"\0\0\0\x18ftypmp42" + bytes(1_500_000) + b"\xff\xd9" + bytes(1_500_000)
-
-
-def saved(form, image=None, **more):
-    stream = io.BytesIO()
-    (image or Image.fromarray(RGB)).save(stream, form, **more)
-    return stream.getvalue()
+VIDEO = b"\0\0\0\x18ftypmp42" + bytes(1_500_000) + b"\xff\xd9" + bytes(1_500_000)
 
 
 @pytest.fixture()
@@ -39,7 +32,7 @@ def write(tmp_path):
 
 
 def assert_shows(file, want, *, off=0.0, **options):
-    """Both readers, in both orders of the channels, give ``want`` (h, w, 3), and the size that the header says."""
+    """Assert that both readers return ``want`` (h, w, 3), as RGB and BGR, in the size that the header states."""
     for reader in READERS:
         rgb, bgr = (read_image(file, form, reader=reader, **options) for form in ("RGB", "BGR"))
         assert np.array_equal(rgb, bgr[..., ::-1]) and rgb.dtype == np.uint8
@@ -52,20 +45,29 @@ def grey(values):
 
 
 @pytest.mark.parametrize("orientation", [*range(10), 65535])
-def test_every_format_is_turned_once_and_nonsense_turns_nothing(write, orientation):
+def test_the_orientation_is_applied_once_in_every_format_if_it_is_valid(write, orientation):
     data = exif(orientation)
-    want = turned(RGB, orientation if 1 <= orientation <= 8 else 1)
-    for reader_file, off in [
-        (write(png_of(RGB, before=chunk(b"eXIf", data)), "before.png"), 0), (write(png_of(RGB, after=chunk(b"eXIf", data)), "after.png"), 0),
-        (write(tiff(RGB, orientation=orientation), "a.tif"), 0), (write(tiff(RGB, orientation=orientation, planar=2), "planar.tif"), 0),
-        (write(saved("WEBP", lossless=True, exif=data), "a.webp"), 0), (write(after_soi(jpeg(RGB), segment(0xE1, b"Exif\0\0" + data)), "a.jfif"), 3),
-        *([(write(saved("TIFF", compression="tiff_lzw", exif=_pillow_exif(orientation)), "lzw.tif"), 0)] if 1 <= orientation <= 8 else []),
-    ]:  # fmt: skip
-        assert_shows(reader_file, want, off=off)
-    deep = {"value_range": PixelRange(0, 255)}
-    for file in (write(tiff(picture(dtype="u2"), orientation=orientation), "d.tif"), write(tiff(picture(dtype="f4", bands=5), orientation=orientation), "f.tif"),
-                 write(png_of(picture(dtype=np.uint16), before=chunk(b"eXIf", data)), "d.png")):  # fmt: skip
-        assert_shows(file, want, off=0.5, **deep)
+    is_valid = 1 <= orientation <= 8
+    want = turned(RGB, orientation if is_valid else 1)
+    exact = {
+        "before.png": png_of(RGB, before=chunk(b"eXIf", data)),
+        "after.png": png_of(RGB, after=chunk(b"eXIf", data)),
+        "a.tif": tiff(RGB, orientation=orientation),
+        "planar.tif": tiff(RGB, orientation=orientation, planar=2),
+        "a.webp": saved("WEBP", lossless=True, exif=data),
+    }
+    if is_valid:
+        exact["lzw.tif"] = saved("TIFF", compression="tiff_lzw", exif=_pillow_exif(orientation))
+    for name, content in exact.items():
+        assert_shows(write(content, name), want)
+    assert_shows(write(after_soi(jpeg(RGB), segment(0xE1, b"Exif\0\0" + data)), "a.jfif"), want, off=3)
+    deep = {
+        "d.tif": tiff(picture(dtype="u2"), orientation=orientation),
+        "f.tif": tiff(picture(dtype="f4", bands=5), orientation=orientation),
+        "d.png": png_of(picture(dtype=np.uint16), before=chunk(b"eXIf", data)),
+    }
+    for name, content in deep.items():
+        assert_shows(write(content, name), want, off=0.5, value_range=PixelRange(0, 255))
 
 
 def _pillow_exif(orientation):
@@ -75,7 +77,7 @@ def _pillow_exif(orientation):
 
 
 @pytest.mark.parametrize("kind, count", [(4, 1), (2, 2), (1, 1), (5, 1), (3, 2)])
-def test_an_orientation_of_a_wrong_type_turns_nothing_in_any_format(write, kind, count):
+def test_an_orientation_of_a_wrong_type_is_ignored(write, kind, count):
     data = exif(6, kind=kind, count=count)
     assert_shows(write(png_of(RGB, before=chunk(b"eXIf", data)), "a.png"), RGB)
     assert_shows(write(after_soi(jpeg(RGB), segment(0xE1, b"Exif\0\0" + data)), "a.jpg"), RGB, off=3)
@@ -83,30 +85,35 @@ def test_an_orientation_of_a_wrong_type_turns_nothing_in_any_format(write, kind,
 
 
 @pytest.mark.parametrize("kind, count", [(1, 1), (3, 2), (4, 1), (4, 2), (11, 1), (12, 1)])
-def test_an_orientation_of_a_wrong_type_turns_no_tiff(write, kind, count):
+def test_an_orientation_of_a_wrong_type_is_ignored_in_tiffs(write, kind, count):
     for pixels, options in ((RGB, {}), (picture(dtype="u2"), {"value_range": PixelRange(0, 255)})):
         assert_shows(write(tiff(pixels, orientation=(kind, [6] * count)), "a.tif"), RGB, **options)
 
 
-def test_jpegs_of_every_kind(write):
+def test_every_kind_of_jpeg(write):
     noise = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), (9, 9), 3)
     plain = read_image(write(jpeg(noise), "plain.jpg"), "RGB")
     thumbnail = segment(0xE1, b"Exif\0\0" + exif(1) + jpeg(RGB))
-    for name, data in {
-        "trailing zeros": jpeg(noise) + bytes(9), "motion photo": jpeg(noise) + FILM, "two pictures": jpeg(noise) + jpeg(RGB), "one byte more": jpeg(noise) + b"\n",
-        "thumbnail": after_soi(jpeg(noise), thumbnail), "comment": after_soi(jpeg(noise), segment(0xFE, b"\xff\xd9\xff\xda")),
-    }.items():  # fmt: skip
+    variants = {
+        "trailing zeros": jpeg(noise) + bytes(9),
+        "motion photo": jpeg(noise) + VIDEO,
+        "two images": jpeg(noise) + jpeg(RGB),
+        "one more byte": jpeg(noise) + b"\n",
+        "thumbnail": after_soi(jpeg(noise), thumbnail),
+        "comment": after_soi(jpeg(noise), segment(0xFE, b"\xff\xd9\xff\xda")),
+    }
+    for name, data in variants.items():
         assert np.array_equal(read_image(write(data), "RGB"), plain), name
         assert_shows(write(data), noise, off=3)
     assert_shows(write(jpeg(noise, progressive=True)), noise, off=3)
     assert_shows(write(jpeg(noise, subsampling=0)), noise, off=3)
     assert_shows(write(jpeg(noise[..., 0])), grey(noise[..., 0]), off=3)
-    assert read_image(write(jpeg(noise) + FILM), "BGR", reduce=2).shape == (30, 45, 3)
+    assert read_image(write(jpeg(noise) + VIDEO), "BGR", reduce=2).shape == (30, 45, 3)
 
 
-def test_cmyk_jpegs_are_read_alike_inverted_or_not(write):
+def test_both_readers_agree_on_cmyk_jpegs_inverted_or_not(write):
     ink = Image.merge("CMYK", [Image.fromarray(255 - RGB[..., i]) for i in range(3)] + [Image.new("L", (30, 20), 0)])
-    inverted = jpeg(ink)  # Pillow writes Adobe's marker, and inverted values as Adobe does
+    inverted = jpeg(ink)  # Pillow writes Adobe's marker and, like Adobe, inverted values
     assert b"Adobe" in inverted
     assert_shows(write(inverted), RGB, off=4)
     at = inverted.index(b"Adobe") - 4
@@ -119,49 +126,36 @@ def test_cmyk_jpegs_are_read_alike_inverted_or_not(write):
     assert np.array_equal(first, second) and first.std() > 0
 
 
-def test_pngs_of_every_kind(write):
+def test_every_kind_of_png(write):
     levels = np.arange(8) % 2
-    assert_shows(
-        write(png([np.packbits(levels)] * 4, width=8, height=4, bits=1, colour=0)), grey(np.tile(levels * 255, (4, 1)))
-    )
+    one_bit = png([np.packbits(levels)] * 4, width=8, height=4, bits=1, colour=0)
+    assert_shows(write(one_bit), grey(np.tile(levels * 255, (4, 1))))
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [9, 9, 9]], np.uint8)
     for clear in (b"", chunk(b"tRNS", b"\0\x80")):
-        data = png(
-            [bytes([0b00011011])] * 2,
-            width=4,
-            height=2,
-            bits=2,
-            colour=3,
-            before=chunk(b"PLTE", palette.tobytes()) + clear,
-        )
+        before = chunk(b"PLTE", palette.tobytes()) + clear
+        data = png([bytes([0b00011011])] * 2, width=4, height=2, bits=2, colour=3, before=before)
         assert_shows(write(data), np.tile(palette, (2, 1, 1)))
     assert_shows(write(png_of(picture(bands=2))), grey(picture(bands=1)[..., 0]))
     assert_shows(write(png_of(picture(bands=4))), RGB)
     assert_shows(write(png_of(RGB, before=chunk(b"tRNS", struct.pack(">HHH", 0, 0, 0)))), RGB)
-    assert_shows(
-        write(saved("PNG", Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB
-    )
+    assert_shows(write(saved("PNG", save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB)
 
 
 def test_rarer_formats(write):
     assert_shows(write(saved("BMP")), RGB)
     assert_shows(write(saved("PPM")), RGB)
     assert_shows(write(saved("WEBP", lossless=True)), RGB)
-    assert_shows(write(saved("WEBP", Image.fromarray(picture(bands=4)), lossless=True, exact=True)), RGB)
+    assert_shows(write(saved("WEBP", picture(bands=4), lossless=True, exact=True)), RGB)
     assert_shows(write(saved("GIF", save_all=True, append_images=[Image.fromarray(255 - RGB)])), RGB, off=8)
     assert_shows(write(b"P2 3 1 9\n0 3 9"), grey([[0, 85, 255]]))
-    assert_shows(
-        write(saved("TIFF", Image.fromarray(RGB).convert("1"))), grey(Image.fromarray(RGB).convert("1").convert("L"))
-    )
-    assert_shows(
-        write(saved("TIFF", Image.fromarray(RGB).convert("P"))),
-        np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")),
-    )
+    black_white, palette = Image.fromarray(RGB).convert("1"), Image.fromarray(RGB).convert("P")
+    assert_shows(write(saved("TIFF", black_white)), grey(black_white.convert("L")))
+    assert_shows(write(saved("TIFF", palette)), np.asarray(palette.convert("RGB")))
     assert_shows(write(saved("TIFF", compression="jpeg")), RGB, off=8)
 
 
 @pytest.mark.parametrize("bands, planar", itertools.product((1, 2, 3, 4, 5, 7), (1, 2)))
-def test_of_many_bands_the_first_three_are_taken(write, bands, planar):
+def test_the_first_three_bands_are_used(write, bands, planar):
     want = RGB if bands >= 3 else grey(picture(bands=1)[..., 0])
     assert_shows(write(tiff(picture(bands=bands), planar=planar)), want)
     assert_shows(write(tiff(picture(bands=bands, dtype="u2"), planar=planar)), want, value_range=PixelRange(0, 255))
@@ -177,7 +171,7 @@ def test_deep_values_are_scaled_by_the_range_and_clipped(write, kind):
     else:
         with pytest.raises(ValueError, match="INPUT.VALUE_RANGE") as caught:
             read_image(file, "BGR")
-        assert not isinstance(caught.value, OSError), "it is the config that is wrong, not the image"
+        assert not isinstance(caught.value, OSError), "the config is wrong, not the image"
 
 
 def test_16_bit_pngs_and_netpbm_keep_their_depth(write):
@@ -190,7 +184,7 @@ def test_16_bit_pngs_and_netpbm_keep_their_depth(write):
     assert_shows(write(data), grey(RGB[..., 0]), value_range=PixelRange(1000, 1255))
 
 
-def test_what_is_not_a_number_is_black_and_infinite_values_are_clipped(write):
+def test_nan_becomes_black_and_infinite_values_are_clipped(write):
     values = np.array([[np.nan, -np.inf, np.inf, 0.5]], np.float32)[..., None]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -203,7 +197,7 @@ def test_8_bit_images_have_no_range_and_are_not_scaled(write):
     assert_shows(files[0], RGB, value_range=PixelRange(0, 1))
 
 
-def test_the_range_of_12_bits_in_16_is_found_and_hot_pixels_do_not_decide(write):
+def test_the_range_of_12_bits_in_16_is_found_despite_hot_pixels(write):
     rng = np.random.default_rng(0)
     files = [write(png_of(RGB), "8bit.png")]
     for i in range(5):
@@ -226,12 +220,12 @@ def test_the_range_of_floats_constant_images_and_mixtures(write):
 
 
 @pytest.mark.parametrize("low, high", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
-def test_a_range_that_is_none_is_refused(low, high):
+def test_an_invalid_range_is_refused(low, high):
     with pytest.raises(ValueError, match="INPUT.VALUE_RANGE"):
         PixelRange(low, high)
 
 
-def test_a_config_says_how_its_images_are_read(write):
+def test_images_are_read_as_the_config_sets(write):
     file = write(tiff(picture(dtype="f4")))
     cfg = tiny_cfg("INPUT.VALUE_RANGE", (0.0, 255.0))
     assert value_range_of(cfg) == PixelRange(0, 255) and value_range_of(tiny_cfg()) is None
@@ -281,7 +275,7 @@ def test_a_png_whose_pixels_are_broken_is_an_error_with_either_reader(write):
 
 
 @pytest.mark.parametrize("kind", [b"IDAT", b"PLTE", b"tEXt"])
-def test_a_png_whose_part_claims_gigabytes_is_refused_before_room_is_made_for_it(write, kind):
+def test_a_png_chunk_that_claims_gigabytes_is_refused_without_allocating_them(write, kind):
     data = png_of(RGB, before=chunk(kind, b"abc"))
     at = data.index(kind) - 4
     file = write(data[:at] + b"\xff" + data[at + 1 :])
@@ -292,39 +286,38 @@ def test_a_png_whose_part_claims_gigabytes_is_refused_before_room_is_made_for_it
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kilobytes"
 
 
-def test_a_file_of_a_hundred_gigabytes_of_nothing_is_refused(write):
+def test_a_sparse_file_of_a_hundred_gigabytes_is_refused(write):
     for name, data in (("a.png", png_of(RGB)), ("a.bmp", saved("BMP")), ("a.jpg", jpeg(RGB)[:-2])):
         file = write(data, name)
         with open(file, "r+b") as stream:
-            stream.truncate(100 << 30)  # takes no room on the disk
+            stream.truncate(100 << 30)  # takes no space on the disk
             stream.seek(-100, 2)
             stream.write(b"IEND")
         with pytest.raises(ImageError, match="far more than its pixels take|no end"):
             read_image(file, "BGR")
 
 
-def test_images_over_pillows_limit_are_read_where_the_key_allows_them(write, monkeypatch):
+def test_images_above_pillows_limit_are_read_if_the_config_allows_them(write, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for data in (png_of(RGB), saved("GIF"), saved("TIFF"), jpeg(RGB)):
         for reader in READERS:
             assert read_image(write(data), "BGR", reader=reader).shape == (20, 30, 3)
 
 
-def test_both_readers_give_detectron2s_other_formats(write):
+def test_both_readers_return_detectron2s_other_formats(write):
     file = write(jpeg(picture(40, 30)))
     for image_format, reader in itertools.product(("L", "YUV-BT.601"), READERS):
-        assert np.array_equal(
-            read_image(file, image_format, reader=reader), utils.read_image(file, format=image_format)
-        )
+        want = utils.read_image(file, format=image_format)
+        assert np.array_equal(read_image(file, image_format, reader=reader), want)
     assert read_image(write(tiff(picture(dtype="u2"))), "L", value_range=PixelRange(0, 255)).shape == (20, 30, 1)
 
 
-def test_names_of_any_script(write):
+def test_file_names_in_any_script(write):
     for name in ("Größe 1.png", "画像.png", "صورة.png", "a'b [1] $x.png", "e\u0301.png"):
         assert_shows(write(png_of(RGB), name), RGB)
 
 
-def test_broken_bytes_are_image_errors_or_pixels_of_the_size_said(write):
+def test_broken_bytes_are_image_errors_or_pixels_of_the_stated_size(write):
     rng = np.random.default_rng(0)
     wholes = [
         jpeg(RGB),
