@@ -15,7 +15,7 @@ EPSILON = 1e-4
 
 
 class WeightedSum(nn.Module):
-    """Fast normalised fusion: the mean of several maps with learned weights, made non-negative by ReLU.
+    """Fast normalised fusion: the weighted mean of several maps; the learned weights are made non-negative by ReLU.
 
     Args:
         num_inputs: number of maps.
