@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retina_plugin.data.files import Listing, split_of
-from retina_plugin.data.formats.reading import Reading, Source, same_shape
+from retina_plugin.data.formats.image_sizes import same_shape
+from retina_plugin.data.formats.reading import Reading, Source
 from retina_plugin.registry import SlotRegistry
 
 __all__ = [

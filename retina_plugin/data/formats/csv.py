@@ -17,8 +17,9 @@ from retina_plugin.data.formats.base import (
     Source,
     folder_of_images,
 )
-from retina_plugin.data.formats.csv_columns import Columns, Table, cell_of
+from retina_plugin.data.formats.csv_columns import Columns
 from retina_plugin.data.formats.csv_survey import BEYOND, is_fraction, json_of, split_in, survey_of
+from retina_plugin.data.formats.csv_table import Table, cell_of
 from retina_plugin.data.formats.via_regions import only_class, stated_attribute, take_region
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_id, as_name, as_number, as_size

@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass, field
 
 from retina_plugin.data.files import SPLIT_WORDS
-from retina_plugin.data.formats.csv_columns import Columns, Table, cell_of
+from retina_plugin.data.formats.csv_columns import Columns
+from retina_plugin.data.formats.csv_table import Table, cell_of
 from retina_plugin.data.formats.via_regions import WITHOUT_A_CLASS, box_of_shape, class_attribute, class_of
 from retina_plugin.data.problems import shown
 from retina_plugin.data.values import as_name

@@ -4,7 +4,7 @@ import math
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 
 from retina_plugin.data.boxes import checked_boxes, fault_of
 from retina_plugin.data.files import ImageFinder
-from retina_plugin.data.image_headers import ImageHeader
+from retina_plugin.data.formats.image_sizes import Look, resolve_sizes
 from retina_plugin.data.problems import Kind, Problem, shown
 from retina_plugin.data.values import as_name
 
@@ -23,10 +23,6 @@ Source = dict[str, Any]
 
 Size = tuple[int | None, int | None]
 """(height, width) in pixels; None where the annotations do not state it."""
-
-Look = Callable[[list[str], list[bool]], Sequence[ImageHeader | str | None]]
-"""``look(files, needed)``: the header of each image file, text that says why the image cannot be used, or None for a
-file that was not opened; a file that is ``needed`` is always opened."""
 
 MOST_CLASSES_SHOWN = 20
 
@@ -268,56 +264,21 @@ class Reading:
             )
 
     def _resolve_sizes(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
-        """Determine the size of every image, and report images that cannot be used.
+        """Determine the sizes of all images, and report what is wrong with them.
 
         Returns:
-            (N, 2) height and width in pixels, NaN for an image that is left out, and (N, 2) factors (x, y) by which
-            its boxes are scaled.
+            ``sizes`` and ``scales`` of :class:`retina_plugin.data.formats.image_sizes.ImageSizes`.
         """
         count = len(self.records)
-        sizes, scales = np.full((count, 2), np.nan), np.ones((count, 2))
         boxes = [0] * count
         if self._owners:
             boxes = np.bincount(np.frombuffer(self._owners, dtype=np.int64), minlength=count).tolist()
-        unstated = 0
-        needed = [record["height"] is None or record["width"] is None for record in self.records]
-        headers = look([record["file_name"] for record in self.records], needed)
-        for i, (record, header) in enumerate(zip(self.records, headers, strict=True)):
-            if isinstance(header, str):
-                self._report(Kind.IMAGE, record["file_name"], header, record["image_id"], boxes=boxes[i], images=1)
-                continue
-            stated = record["height"], record["width"]
-            actual = stated if header is None else (header.height, header.width)
-            if needed[i]:
-                unstated += 1
-            elif actual != stated:
-                factors = self._reconcile(record, actual, boxes=boxes[i])
-                if factors is None:
-                    continue
-                scales[i] = factors
-            sizes[i] = actual
-            record["height"], record["width"] = actual
-        if unstated and self.metadata.get("says_sizes"):
-            what = f"{unstated} of {count} images have no usable width and height"
+        found = resolve_sizes(self.records, boxes, look)
+        self.problems += found.problems
+        if found.unstated and self.metadata.get("says_sizes"):
+            what = f"{found.unstated} of {count} images have no usable width and height"
             self._report(Kind.RESIZED, self._file_of[0], what, done="taken from the files")
-        return sizes, scales
-
-    def _reconcile(self, record: dict, actual: tuple[int, int], *, boxes: int) -> tuple[float, float] | None:
-        """Report that an image is not as large as the annotations say.
-
-        Returns:
-            Factors (x, y) for its boxes, or None if its shape differs, too, so that it is left out.
-        """
-        stated = record["height"], record["width"]
-        what = f"is {actual[1]}x{actual[0]}, but the annotations say {stated[1]}x{stated[0]}"
-        factors = same_shape(stated, actual)
-        if factors is not None:
-            self._report(Kind.SCALED, record["file_name"], what, record["image_id"], done="boxes scaled")
-            return factors
-        if actual == stated[::-1]:
-            what += "; with width and height swapped, they would agree"
-        self._report(Kind.SIZE, record["file_name"], what, record["image_id"], boxes=boxes, images=1)
-        return None
+        return found.sizes, found.scales
 
     def _report_faults(self, boxes: np.ndarray, sizes: np.ndarray, fault: np.ndarray, beyond: np.ndarray) -> None:
         """Report the boxes that are left out and those that are clipped.
@@ -361,18 +322,3 @@ class Reading:
             if known[i]:
                 self.records[owner]["annotations"][index[owner]]["area"] = float(areas[i])
             index[owner] += 1
-
-
-def same_shape(said: tuple[int, int], actual: tuple[int, int]) -> tuple[float, float] | None:
-    """Return the factors (x, y) from one size (height, width) to another, or None if the aspect ratios differ.
-
-    A difference of one pixel counts as rounding.
-
-    Example:
-        >>> same_shape((480, 640), (240, 320)), same_shape((480, 640), (640, 480))
-        ((0.5, 0.5), None)
-    """
-    fy, fx = actual[0] / said[0], actual[1] / said[1]
-    if abs(actual[0] - said[0] * fx) <= max(1.0, fx) and abs(actual[1] - said[1] * fy) <= max(1.0, fy):
-        return fx, fy
-    return None

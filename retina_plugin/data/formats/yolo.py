@@ -45,14 +45,15 @@ class YoloFormat(AnnotationFormat):
 
         Raises:
             FileNotFoundError: a folder or list does not exist.
-            ValueError: the split names no images.
+            ValueError: the split names no images, or an option has a wrong value.
         """
         if "images" not in source:
             raise ValueError(f"the split has no 'images'; it has {source}")
         reading.fractions = True
-        ids = source.get("ids") or list(range(len(reading.classes)))
-        labels_of_ids = {number: label for label, number in enumerate(ids)}
+        labels_of_ids, keypoints = _labels_of_ids(source, reading.classes), _keypoints_of(source)
         places = [source["images"]] if isinstance(source["images"], str) else source["images"]
+        if not isinstance(places, list):
+            raise ValueError(f"images must be a path or a list of paths, got {places!r}")
         used: set[str] = set()
         for place in places:
             images, base = _images_of(place, reading)
@@ -64,11 +65,13 @@ class YoloFormat(AnnotationFormat):
                 number = reading.add_image(str(image), file=str(labels or image))
                 if labels is not None:
                     used.add(alike(str(labels)))
-                    self._read_labels(labels, number, labels_of_ids, reading)
+                    self._read_labels(labels, number, labels_of_ids, keypoints, reading)
             if (reading.root / place).is_dir():
                 _report_orphans(images, base, labels_dir, used, reading)
 
-    def _read_labels(self, file: Path, image: int, labels_of_ids: dict[int, int], reading: Reading) -> None:
+    def _read_labels(
+        self, file: Path, image: int, labels_of_ids: dict[int, int], keypoints: int, reading: Reading
+    ) -> None:
         """Read the boxes in the label file of an image."""
         image_id = reading.records[image]["image_id"]
         try:
@@ -81,7 +84,7 @@ class YoloFormat(AnnotationFormat):
             words = line.split()
             if not words:
                 continue
-            label, box = label_and_box(words, labels_of_ids, keypoints=reading.source.get("keypoints") or 0)
+            label, box = label_and_box(words, labels_of_ids, keypoints=keypoints)
             if isinstance(box, str):
                 reading.problem(Kind.ANNOTATION, file, box, image_id, number, boxes=1)
             else:
@@ -108,6 +111,30 @@ class YoloFormat(AnnotationFormat):
         text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
         (folder / "data.yaml").write_text(text, encoding="utf-8")
         return splits
+
+
+def _labels_of_ids(source: Source, classes: list[str]) -> dict[int, int]:
+    """Return the label of each class id in the label files.
+
+    Raises:
+        ValueError: "ids" is not a list of whole numbers.
+    """
+    ids = source.get("ids") or list(range(len(classes)))
+    if not isinstance(ids, list) or not all(type(number) is int for number in ids):
+        raise ValueError(f"ids must be a list of whole numbers, one per class, got {ids!r}")
+    return {number: label for label, number in enumerate(ids)}
+
+
+def _keypoints_of(source: Source) -> int:
+    """Return how many numbers follow each box.
+
+    Raises:
+        ValueError: "keypoints" is not a whole number of at least 0.
+    """
+    keypoints = source.get("keypoints") or 0
+    if type(keypoints) is not int or keypoints < 0:
+        raise ValueError(f"keypoints must be a whole number of at least 0, got {keypoints!r}")
+    return keypoints
 
 
 def label_and_box(

@@ -2,8 +2,9 @@
 
 import pytest
 
-from retina_plugin.data.formats.csv_columns import Columns, Table
+from retina_plugin.data.formats.csv_columns import Columns
 from retina_plugin.data.formats.csv_survey import is_fraction, survey_of
+from retina_plugin.data.formats.csv_table import Table
 
 
 def survey(text):

@@ -6,7 +6,7 @@ import pytest
 from conftest import read_source
 from PIL import Image
 
-from retina_plugin.data.formats.reading import Reading, same_shape
+from retina_plugin.data.formats.reading import Reading
 from retina_plugin.data.problems import Kind
 
 
@@ -70,8 +70,3 @@ def test_a_class_may_have_any_name_and_a_missing_name_is_reported_as_such(tmp_pa
         "class 'without a name' is not one of the card's classes: cat",
         "class has no name",
     ]
-
-
-def test_same_shape_allows_a_pixel_of_rounding():
-    assert same_shape((427, 640), (213, 320)) is not None and same_shape((427, 640), (214, 320)) is not None
-    assert same_shape((427, 640), (230, 320)) is None

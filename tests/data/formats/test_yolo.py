@@ -68,6 +68,23 @@ def test_a_broken_image_and_a_missing_folder_are_reported(write, tmp_path):
         read_source("yolo", tmp_path, {}, ["cat"])
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("images", 5), ("images", None), ("images", [5]), ("ids", 5), ("ids", [[1]]), ("ids", ["1"]), ("keypoints", "x")],
+)
+def test_an_option_of_a_wrong_type_is_refused(write, option, value):
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        write("0 0.5 0.5 0.1 0.1", **{option: value})
+
+
+def test_numbers_after_a_box_are_skipped_if_the_card_declares_them(write):
+    """Two keypoints of three numbers each; without the option the line would be a polygon of five corners."""
+    line = "1 0.5 0.5 0.1 0.2 0.5 0.5 2 0.4 0.4 1"
+    (record,) = write(line, keypoints=6, ids=[5, 1]).records
+    assert record["annotations"][0]["bbox"] == pytest.approx([90, 40, 110, 60])
+    assert record["annotations"][0]["category_id"] == 1
+
+
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs coco_mini of the shared data")
 @pytest.mark.parametrize(("part", "crowds"), [("train", 1), ("val", 2)])
 def test_coco_mini_is_the_same_from_text_and_from_json(part, crowds):
