@@ -1,10 +1,9 @@
 """``pip://<package>/<path>``: a file inside an installed Python package, found without importing the package."""
 
 import importlib.util
-import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from iopath.common.file_io import PathHandler
 
@@ -38,7 +37,7 @@ class InstalledPackageHandler(PathHandler):
     def _exists(self, path: str, **kwargs: Any) -> bool:
         return self._isfile(path)
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> io.IOBase:
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[str] | IO[bytes]:
         if set(mode) - set("rbt"):
             raise ValueError(f"{path}: files of installed packages can be read, not written")
         return open(self._get_local_path(path), mode, buffering)

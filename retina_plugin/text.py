@@ -174,6 +174,7 @@ def _measure(text: str, source: str) -> None:
 
     def refuse(event: yaml.Event, what: str) -> NoReturn:
         """Raise with source and line."""
+        assert event.start_mark is not None, "events of a text have a position"
         raise _RefusedYAMLError(f"{source}, line {event.start_mark.line + 1}: {what}")
 
     sizes: dict[str, int | None] = {}  # nodes of each anchor; None while its collection is open
@@ -181,13 +182,14 @@ def _measure(text: str, source: str) -> None:
     for event in yaml.parse(text, Loader=_LOADERS[False]):
         if isinstance(event, yaml.AliasEvent):
             aliases += 1
+            assert event.anchor is not None, "a reference has a name"
             size = sizes.get(event.anchor, 0)
             if size is None:
                 refuse(event, f"*{event.anchor} refers to the collection that contains it")
             counts[-1] += size
             if aliases > MOST_ALIASES:
                 refuse(event, f"more than {MOST_ALIASES} references (*{event.anchor})")
-        elif isinstance(event, yaml.NodeEvent):
+        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             if event.tag not in (None, "!"):
                 refuse(event, f"the tag {event.tag!r} is not allowed: files hold data, not objects")
             counts[-1] += 1

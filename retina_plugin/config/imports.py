@@ -107,7 +107,7 @@ def _make_findable(name: str, places: Sequence[str | os.PathLike]) -> None:
     top = name.partition(".")[0]
     if top in sys.modules or importlib.util.find_spec(top) is not None:
         return
-    for folder in (os.getcwd(), *map(os.fspath, places)):
+    for folder in (os.getcwd(), *(os.fspath(place) for place in places)):
         if (Path(folder) / f"{top}.py").is_file() or (Path(folder) / top).is_dir():
             sys.path.append(folder)
             importlib.invalidate_caches()

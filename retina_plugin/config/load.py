@@ -75,13 +75,13 @@ def config_from_text(
         ImportError: If such a module cannot be imported.
     """
     settings = settings_of(text, source)
-    modules = settings["IMPORTS"].value if "IMPORTS" in settings else ()
+    modules = modules_of(settings)
     if imports:
         import_modules(modules, asked_by=f"IMPORTS of {source}")
-    absent = [name for name in modules if name not in sys.modules] if isinstance(modules, list | tuple) else []
+    absent = [str(name) for name in modules if str(name) not in sys.modules]
     if absent:
         verb = "is" if len(absent) == 1 else "are"
-        logger.warning("%s uses %s, which %s not imported here", source, ", ".join(map(str, absent)), verb)
+        logger.warning("%s uses %s, which %s not imported here", source, ", ".join(absent), verb)
     known = set(all_keys(defaults_of_all()))
     if unknown := sorted(set(settings) - known):
         logger.warning("%s has unknown keys, which are ignored: %s", source, ", ".join(unknown))
@@ -92,7 +92,7 @@ def config_from_text(
         if not absent:
             raise
         raise ValueError(
-            f"{error}\n{source} needs {', '.join(map(str, absent))}: import it first, or allow the import "
+            f"{error}\n{source} needs {', '.join(absent)}: import it first, or allow the import "
             f"(imports=True, or --import {absent[0]})"
         ) from error
 

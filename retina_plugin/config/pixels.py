@@ -19,8 +19,8 @@ class Pixels(NamedTuple):
     """INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD; mean and deviation per channel in that order, 0-255."""
 
     format: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 CAFFE = Pixels("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
@@ -68,6 +68,7 @@ def pixels_of_weights(cfg: CfgNode) -> Pixels | None:
         return IMAGENET
     if weights and bottom_up == "build_retina_timm" and timm.is_model(cfg.MODEL.TIMM.NAME):
         trained = timm.get_pretrained_cfg(cfg.MODEL.TIMM.NAME)
+        assert trained is not None, "timm has a record of each of its models"
         mean, std = (tuple(255 * x for x in values) for values in (trained.mean, trained.std))
         return Pixels("RGB", mean, std)
     return None

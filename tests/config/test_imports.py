@@ -1,6 +1,7 @@
 """Custom modules: found, imported once, and named when something is wrong with them."""
 
 import builtins
+import json
 import sys
 
 import pytest
@@ -119,6 +120,13 @@ def test_a_config_imports_its_modules_and_a_checkpoint_only_with_consent(here):
         assert config_from_text(text, imports=True).OWN_MODULE.WIDTH == 4 and "own_module" in sys.modules
     finally:
         OWN.clear()
+
+
+@pytest.mark.parametrize("value", ["own_module", 3, [[1]]])
+def test_imports_of_a_checkpoint_must_be_a_list_of_names(value):
+    text = dump_config(load_config(BASE, PLAIN)).replace("IMPORTS: []", f"IMPORTS: {json.dumps(value)}")
+    with pytest.raises(ValueError, match="IMPORTS is "):
+        config_from_text(text)
 
 
 @pytest.mark.parametrize("value", ["own_module", 3, {"a": 1}])
