@@ -1,4 +1,4 @@
-"""Train or evaluate RetinaNet: ``python train_net.py --data FOLDER``, or ``--config-file configs/digits/quickstart.yaml``."""
+"""Train or evaluate RetinaNet: ``python train_net.py --data FOLDER``; ``--help`` shows more."""
 
 import sys
 

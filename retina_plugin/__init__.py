@@ -5,13 +5,13 @@ Predict with Detectron2's own predictor::
     import retina_plugin
     from detectron2.engine import DefaultPredictor
 
-    cfg = retina_plugin.load_config("output/quickstart/config.yaml", ["MODEL.WEIGHTS", "output/quickstart/model_final.pth"])
+    weights = ["MODEL.WEIGHTS", "output/quickstart/model_final.pth"]
+    cfg = retina_plugin.load_config("output/quickstart/config.yaml", weights)
     instances = DefaultPredictor(cfg)(image)["instances"]     # image: (H, W, 3) uint8, BGR
 
 or, from the checkpoint alone, ``retina_plugin.load_predictor("output/quickstart/model_final.pth")``.
 """
 
-import sys
 import warnings
 from typing import TYPE_CHECKING
 

@@ -16,7 +16,7 @@ Train on a folder of images and annotations (COCO, VOC, YOLO, CSV, labelme):
 A recipe, and any key of it, anywhere on the line:
   python train_net.py --config-file configs/digits/quickstart.yaml SOLVER.MAX_ITER 500 --device cpu
 
-Go on with a run that was stopped; evaluate weights:
+Continue a run that was stopped; evaluate weights:
   python train_net.py --data FOLDER --resume OUTPUT_DIR output/pets
   python train_net.py --data FOLDER --eval-only MODEL.WEIGHTS output/pets/model_best.pth
 
@@ -24,8 +24,8 @@ Several GPUs; several machines:
   python train_net.py --data FOLDER --num-gpus 8
   torchrun --nnodes 2 --nproc_per_node 8 ... train_net.py --data FOLDER
 
-Exit codes: 0 finished; 2 an error that you can mend, named in the last line; 3 losses, gradients or weights that are not
-finite; 75 stopped by a signal after a checkpoint was written, --resume goes on; 1 a mistake in the program.
+Exit codes: 0 finished; 2 an error that you can fix, named in the last line; 3 losses, gradients or weights that are not
+finite; 75 stopped by a signal after a checkpoint was written, --resume continues; 1 a bug in the program.
 """
 
 TO_GIVE = """error: say what to train on:
@@ -35,7 +35,7 @@ TO_GIVE = """error: say what to train on:
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Ends the help of an option with its default, unless the help speaks of it."""
+    """Appends the default to the help of an option, unless the help mentions one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -85,7 +85,7 @@ KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def add_set_option(parser: argparse.ArgumentParser, text: str = "a config key and its value; may be repeated") -> None:
-    """Add ``--set KEY=VALUE``, for commands that have positional arguments; ``args.set`` is KEY, VALUE, KEY, VALUE, ..."""
+    """Add ``--set KEY=VALUE``, for commands with positional arguments; ``args.set`` is KEY, VALUE, KEY, VALUE, ..."""
     parser.add_argument("--set", action=_SetAction, default=[], metavar="KEY=VALUE", help=text)
 
 
@@ -106,7 +106,7 @@ class _SetAction(argparse.Action):
 
 
 def set_options_as_pairs(words: list[str]) -> list[str]:
-    """Return a command line with ``--set KEY VALUE KEY VALUE``, the former spelling, as ``--set KEY=VALUE --set KEY=VALUE``.
+    """Return a command line with ``--set KEY VALUE``, the former spelling, as ``--set KEY=VALUE``.
 
     Example:
         >>> set_options_as_pairs(["x.yaml", "--set", "SEED", "1", "--list"])
@@ -255,11 +255,10 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.num_machines < 1:
         raise ValueError(f"--num-machines must be at least 1; got {args.num_machines}")
     if not 0 <= args.machine_rank < args.num_machines:
-        raise ValueError(
-            f"--machine-rank must be from 0 to {args.num_machines - 1}, one less than --num-machines; got {args.machine_rank}"
-        )
+        last = args.num_machines - 1
+        raise ValueError(f"--machine-rank must be from 0 to {last}, less than --num-machines; got {args.machine_rank}")
     if args.resume and getattr(args, "overwrite", False):
-        raise ValueError("--resume goes on with a run and --overwrite removes it: give one of them")
+        raise ValueError("--resume continues a run and --overwrite removes it: give one of them")
     if not args.config_file and not getattr(args, "data", None):
         raise ValueError(TO_GIVE.removeprefix("error: "))
 

@@ -20,8 +20,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 os.environ.pop("DETECTRON2_DATASETS", None)
 
 TINY = [
-    "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN", "MODEL.FPN.OUT_CHANNELS", 16,
-    "MODEL.RETINANET.NUM_CONVS", 1, "SOLVER.AMP.ENABLED", False, "MODEL.RETINANET.NUM_CLASSES", 3, "DATALOADER.NUM_WORKERS", 0,
+    "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN",
+    "MODEL.FPN.OUT_CHANNELS", 16, "MODEL.RETINANET.NUM_CONVS", 1, "SOLVER.AMP.ENABLED", False,
+    "MODEL.RETINANET.NUM_CLASSES", 3, "DATALOADER.NUM_WORKERS", 0,
 ]  # fmt: skip
 """Options that make any config small and runnable without data."""
 
@@ -67,6 +68,7 @@ def make_inputs(sizes, boxes, classes, seed=0):
         sizes: N of (height, width).
         boxes: N lists of XYXY boxes.
         classes: N lists of labels.
+        seed: of the images.
     """
     from detectron2.structures import Boxes, Instances
 

@@ -48,11 +48,16 @@ def gain(table, a, b, column="AP"):
 
 
 A, B, C, D, E = "Table 1a", "Table 1b", "Table 1c", "Table 1d", "Table 1d with OHEM 1"
-LEVELS, NECK, BACKBONE = "Levels of the pyramid", "Neck and top block, on P3-P7", "Backbone"
+DEPTH, LEVELS, NECK = "Table 1e", "Pyramid levels", "Neck and top block, on P3-P7"
+CHANNELS, ASSIGNER, BACKBONE = "Channels of pyramid and head", "Assigner", "Backbone"
+PAPER = "paper's AP"
 
 
 def judged_otherwise():
-    """Rows of the older tables that Student's t with Holm's correction judges otherwise than they say, with p; from means and deviations, of two seeds each."""
+    """Rows of the older tables that Student's t with Holm's correction judges differently, with p.
+
+    Two values with the mean and the deviation of a cell stand for its two seeds.
+    """
     found = set()
     for name, table in TABLES.items():
         if "p" in next(iter(table.values())) or not any("±" in row["AP"] for row in table.values()):
@@ -70,50 +75,255 @@ def judged_otherwise():
     return found
 
 
-CLAIMS = [
-    ("Here 0.9 is clearly best", lambda: max(TABLES[A], key=lambda row: value(A, row)) == "0.9" and gain(A, "0.9", "0.75") > 2 * 0.92),
-    ("where the paper finds 0.75 slightly above it", lambda: 0 < gain(A, "0.75", "0.9", "paper's AP") < 0.5),
-    ("the fall towards 0.999 is much steeper", lambda: gain(A, "0.9", "0.999") > 3 * gain(A, "0.9", "0.999", "paper's AP")),
-    ("30.3 against 47.2 at γ = 2", lambda: (value(B, "0"), value(B, "2")) == (30.3, 47.2)),
-    ("more with every γ from 0.1 to 1", lambda: all(value(B, row) > value(B, "0") for row in ("0.1", "0.2", "0.5", "1"))),
-    ("it lies at γ = 0.5 to 1 (51.4, 51.9) instead of 2", lambda: (value(B, "0.5"), value(B, "1")) == (51.4, 51.9) and max(TABLES[B], key=lambda row: value(B, row)) == "1" and max(TABLES[B], key=lambda row: value(B, row, "paper's AP")) == "2"),
-    ("γ = 5, which costs the paper 1.8 AP, hardly learns at all here (12.6)", lambda: gain(B, "2", "5", "paper's AP") == 1.8 and value(B, "5") == 12.6),
-    ("(table 1a, α = 0.9: 45.7) γ = 2 is ahead by 1.5", lambda: round(value(B, "2") - value(A, "0.9"), 1) == 1.5),
-    ("γ = 1 is ahead by 6.2", lambda: round(value(B, "1") - value(A, "0.9"), 1) == 6.2),
-    ("A second scale gives 8.9 (one ratio) and 11.2 AP (three), where the paper gains 1.6 and 1.8", lambda: [gain(C, f"2, {r}", f"1, {r}", c) for c in ("AP", "paper's AP") for r in "13"] == [8.9, 11.2, 1.6, 1.8]),
-    ("a third gives another 1.1 and 3.2, where the paper's change by -0.1 and -0.2", lambda: [gain(C, f"3, {r}", f"2, {r}", c) for c in ("AP", "paper's AP") for r in "13"] == [1.1, 3.2, -0.1, -0.2]),
-    ("a fourth gives 3.4 with one ratio and costs 1.3 with three (paper: 0.2)", lambda: [gain(C, "4, 1", "3, 1"), gain(C, "4, 3", "3, 3"), gain(C, "4, 3", "3, 3", "paper's AP")] == [3.4, -1.3, -0.2]),
-    ("ahead of one at three scales only** (46.2 against 45.0), and behind at one, two and four", lambda: [gain(C, f"{s}, 3", f"{s}, 1") > 0 for s in "1234"] == [False, False, True, False]),
-    ("in the paper they are ahead by 2.1 to 2.3", lambda: [gain(C, f"{s}, 3", f"{s}, 1", "paper's AP") for s in "123"] == [2.1, 2.3, 2.2]),
-    ("(47.2 against 33.4 at best)", lambda: value(D, "focal") == 47.2 and max(value(D, row) for row in TABLES[D] if row.startswith("OHEM,")) == 33.4),
-    ("The larger the batch of plain OHEM, the worse", lambda: all(value(D, f"OHEM, 128, {n}") > value(D, f"OHEM, 256, {n}") > value(D, f"OHEM, 512, {n}") for n in ("0.5", "0.7"))),
-    ("as in the paper at NMS 0.5 (at 0.7 the paper's best is 256)", lambda: value(D, "OHEM, 128, 0.5", "paper's AP") > value(D, "OHEM, 256, 0.5", "paper's AP") > value(D, "OHEM, 512, 0.5", "paper's AP") and max((128, 256, 512), key=lambda n: value(D, f"OHEM, {n}, 0.7", "paper's AP")) == 256),
-    ("NMS at 0.5 is worse than at 0.7 here, in the paper better at a batch of 128 and worse at 256 and 512", lambda: all(gain(D, f"OHEM, {n}, 0.5", f"OHEM, {n}, 0.7") < 0 for n in (128, 256, 512)) and [gain(D, f"OHEM, {n}, 0.5", f"OHEM, {n}, 0.7", "paper's AP") > 0 for n in (128, 256, 512)] == [True, False, False]),
-    ("ahead of it by 1.9 to 2.8 AP**, where the paper has 4.9 to 12.0", lambda: sorted({gain(E, "focal", row) for row in TABLES[E] if row != "focal"}) == [1.9, 2.8] and [gain(E, "focal", f"OHEM 1:3, {n}, 0.5", "paper's AP") for n in (128, 256, 512)] == [4.9, 7.7, 12.0]),
-    ("1:3 is far better here than plain OHEM, where the paper finds it no better", lambda: min(value(E, row) for row in TABLES[E]) > max(value(D, row) for row in TABLES[D] if row != "focal") and max(value(E, row, "paper's AP") for row in TABLES[E] if row != "focal") <= max(value(D, row, "paper's AP") for row in TABLES[D] if row != "focal")),
-    ("A batch of 256 and one of 512 are the same run", lambda: (rows := {", ".join(row["labels"]): row["values"] for row in JSON["table_1d_1to3"]["rows"]})["OHEM 1:3, 256, 0.5"] == rows["OHEM 1:3, 512, 0.5"]),
-    ("run beside the focal loss of table 1d, it was 6.4 AP ahead", lambda: round(53.6 - value(D, "focal"), 1) == 6.4),
-    ("(P2: +11.9;", lambda: gain(LEVELS, "P2-P5", "P3-P5") == 11.9 and max(TABLES[LEVELS], key=lambda row: value(LEVELS, row)) == "P2-P5"),
-    ("where anchors begin at 32 px, AP is 10.9", lambda: value(LEVELS, "P4-P5") == 10.9),
-    ("Coarser levels than P5 change AP by -2.4 to +0.9", lambda: sorted(gain(LEVELS, row, "P3-P5") for row in ("P3-P6", "P3-P7", "P3-P8")) == [-2.4, -0.9, 0.9]),
-    ("one more convolution for each level costs 5.1 AP, PAFPN 4.4, three BiFPN layers 33.3", lambda: [TABLES[NECK][row]["Δ AP"].split(",")[0] for row in ("fpn, 1 more convolution", "pafpn", "bifpn")] == ["-5.1", "-4.4", "-33.3"]),
-    ("Nothing beats the plain FPN", lambda: max(TABLES[NECK], key=lambda row: value(NECK, row)) == "fpn"),
-    ("the BiFPN adds 0.01 M, one convolution 0.19 M, PAFPN 0.30 M", lambda: [gain(NECK, row, "fpn", "parameters, M") for row in ("bifpn", "fpn, 1 more convolution", "pafpn")] == [0.01, 0.19, 0.3]),
-    ("Where P6 and P7 come from changes AP by at most 1.3", lambda: TABLES[NECK]["fpn, P6 by max-pooling"]["Δ AP"].startswith("-1.3") and abs(gain(NECK, "fpn, P6 from P5", "fpn")) < 1.3),
-    ("Asking for an overlap of 0.6 instead of 0.5 costs 9.6 AP", lambda: TABLES["Assigner"]["max_iou, foreground from 0.6"]["Δ AP"] == "-9.6"),
-    ("Giving every box its best anchor changes AP by 0.3", lambda: TABLES["Assigner"]["max_iou, best anchor of every box"]["Δ AP"].startswith("+0.3, within")),
-    ("ATSS is 4.0 AP behind in these 400 iterations; two seeds are not enough to call that a difference (p 0.069)", lambda: (TABLES["Assigner"]["atss"]["Δ AP"], TABLES["Assigner"]["atss"]["p"]) == ("-4.0, within the spread", "0.069")),
-    ("No box loss differs from L1 by more than its seeds do", lambda: all("within the spread" in row["Δ AP"] for name, row in TABLES["Box loss"].items() if name != "L1")),
-    ("all ahead, by 1.0 to 2.0 AP", lambda: [TABLES["Box loss"][name]["Δ AP"].split(",")[0] for name in ("giou", "diou", "ciou")] == ["+1.1", "+2.0", "+1.0"]),
-    ("two of their differences are within the spread, too: α = 0.999 in table 1a (p 0.13) and γ = 1 in table 1b (p 0.38)", lambda: judged_otherwise() == {(A, "0.999", 0.13), (B, "1", 0.38)}),
-    ("reaches 46.2 with and 1.5 without them", lambda: (value(BACKBONE, "EfficientNet-Lite0, ImageNet"), value(BACKBONE, "EfficientNet-Lite0, from scratch")) == (46.2, 1.5)),
-    ("is 7.6 AP ahead of EfficientNet-Lite0, with fewer parameters, and faster", lambda: gain(BACKBONE, "MobileNetV2, ImageNet", "EfficientNet-Lite0, ImageNet") == 7.6 and gain(BACKBONE, "MobileNetV2, ImageNet", "EfficientNet-Lite0, ImageNet", "parameters, M") < 0 and gain(BACKBONE, "MobileNetV2, ImageNet", "EfficientNet-Lite0, ImageNet", "images/s") > 0),
-    ("From scratch the plain VGG learns fastest, and the network with depthwise convolutions slowest", lambda: value(BACKBONE, "VGG-11-BN, from scratch") > value(BACKBONE, "ResNet-18, from scratch") > value(BACKBONE, "EfficientNet-Lite0, from scratch")),
-]  # fmt: skip
-"""A piece of the page, and whether its tables say so."""
+CLAIMS = {}
+"""A piece of the page -> whether its tables say so."""
 
 
-@pytest.mark.parametrize("said, holds", CLAIMS, ids=[said[:40] for said, _ in CLAIMS])
+def claim(said):
+    """Add a piece of the page; the function returns whether the tables say so."""
+    return lambda holds: CLAIMS.setdefault(said, holds)
+
+
+def change(table, row):
+    """The cell with the difference, without its verdict."""
+    return TABLES[table][row]["Δ AP"].split(",")[0]
+
+
+def best(table, column="AP"):
+    """The row with the largest value."""
+    return max(TABLES[table], key=lambda row: value(table, row, column))
+
+
+@claim(
+    "Judged again by t, two of their differences are within the spread as well: "
+    "α = 0.999 in table 1a (p 0.13) and γ = 1 in table 1b (p 0.38)"
+)
+def _():
+    return judged_otherwise() == {(A, "0.999", 0.13), (B, "1", 0.38)}
+
+
+@claim("has AP 47.2 ± 1.4 (46.2 with seed 1) each time")
+def _():
+    again = [TABLES[B]["2"]["AP"], TABLES[CHANNELS]["64"]["AP"]]
+    first = [value(C, "3, 3"), value(LEVELS, "P3-P5"), round(JSON["channels"]["rows"][0]["values"]["AP"][0], 1)]
+    return again == ["47.2 ± 1.4"] * 2 and first == [46.2] * 3
+
+
+@claim("Here 0.9 is clearly best")
+def _():
+    return best(A) == "0.9" and gain(A, "0.9", "0.75") > 2 * 0.92
+
+
+@claim("where the paper finds 0.75 slightly above it")
+def _():
+    return 0 < gain(A, "0.75", "0.9", PAPER) < 0.5
+
+
+@claim("the fall towards 0.999 is much steeper")
+def _():
+    return gain(A, "0.9", "0.999") > 3 * gain(A, "0.9", "0.999", PAPER)
+
+
+@claim("30.3 against 47.2 at γ = 2")
+def _():
+    return (value(B, "0"), value(B, "2")) == (30.3, 47.2)
+
+
+@claim("more with every γ from 0.1 to 1")
+def _():
+    return all(value(B, row) > value(B, "0") for row in ("0.1", "0.2", "0.5", "1"))
+
+
+@claim("it lies at γ = 0.5 to 1 (51.4, 51.9) instead of 2")
+def _():
+    return (value(B, "0.5"), value(B, "1")) == (51.4, 51.9) and best(B) == "1" and best(B, PAPER) == "2"
+
+
+@claim("γ = 5, which costs the paper 1.8 AP, hardly learns at all here (12.6)")
+def _():
+    return gain(B, "2", "5", PAPER) == 1.8 and value(B, "5") == 12.6
+
+
+@claim("(table 1a, α = 0.9: 45.7) γ = 2 is ahead by 1.5")
+def _():
+    return round(value(B, "2") - value(A, "0.9"), 1) == 1.5
+
+
+@claim("γ = 1 is ahead by 6.2")
+def _():
+    return round(value(B, "1") - value(A, "0.9"), 1) == 6.2
+
+
+@claim("A second scale adds 8.9 (one ratio) and 11.2 AP (three), where the paper gains 1.6 and 1.8")
+def _():
+    return [gain(C, f"2, {r}", f"1, {r}", c) for c in ("AP", PAPER) for r in "13"] == [8.9, 11.2, 1.6, 1.8]
+
+
+@claim("a third adds another 1.1 and 3.2, where the paper's change by -0.1 and -0.2")
+def _():
+    return [gain(C, f"3, {r}", f"2, {r}", c) for c in ("AP", PAPER) for r in "13"] == [1.1, 3.2, -0.1, -0.2]
+
+
+@claim("a fourth adds 3.4 with one ratio and costs 1.3 with three (paper: 0.2)")
+def _():
+    ours = [gain(C, "4, 1", "3, 1"), gain(C, "4, 3", "3, 3")]
+    return [*ours, gain(C, "4, 3", "3, 3", PAPER)] == [3.4, -1.3, -0.2]
+
+
+@claim("ahead of one at three scales only** (46.2 against 45.0), and behind at one, two and four")
+def _():
+    ahead = [gain(C, f"{s}, 3", f"{s}, 1") > 0 for s in "1234"]
+    return ahead == [False, False, True, False] and (value(C, "3, 3"), value(C, "3, 1")) == (46.2, 45.0)
+
+
+@claim("in the paper they are ahead by 2.1 to 2.3")
+def _():
+    return [gain(C, f"{s}, 3", f"{s}, 1", PAPER) for s in "123"] == [2.1, 2.3, 2.2]
+
+
+@claim("ahead of it by 1.9 to 2.8 AP**, where the paper has 4.9 to 12.0")
+def _():
+    ours = sorted({gain(E, "focal", row) for row in TABLES[E] if row != "focal"})
+    return ours == [1.9, 2.8] and [gain(E, "focal", f"OHEM 1:3, {n}, 0.5", PAPER) for n in (128, 256, 512)] == [
+        4.9,
+        7.7,
+        12.0,
+    ]
+
+
+@claim("1:3 is far better here than plain OHEM, where the paper finds it no better")
+def _():
+    plain = [row for row in TABLES[D] if row != "focal"]
+    mined = [row for row in TABLES[E] if row != "focal"]
+    ours = min(value(E, row) for row in mined) > max(value(D, row) for row in plain)
+    return ours and max(value(E, row, PAPER) for row in mined) <= max(value(D, row, PAPER) for row in plain)
+
+
+@claim("A batch of 256 and one of 512 are the same run")
+def _():
+    rows = {", ".join(row["labels"]): row["values"] for row in JSON["table_1d_1to3"]["rows"]}
+    return rows["OHEM 1:3, 256, 0.5"] == rows["OHEM 1:3, 512, 0.5"]
+
+
+@claim("next to the focal loss of its time (47.2), it was 6.4 AP ahead")
+def _():
+    return round(53.6 - 47.2, 1) == 6.4 and value(B, "2") == 47.2
+
+
+@claim("(P2: +11.9;")
+def _():
+    return gain(LEVELS, "P2-P5", "P3-P5") == 11.9 and best(LEVELS) == "P2-P5"
+
+
+@claim("where anchors begin at 32 px, AP is 10.9")
+def _():
+    return value(LEVELS, "P4-P5") == 10.9
+
+
+@claim("Levels coarser than P5 change AP by -2.4 to +0.9")
+def _():
+    return sorted(gain(LEVELS, row, "P3-P5") for row in ("P3-P6", "P3-P7", "P3-P8")) == [-2.4, -0.9, 0.9]
+
+
+@claim(
+    "Three BiFPN layers (with batch normalisation, as in EfficientDet) cost 36.2 AP, "
+    "which is the only significant difference"
+)
+def _():
+    significant = [row for row, cells in TABLES[NECK].items() if "within" not in cells["Δ AP"]]
+    return change(NECK, "bifpn") == "-36.2" and significant == ["fpn", "bifpn"]
+
+
+@claim("PAFPN (-4.7) and one more convolution per level (-3.5) are within the spread")
+def _():
+    return [TABLES[NECK][row]["Δ AP"] for row in ("pafpn", "fpn, 1 more convolution")] == [
+        "-4.7, within the spread",
+        "-3.5, within the spread",
+    ]
+
+
+@claim("Nothing beats the plain FPN")
+def _():
+    return best(NECK) == "fpn"
+
+
+@claim("the BiFPN adds 0.01 M, one convolution 0.19 M, PAFPN 0.30 M")
+def _():
+    rows = ("bifpn", "fpn, 1 more convolution", "pafpn")
+    return [gain(NECK, row, "fpn", "parameters, M") for row in rows] == [0.01, 0.19, 0.3]
+
+
+@claim("How P6 and P7 are made changes AP by at most 2.2, within the spread")
+def _():
+    made = [TABLES[NECK][row]["Δ AP"] for row in ("fpn, P6 from P5", "fpn, P6 by max-pooling")]
+    return made == ["-1.3, within the spread", "-2.2, within the spread"]
+
+
+@claim("32 instead of 64 in pyramid and head 16.0 AP, in the head alone 17.2, one tower shared by both outputs 27.1")
+def _():
+    rows = {row: TABLES[CHANNELS][row]["Δ AP"] for row in ("32", "64, head 32", "64, one tower")}
+    return list(rows.values()) == ["-16.0", "-17.2", "-27.1"]
+
+
+@claim("More channels (128: +5.4; in the head alone: +3.2) are ahead, but not by more than the spread")
+def _():
+    rows = [TABLES[CHANNELS][row]["Δ AP"] for row in ("128", "64, head 128")]
+    return rows == ["+5.4, within the spread", "+3.2, within the spread"]
+
+
+@claim("to which the narrow head contributes most (9.3 between its two seeds)")
+def _():
+    spreads = {row: float(cells["AP"].split("± ")[1]) for row, cells in TABLES[CHANNELS].items()}
+    return max(spreads, key=spreads.get) == "64, head 32" and spreads["64, head 32"] == 9.3
+
+
+@claim("Requiring an overlap of 0.6 instead of 0.5 costs 9.6 AP")
+def _():
+    return TABLES[ASSIGNER]["max_iou, foreground from 0.6"]["Δ AP"] == "-9.6"
+
+
+@claim("Giving every box its best anchor changes AP by 0.3")
+def _():
+    return TABLES[ASSIGNER]["max_iou, best anchor of every box"]["Δ AP"].startswith("+0.3, within")
+
+
+@claim("ATSS is 4.0 AP behind in these 400 iterations; two seeds are not enough to call that a difference (p 0.069)")
+def _():
+    atss = TABLES[ASSIGNER]["atss"]
+    return (atss["Δ AP"], atss["p"]) == ("-4.0, within the spread", "0.069")
+
+
+@claim("No box loss differs from L1 by more than its seeds do")
+def _():
+    return all("within the spread" in row["Δ AP"] for name, row in TABLES["Box loss"].items() if name != "L1")
+
+
+@claim("all ahead, by 1.0 to 2.0 AP")
+def _():
+    return [change("Box loss", name) for name in ("giou", "diou", "ciou")] == ["+1.1", "+2.0", "+1.0"]
+
+
+@claim("reaches 46.2 with and 1.5 without them")
+def _():
+    rows = ("EfficientNet-Lite0, ImageNet", "EfficientNet-Lite0, from scratch")
+    return [value(BACKBONE, row) for row in rows] == [46.2, 1.5]
+
+
+@claim("is 7.6 AP ahead of EfficientNet-Lite0, with fewer parameters, and faster")
+def _():
+    rows = "MobileNetV2, ImageNet", "EfficientNet-Lite0, ImageNet"
+    more = [gain(BACKBONE, *rows, column) for column in ("AP", "parameters, M", "images/s")]
+    return more[0] == 7.6 and more[1] < 0 < more[2]
+
+
+@claim("From scratch the plain VGG learns fastest, and the network with depthwise convolutions slowest")
+def _():
+    rows = ("VGG-11-BN", "ResNet-18", "EfficientNet-Lite0")
+    values = [value(BACKBONE, f"{row}, from scratch") for row in rows]
+    return values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("said, holds", CLAIMS.items(), ids=[said[:40] for said in CLAIMS])
 def test_a_sentence_follows_from_the_tables(said, holds):
     assert said in TEXT
     assert holds()
@@ -122,11 +332,8 @@ def test_a_sentence_follows_from_the_tables(said, holds):
 def test_every_number_of_a_paragraph_in_bold_is_one_of_its_tables_or_in_a_claim():
     """A sentence in bold has no number that no claim looks at."""
     bold = " ".join(re.findall(r"\*\*([^*]+)\*\*", TEXT))
-    claimed = " ".join(said for said, _ in CLAIMS)
-    allowed = {"0.5", "0.1", "1", "2", "1d", "1c", "400", "1:3", "0"}
-    assert {number for number in re.findall(r"\d+\.\d+", bold)} - {
-        number for number in re.findall(r"\d+\.\d+", claimed)
-    } - allowed == set()
+    numbers = set(re.findall(r"\d+\.\d+", bold))
+    assert numbers - set(re.findall(r"\d+\.\d+", " ".join(CLAIMS))) - {"0.5", "0.1"} == set()
 
 
 @pytest.mark.parametrize("name", JSON)

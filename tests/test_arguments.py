@@ -19,10 +19,13 @@ def parse(line):
 @pytest.mark.parametrize(
     "line",
     [
-        "--config-file x.yaml --resume SEED 3", "SEED 3 --config-file x.yaml --resume", "--config-file x.yaml SEED 3 --resume", "--resume SEED 3 --config-file=x.yaml",
+        "--config-file x.yaml --resume SEED 3",
+        "SEED 3 --config-file x.yaml --resume",
+        "--config-file x.yaml SEED 3 --resume",
+        "--resume SEED 3 --config-file=x.yaml",
         "SEED --resume 3 --config-file x.yaml",
     ],
-)  # fmt: skip
+)
 def test_flags_stand_anywhere(line):
     args = parse(line)
     assert args.resume and args.config_file == "x.yaml" and args.opts == ["SEED", "3"]
@@ -37,10 +40,19 @@ def test_values_of_all_kinds_pass(value):
 @pytest.mark.parametrize(
     "line, opts",
     [
-        ("--epochs 5", "SOLVER.EPOCHS 5"), ("--batch 4", "SOLVER.IMS_PER_BATCH 4"), ("--lr 0.01", "SOLVER.BASE_LR 0.01"), ("--device cpu", "MODEL.DEVICE cpu"), ("--name pets", "OUTPUT_DIR output/pets"),
-        ("--size 300", "INPUT.MIN_SIZE_TRAIN (300,) INPUT.MAX_SIZE_TRAIN 400 INPUT.MIN_SIZE_TEST 300 INPUT.MAX_SIZE_TEST 400"), ("--lr 1e-4", "SOLVER.BASE_LR 0.0001"), ("", ""),
+        ("--epochs 5", "SOLVER.EPOCHS 5"),
+        ("--batch 4", "SOLVER.IMS_PER_BATCH 4"),
+        ("--lr 0.01", "SOLVER.BASE_LR 0.01"),
+        ("--lr 1e-4", "SOLVER.BASE_LR 0.0001"),
+        ("--device cpu", "MODEL.DEVICE cpu"),
+        ("--name pets", "OUTPUT_DIR output/pets"),
+        (
+            "--size 300",
+            "INPUT.MIN_SIZE_TRAIN (300,) INPUT.MAX_SIZE_TRAIN 400 INPUT.MIN_SIZE_TEST 300 INPUT.MAX_SIZE_TEST 400",
+        ),
+        ("", ""),
     ],
-)  # fmt: skip
+)
 def test_short_forms_are_keys(line, opts):
     assert options_of_short_forms(parse(line)) == opts.split()
 
@@ -48,10 +60,18 @@ def test_short_forms_are_keys(line, opts):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("--eval-onyl", "did you mean --eval-only?"), ("--num-gpus x", "invalid int value"), ("--batch 0", "whole number above 0"), ("--epochs -1", "above 0"), ("--lr inf", "above 0"), ("--lr nan", "above 0"),
-        ("--size 3.5", "whole number"), ("--name ../x", "name of a folder"), ("--name .", "name of a folder"), ("--config-file", "expected one argument"),
+        ("--eval-onyl", "did you mean --eval-only?"),
+        ("--num-gpus x", "invalid int value"),
+        ("--batch 0", "whole number above 0"),
+        ("--epochs -1", "above 0"),
+        ("--lr inf", "above 0"),
+        ("--lr nan", "above 0"),
+        ("--size 3.5", "whole number"),
+        ("--name ../x", "name of a folder"),
+        ("--name .", "name of a folder"),
+        ("--config-file", "expected one argument"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_sentence_and_exit_code_2(line, said, capsys):
     with pytest.raises(SystemExit) as stop:
         parse(line)
@@ -62,10 +82,15 @@ def test_mistakes_are_one_sentence_and_exit_code_2(line, said, capsys):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("--data f --num-gpus -3", "--num-gpus must be at least 0; got -3"), ("--data f --num-machines 0", "--num-machines"), ("--data f --machine-rank 1", "--machine-rank"),
-        ("--data f --num-machines 2 --machine-rank 2", "from 0 to 1"), ("--data f --resume --overwrite", "give one of them"), ("", "say what to train on"), ("SEED 3", "--data FOLDER"),
+        ("--data f --num-gpus -3", "--num-gpus must be at least 0; got -3"),
+        ("--data f --num-machines 0", "--num-machines"),
+        ("--data f --machine-rank 1", "--machine-rank"),
+        ("--data f --num-machines 2 --machine-rank 2", "from 0 to 1"),
+        ("--data f --resume --overwrite", "give one of them"),
+        ("", "say what to train on"),
+        ("SEED 3", "--data FOLDER"),
     ],
-)  # fmt: skip
+)
 def test_options_that_do_not_fit_are_named(line, said):
     with pytest.raises(ValueError, match=said):
         check_arguments(parse(line))

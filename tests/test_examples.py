@@ -158,7 +158,8 @@ def test_without_the_module_the_error_says_what_to_do(place, run, tmp_path):
 PREDICT = """
 import numpy as np, sys, retina_plugin
 predictor = retina_plugin.load_predictor(sys.argv[1], imports=sys.argv[2] == "yes", device="cpu")
-print(type(predictor.model.cls_loss).__name__, predictor.model.cls_loss.temperature, len(predictor(np.zeros((64, 64, 3), np.uint8))["instances"]))
+loss, instances = predictor.model.cls_loss, predictor(np.zeros((64, 64, 3), np.uint8))["instances"]
+print(type(loss).__name__, loss.temperature, len(instances))
 print("my_variant" in sys.modules)
 """
 
@@ -229,7 +230,8 @@ def test_a_sweep_knows_it(place, ray):
 
 
 def test_a_module_that_only_the_command_line_names_reaches_the_runs_of_a_sweep(place, tmp_path):
-    sweep = f"base: {ROOT / 'configs/digits/quickstart.yaml'}\noptions: {{MODEL.RETINANET.CLS_LOSS: tempered}}\naxes: {{MODEL.CLS_LOSS.TEMPERED_TEMPERATURE: [0.5, 2.0]}}\n"
+    sweep = f"base: {ROOT / 'configs/digits/quickstart.yaml'}\noptions: {{MODEL.RETINANET.CLS_LOSS: tempered}}\n"
+    sweep += "axes: {MODEL.CLS_LOSS.TEMPERED_TEMPERATURE: [0.5, 2.0]}\n"
     (place / "by_import.yaml").write_text(sweep)
     words = [
         "--output",

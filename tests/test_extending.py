@@ -1,4 +1,4 @@
-"""docs/extending.md, followed word for word: its files written, its commands run, in a folder that looks like a clone."""
+"""docs/extending.md, followed word for word in a folder that looks like a clone."""
 
 import os
 import re
@@ -23,14 +23,14 @@ def clone(tmp_path_factory, digits_root):
     for name, _, text in BLOCKS:
         if name:
             (folder / name).write_text(text)
-    bin = folder / "bin"
-    bin.mkdir()
+    programs = folder / "bin"
+    programs.mkdir()
     for name, words in (("python", ""), ("retina", "-m retina_plugin ")):
-        (bin / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
-        (bin / name).chmod(0o755)
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+        (programs / name).chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETINA_ROOT_DIGITS", str(digits_root))
-        patch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         patch.setenv("PYTHONPATH", str(folder))
         yield folder
 

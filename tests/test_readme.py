@@ -42,7 +42,7 @@ def test_every_key_that_is_named_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_config_that_is_named_exists(page):
-    named = re.findall(r"configs/[\w./-]+\.yaml", page.read_text())
+    named = re.findall(r"configs/(?!COCO-Detection/)[\w./-]+\.yaml", page.read_text())  # that folder is Detectron2's
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -81,7 +81,5 @@ def test_the_figures_of_the_research_page_are_those_of_its_sweep():
         ("last 100 weights averaged", "45.8 against 46.0 AP"),
     ):
         assert said in page and said == f"{rows[name]['values']['AP'][0]:.1f} against {none[0]:.1f} AP"
-    assert (
-        f"{rows['gradient checkpointing']['peak_memory_mib']:,.0f} instead of {rows['none']['peak_memory_mib']:,.0f} MiB"
-        in page
-    )
+    less, full = (rows[name]["peak_memory_mib"] for name in ("gradient checkpointing", "none"))
+    assert f"{less:,.0f} instead of {full:,.0f} MiB" in page

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 def wheel(tmp_path_factory):
     """Build the wheel, from a copy: a build leaves files in the folder of its source."""
     folder = tmp_path_factory.mktemp("wheel")
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    for name in files.stdout.splitlines():
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
@@ -28,13 +28,13 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Install it where nothing of the checkout is found; returns a function that runs Python there, in another folder."""
+    """Install it where nothing of the checkout is found; return a function that runs Python in another folder."""
     target, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", str(target), str(wheel)]
     subprocess.run(command, check=True)
 
     def run(*words):
-        """Run Python with the installed package; returns the process."""
+        """Run Python with the installed package."""
         env = {**os.environ, "PYTHONPATH": str(target), "PYTHONWARNINGS": "ignore"}
         return subprocess.run([sys.executable, *words], cwd=elsewhere, env=env, capture_output=True, text=True)
 
@@ -59,7 +59,10 @@ def test_the_doctor_finds_it_healthy(installed):
 
 
 def test_configs_load_by_the_name_that_they_have_in_a_checkout(installed):
-    program = "import retina_plugin; cfg = retina_plugin.load_config('configs/digits/quickstart.yaml', ['MODEL.DEVICE', 'cpu']); print(cfg.DATASETS.TRAIN)"
+    program = """
+import retina_plugin
+print(retina_plugin.load_config("configs/digits/quickstart.yaml", ["MODEL.DEVICE", "cpu"]).DATASETS.TRAIN)
+"""
     result = installed("-c", program)
     assert result.stdout.strip().endswith("('digits_train',)"), result.stderr
     result = installed("-m", "retina_plugin", "ablate", "configs/ablations/table_1b.yaml", "--list")
@@ -68,7 +71,8 @@ def test_configs_load_by_the_name_that_they_have_in_a_checkout(installed):
 
 def test_it_makes_the_bundled_data_here_checks_it_and_trains(installed):
     """The digits are written to datasets/ of the working directory, never into the installation."""
-    program = "from retina_plugin.data.digits import generate_digits; generate_digits('datasets/digits', splits={'train': 4, 'val': 2})"
+    program = "from retina_plugin.data.digits import generate_digits as generate\n"
+    program += "generate('datasets/digits', splits={'train': 4, 'val': 2})"
     assert installed("-c", program).returncode == 0
     result = installed("-m", "retina_plugin", "data", "check", "digits")
     assert result.returncode == 0 and "0 errors" in result.stdout, result.stdout + result.stderr

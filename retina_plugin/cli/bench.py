@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="timings of each implementation, alternating")
     parser.add_argument(
-        "--no-memory", action="store_true", help="time only: memory takes a fresh process for each side"
+        "--no-memory", action="store_true", help="time only: memory takes a fresh process per implementation"
     )
     parser.add_argument("--output", default="output/bench", help="folder for bench.json, bench.md and bench.png")
 
@@ -38,19 +38,18 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; got {args.rounds}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, notes = (
-        [],
-        [f"medians of {args.rounds} rounds, sides in turns; memory in a fresh process, above what is held before"],
-    )
+    rows: list[Row] = []
+    memory = "memory in a fresh process, above what was allocated before"
+    notes = [f"medians of {args.rounds} rounds, implementations in turns; {memory}"]
     for name in names:
         case = CASES[name]
-        works = {side: prepare(device) for side, prepare in case.sides.items()}
+        works = {implementation: prepare(device) for implementation, prepare in case.implementations.items()}
         seconds = alternate(works, rounds=args.rounds, device=device)
         del works
-        new = [Row(name, case.title, side, values) for side, values in seconds.items()]
+        new = [Row(name, case.title, implementation, values) for implementation, values in seconds.items()]
         for row in new:
             if not args.no_memory:
-                row.extra_bytes = extra_memory_in_fresh_process(name, row.side, device)
+                row.extra_bytes = extra_memory_in_fresh_process(name, row.implementation, device)
         if name == "train_step":
             notes.append(share_of_matmul(median_and_spread(seconds[DEFAULT])[0], device))
         rows += new

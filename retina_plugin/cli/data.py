@@ -3,11 +3,31 @@
 import argparse
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retina_plugin.arguments import add_set_option
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from retina_plugin.analysis.anchor_layout import AnchorLayout
+    from retina_plugin.data.card import DatasetCard
+
+WITHOUT_DATA = ("DATASETS.TRAIN", (), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0)
+"""Options that let a config load without its datasets."""
+
+ANCHOR_COLUMNS = (
+    "anchors",
+    "SCALE",
+    "SCALES_PER_OCTAVE",
+    "ASPECT_RATIOS",
+    "LEVELS",
+    "boxes with IoU >= 0.5",
+    "mean best IoU",
+    "anchors compared to now",
+)
 
 EXAMPLE = "retina data check FOLDER; retina data check --help shows the options"
 
@@ -40,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--data-format",
             metavar="FORMAT",
-            help="coco, voc, yolo, csv, labelme, via or cvat; needed only if the folder has several or none is recognised",
+            help="coco, voc, yolo, csv, labelme, via or cvat; needed only if several or none are recognised",
         )
         if name == "convert":
             action.add_argument("--to", default="coco", metavar="FORMAT", help="coco, yolo, voc or csv")
@@ -64,22 +84,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the action; 2 where there is no dataset."""
+    """Run the action."""
     from retina_plugin.data.discover import find_card
 
-    try:
-        card = find_card(args.data, format=args.data_format)
-        return {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}[
-            args.action
-        ](card, args)
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    actions = {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}
+    return actions[args.action](find_card(args.data, format=args.data_format), args)
 
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-    """Log nothing of the data but errors: the report says it all."""
+    """Log errors of the data only: the report contains everything else."""
     logger = logging.getLogger("retina_plugin.data")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -90,8 +104,8 @@ def _only_errors() -> Iterator[None]:
 
 
 @_only_errors()
-def _check(card, args: argparse.Namespace) -> int:
-    """Report, and with --fix write a clean copy; 1 if there are errors, in the copy where there is one."""
+def _check(card: "DatasetCard", args: argparse.Namespace) -> int:
+    """Print a report, and with --fix write a clean copy; return 1 if there are errors (in the copy, if any)."""
     from retina_plugin import load_config
     from retina_plugin.data.card import DatasetCard
     from retina_plugin.data.check import check_card
@@ -100,20 +114,8 @@ def _check(card, args: argparse.Namespace) -> int:
     from retina_plugin.engine.data_argument import FINETUNE
     from retina_plugin.paths import shipped
 
-    cfg = load_config(
-        args.config_file or shipped(FINETUNE),
-        [
-            "DATASETS.TRAIN",
-            (),
-            "DATASETS.TEST",
-            (),
-            "TEST.EARLY_STOP_PATIENCE",
-            0,
-            "MODEL.RETINANET.NUM_CLASSES",
-            len(card.classes),
-            *args.set,
-        ],
-    )
+    options = [*WITHOUT_DATA, "MODEL.RETINANET.NUM_CLASSES", len(card.classes), *args.set]
+    cfg = load_config(args.config_file or shipped(FINETUNE), options)
     report = check_card(
         card,
         most_objects=cfg.TEST.DETECTIONS_PER_IMAGE,
@@ -129,17 +131,16 @@ def _check(card, args: argparse.Namespace) -> int:
     written = write_dataset(card, records, folder, name=f"{card.name}_clean")
     (folder / "changes.txt").write_text("".join(f"{change}\n" for change in changes), encoding="utf-8")
     copy = check_card(DatasetCard.from_file(written), progress=False, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS)
-    print(
-        f"\n{remains(report, records)}\n{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}"
-    )
+    print(f"\n{remains(report, records)}")
+    print(f"{len(changes)} changes, see {folder / 'changes.txt'}; the clean copy: {written}")
     if copy.failed:
         print(copy.text())
-    print(f"train on it: python train_net.py --data {folder}")
+    print(f"to train on it: retina train --data {folder}")
     return int(copy.failed)
 
 
-def _convert(card, args: argparse.Namespace) -> int:
-    """Write another format; what cannot be used is named and left out."""
+def _convert(card: "DatasetCard", args: argparse.Namespace) -> int:
+    """Write another format; annotations that cannot be used are listed and left out."""
     from retina_plugin.data.account import account_of
     from retina_plugin.data.export import write_dataset
     from retina_plugin.data.load import load_split
@@ -155,16 +156,14 @@ def _convert(card, args: argparse.Namespace) -> int:
     )
     print(account_of(card, results).text())
     for split, result in results.items():
-        print(
-            f"{split}: {len(result.records)} images, {result.boxes_used} boxes"
-            + (f"; {describe(result.problems)}" if result.problems else "")
-        )
+        problems = f"; {describe(result.problems)}" if result.problems else ""
+        print(f"{split}: {len(result.records)} images, {result.boxes_used} boxes{problems}")
     print(written)
     return 0
 
 
-def _config(card, args: argparse.Namespace):
-    """The config of --config-file for the dataset, whose splits are registered if they are not."""
+def _config(card: "DatasetCard", args: argparse.Namespace) -> "CfgNode":
+    """Load the config of --config-file for the dataset, and register its training split."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     from retina_plugin import load_config
@@ -172,19 +171,19 @@ def _config(card, args: argparse.Namespace):
     from retina_plugin.paths import shipped
 
     split = "train" if "train" in card.splits else next(iter(card.splits))
-    name = f"{card.root_path()}: {split}"  # not that of a card in datasets/, which may be of other data
+    name = f"{card.root_path()}: {split}"  # unlike the name of any card in datasets/
     if name not in DatasetCatalog:
         DatasetCatalog.register(name, lambda: card.load(split))
         MetadataCatalog.get(name).set(thing_classes=card.classes)
     pixels = ["INPUT.VALUE_RANGE", card.value_range] if card.value_range is not None else []
     return load_config(
         args.config_file or shipped(FINETUNE),
-        ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "TEST.EARLY_STOP_PATIENCE", 0, *pixels, *args.set],
+        [*WITHOUT_DATA, "DATASETS.TRAIN", (name,), *pixels, *args.set],
     )
 
 
-def _stats(card, args: argparse.Namespace) -> int:
-    """Write the page."""
+def _stats(card: "DatasetCard", args: argparse.Namespace) -> int:
+    """Write the HTML page."""
     from retina_plugin.data.account import account_of
     from retina_plugin.data.load import load_split
     from retina_plugin.data.pixels import build_reader
@@ -207,14 +206,14 @@ def _stats(card, args: argparse.Namespace) -> int:
     return 0
 
 
-def _anchors(card, args: argparse.Namespace) -> int:
-    """Print what is covered, search, print a config fragment, and write a picture of the worst images."""
+def _anchors(card: "DatasetCard", args: argparse.Namespace) -> int:
+    """Print the coverage, search for better anchors, print their keys, and draw the worst images."""
     import cv2
 
     from detectron2.data import DatasetCatalog
 
-    from retina_plugin.data.pixels import build_reader
     from retina_plugin.analysis.coverage import AnchorLayout, advice, coverage, coverage_table, ground_truth, search
+    from retina_plugin.data.pixels import build_reader
     from retina_plugin.report.anchor_page import worst_sheet
 
     cfg = _config(card, args)
@@ -224,37 +223,42 @@ def _anchors(card, args: argparse.Namespace) -> int:
     if not len(truth.boxes):
         raise ValueError(f"{card.name} has no boxes to look at")
     best, now = layout.best_overlaps(truth), coverage(truth, layout)
-    print(
-        f"{cfg.DATASETS.TRAIN[0]} at {sides['shortest']} px (longer side at most {sides['longest']}), anchors of {args.config_file or 'configs/finetune.yaml'}\n"
-    )
+    sizes = f"{sides['shortest']} px (longer side at most {sides['longest']})"
+    print(f"{cfg.DATASETS.TRAIN[0]} at {sizes}, anchors of {args.config_file or 'configs/finetune.yaml'}\n")
     print(coverage_table(truth, best, card.classes))
     found = search(truth, layout)
-    print(
-        "\n| anchors | SCALE | SCALES_PER_OCTAVE | ASPECT_RATIOS | LEVELS | boxes with IoU >= 0.5 | mean best IoU | anchors compared to now |\n|---|---|---|---|---|---|---|---|"
-    )
-    kinds = {False: "other anchors", True: "with P2"}
-    for name, one in [
-        ("now", now),
-        *(
-            (f"images x {x.layout.input:g}" if x.layout.input != 1 else kinds[x.layout.levels[0] < layout.levels[0]], x)
-            for x in found
-        ),
-    ]:
+    print(f"\n| {' | '.join(ANCHOR_COLUMNS)} |\n{'|---' * len(ANCHOR_COLUMNS)}|")
+    for one in (now, *found):
         of = one.layout
-        print(
-            f"| {name} | {of.scale:g} | {of.scales_per_octave} | {list(of.ratios)} | P{of.levels[0]}-P{of.levels[-1]} | {100 * one.matched:.1f} % | {one.mean:.3f} | {of.locations / layout.locations:.2f} |"
-        )
+        cells = [
+            "now" if one is now else _kind(of, layout),
+            f"{of.scale:g}",
+            of.scales_per_octave,
+            list(of.ratios),
+            f"P{of.levels[0]}-P{of.levels[-1]}",
+            f"{100 * one.matched:.1f} %",
+            f"{one.mean:.3f}",
+            f"{of.locations / layout.locations:.2f}",
+        ]
+        print(f"| {' | '.join(map(str, cells))} |")
     print(f"\n{advice(now, found, **sides)}")
     file = args.output or f"{card.name}_anchors.jpg"
     cv2.imwrite(file, worst_sheet(records, truth, best, read=build_reader(cfg, "BGR")))
     print(
-        f"{file}: the images with the most boxes that have no anchor; green boxes have one at IoU >= 0.5, red ones have not"
+        f"{file}: the images with the most boxes without an anchor; green boxes have one at IoU >= 0.5, red ones none"
     )
     return 0
 
 
-def _preview(card, args: argparse.Namespace) -> int:
-    """Write the picture."""
+def _kind(layout: "AnchorLayout", now: "AnchorLayout") -> str:
+    """Name what differs from the anchors of now."""
+    if layout.input != 1:
+        return f"images x {layout.input:g}"
+    return "with P2" if layout.levels[0] < now.levels[0] else "other anchors"
+
+
+def _preview(card: "DatasetCard", args: argparse.Namespace) -> int:
+    """Draw training images after augmentation."""
     import itertools
 
     import cv2

@@ -15,21 +15,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was met in training, and what the same step gives now."""
+    """Print what the training recorded, and the result of the same step now."""
     import retina_plugin  # noqa: F401  (fills the registries)
     from retina_plugin.engine.dump import read_dump, replay
 
     facts = read_dump(args.dump)
     images = "\n  ".join(f"{image['file_name']} with {image['boxes']} boxes" for image in facts["images"])
     losses = ", ".join(f"{name} {value:g}" for name, value in facts["losses"].items())
-    print(
-        f"iteration {facts['iteration'] + 1}, learning rate {facts['learning_rate']:g}, norm of the gradients {facts['gradient_norm']:g}, {losses}"
-    )
+    rates = f"learning rate {facts['learning_rate']:g}, norm of the gradients {facts['gradient_norm']:g}"
+    print(f"iteration {facts['iteration'] + 1}, {rates}, {losses}")
     print(f"  {images}\n\nrun again:")
     step = replay(args.dump, device=args.device, precision=args.precision)
     print(step.report())
     if not step.bad_gradients and not step.bad_modules:
         print(
-            "\nall is finite here: another device or precision than in the run, random layers, or the gradient of another process"
+            "\neverything is finite here. The run differed in device or precision, in the random numbers of its layers,"
         )
+        print("or the gradient came from another process")
     return 0

@@ -7,6 +7,7 @@ import platform
 import sys
 import warnings
 from dataclasses import dataclass
+from types import ModuleType
 
 DETECTRON2 = "make setup   (or see the README for a build from detectron2's own repository)"
 REINSTALL = "make setup in a checkout, or pip install --force-reinstall --no-deps retina_plugin-*.whl"
@@ -91,7 +92,7 @@ def examine() -> list[Finding]:
 def _module(name: str, fix: str) -> Finding:
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a broken binary raises anything; the report is the point
+    except Exception as error:  # noqa: BLE001 (a broken binary raises anything, and reporting it is the purpose)
         return Finding(name, f"cannot be imported: {type(error).__name__}: {error}", fix, fatal=True)
     try:
         version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
@@ -100,7 +101,7 @@ def _module(name: str, fix: str) -> Finding:
     return Finding(name, f"{version}, {_folder(module)}")
 
 
-def _folder(module) -> str:
+def _folder(module: ModuleType) -> str:
     return (module.__file__ or "").removesuffix("/__init__.py")
 
 
@@ -117,7 +118,7 @@ def _detectron2() -> list[Finding]:
         findings.append(Finding("detectron2._C", f"absent, and not needed by RetinaNet ({str(error)[:60]})"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is deprecated is known; whether it is there is the question
+            warnings.simplefilter("ignore")  # that it is deprecated is known
             importlib.import_module("pkg_resources")
     except ImportError:
         findings.append(
@@ -136,21 +137,13 @@ def _device() -> list[Finding]:
         findings = [Finding("CUDA", f"{torch.version.cuda}: {names}")]
         device = torch.device("cuda")
     else:
-        findings = [
-            Finding(
-                "CUDA",
-                f"no GPU; training runs on {torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})",
-            )
-        ]
+        threads = f"{torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})"
+        findings = [Finding("CUDA", f"no GPU; training runs on {threads}")]
         device = torch.device("cpu")
-    fast = fast_bf16(device)
-    findings.append(
-        Finding(
-            "bf16",
-            f"{'fast' if fast else 'not fast'} on this {device.type}; precision 'auto' is {'bf16' if fast else 'fp16' if device.type == 'cuda' else 'fp32'}",
-        )
-    )
-    return findings
+    if fast_bf16(device):
+        return [*findings, Finding("bf16", f"fast on this {device.type}; precision 'auto' is bf16")]
+    auto = "fp16" if device.type == "cuda" else "fp32"
+    return [*findings, Finding("bf16", f"not fast on this {device.type}; precision 'auto' is {auto}")]
 
 
 def _files() -> Finding:
@@ -173,7 +166,7 @@ def _plugin() -> Finding:
         from detectron2.modeling import META_ARCH_REGISTRY
 
         registered = "RetinaPluginNet" in META_ARCH_REGISTRY
-    except Exception as error:  # as above
+    except Exception as error:  # noqa: BLE001 (as above)
         return Finding("retina_plugin", f"{type(error).__name__}: {error}", REINSTALL, fatal=True)
     return Finding(
         "retina_plugin",

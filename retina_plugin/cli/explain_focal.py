@@ -25,12 +25,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--images must be at least 1; got {args.images}")
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    print(
-        f"One object among a hundred backgrounds that are recognised well (base-10 logarithms):\n\n{imbalance_example()}\n"
-    )
-    print(
-        "The backgrounds are easy, but so many that they make up most of the cross entropy. The focal loss turns that round."
-    )
+    print(f"One object among a hundred easy backgrounds (base-10 logarithms):\n\n{imbalance_example()}\n")
+    print("The backgrounds are easy, but so numerous that they make up most of the cross entropy.")
+    print("With the focal loss the object makes up most of the loss.")
     draw_figure_1(folder / "figure_1.png")
     print(f"\n{folder / 'figure_1.png'}   loss over the probability of the right answer (figure 1 of the paper)")
     if args.checkpoint:
@@ -39,13 +36,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _figure_4(args: argparse.Namespace, folder: Path) -> None:
+    """Draw figure 4 from the anchors of real images, and print its table."""
     import torch
 
     from detectron2.data import DatasetCatalog
 
     from retina_plugin import load_predictor
-    from retina_plugin.data.mapper import RetinaMapper, build_augmentations
     from retina_plugin.analysis.focal_loss import collect_p_t, draw_figure_4
+    from retina_plugin.data.mapper import RetinaMapper, build_augmentations
 
     torch.manual_seed(0)
     predictor = load_predictor(args.checkpoint)

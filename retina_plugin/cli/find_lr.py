@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, write, and say what was found."""
+    """Search, write the curve, and print the result."""
     from pathlib import Path
 
     import retina_plugin
@@ -33,12 +33,10 @@ def run(args: argparse.Namespace) -> int:
             cfg, trainer=TRAINER_REGISTRY.get(cfg.SOLVER.TRAINER), low=args.low, high=args.high, steps=args.steps
         )
         files = write_curve(curve, Path(args.output), used=cfg.SOLVER.BASE_LR)
-    said = (
-        f"a tenth of the rate with the least loss is {curve.suggestion:.2g}"
-        if curve.suggestion is not None
-        else "the loss is least at the first or last rate: other bounds, or more steps"
-    )
-    print(
-        f"{said}; SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR:g}, for batches of {cfg.SOLVER.IMS_PER_BATCH}. {', '.join(map(str, files))}"
-    )
+    if curve.suggestion is None:
+        found = "the loss is lowest at the first or last rate: try other bounds, or more steps"
+    else:
+        found = f"a tenth of the rate with the lowest loss is {curve.suggestion:.2g}"
+    used = f"SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR:g}, for batches of {cfg.SOLVER.IMS_PER_BATCH}"
+    print(f"{found}; {used}. {', '.join(map(str, files))}")
     return 0

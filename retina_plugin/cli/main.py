@@ -32,9 +32,9 @@ A module may have its own ``build_parser(prog)`` in place of ``add_arguments``."
 WITHOUT_IMPORTS = ("doctor", "explain-focal", "bench", "train", "evaluate")
 """Subcommands without the option --import of this module: they use no variants, or bring the option themselves."""
 
-EXIT_CODES = """exit codes: 0 success; 1 the command ran and found errors (data check, ablate, doctor), or a bug in the program;
-2 a mistake that you can fix, named in the last line; 3 losses or weights that are not finite; 75 stopped by a signal after
-a checkpoint was written
+EXIT_CODES = """exit codes: 0 success; 1 the command ran and found errors (data check, ablate, doctor), or a bug;
+2 a mistake that you can fix, named in the last line; 3 losses or weights that are not finite; 75 stopped by a signal
+after a checkpoint was written
 
 retina SUBCOMMAND --help shows the options of a subcommand and an example."""
 

@@ -33,7 +33,13 @@ def test_a_healthy_machine(capsys):
     [("detectron2", "make setup"), ("cv2", "pip install opencv-python"), ("torch", "pip install torch==")],
 )
 def test_where_something_is_missing_it_still_runs_and_says_how_to_fix_it(missing, fix):
-    program = f"import sys, sysconfig; sys.modules[{missing!r}] = None; sys.argv = [sysconfig.get_path('scripts') + '/retina', 'doctor']; from retina_plugin.cli.main import main; sys.exit(main())"
+    program = f"""
+import sys, sysconfig
+sys.modules[{missing!r}] = None
+sys.argv = [sysconfig.get_path("scripts") + "/retina", "doctor"]
+from retina_plugin.cli.main import main
+sys.exit(main())
+"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 1, result.stderr
     assert "FAILS" in result.stdout and fix in result.stdout and "Traceback" not in result.stderr

@@ -6,7 +6,7 @@ Once this module is imported, configs and dataset cards can use them by name.
 import os
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
 
 from detectron2.modeling.backbone import FPN
 
