@@ -100,10 +100,10 @@ def collect_p_t(
 
 
 def cumulative_share(losses: Tensor) -> np.ndarray:
-    """Return the share of the total loss that the i easiest examples contribute, for i = 1..n: (n,), ascending to 1.
+    """Return the share of the total loss that the i easiest examples contribute, for i = 1..N: (N,), ascending to 1.
 
     Args:
-        losses: (n,) losses, >= 0.
+        losses: (N,) losses, >= 0.
     """
     ordered = losses.double().sort().values
     return (ordered.cumsum(0) / ordered.sum().clamp(min=1e-300)).numpy()

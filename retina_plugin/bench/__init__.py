@@ -1,1 +1,1 @@
-"""Side-by-side measurements of the plugin against Detectron2's and torchvision's RetinaNet and pycocotools."""
+"""Benchmarks of the plugin against Detectron2's and torchvision's RetinaNet and pycocotools."""

@@ -1,10 +1,12 @@
-"""The detectors that are compared, with equal weights and settings: no data and no downloads."""
+"""The compared detectors, with equal weights and settings; no data or downloads are needed."""
+
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.detection.retinanet import _default_anchorgen  # its nine anchors a location have no public name
+from torchvision.models.detection.retinanet import _default_anchorgen  # its nine anchors have no public name
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -15,11 +17,11 @@ from retina_plugin.config import load_config
 from retina_plugin.paths import shipped
 
 IMAGE_STD = 60.0
-"""About the standard deviation of a photograph's pixels, for weights and images of random numbers."""
+"""About the standard deviation of a photograph's pixel values, for random images."""
 
 
 def detectron2_cfg(*, depth: int = 50, num_classes: int = 80, device: str = "cpu") -> CfgNode:
-    """Detectron2's own RetinaNet with the paper's settings, as in its Base-RetinaNet.yaml."""
+    """Return the config of Detectron2's own RetinaNet with the paper's settings, as in its Base-RetinaNet.yaml."""
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
     cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
@@ -37,45 +39,52 @@ def detectron2_cfg(*, depth: int = 50, num_classes: int = 80, device: str = "cpu
     return cfg
 
 
-def plugin_cfg(*opts, depth: int = 50, num_classes: int = 80, device: str = "cpu") -> CfgNode:
-    """The same detector of the plugin, with further options."""
-    fixed = [
-        "MODEL.DEVICE",
-        device,
-        "MODEL.RESNETS.DEPTH",
-        depth,
-        "MODEL.RETINANET.NUM_CLASSES",
-        num_classes,
-        "MODEL.WEIGHTS",
-        "given later",
-    ]
-    return load_config(shipped("configs/Base-RetinaNet.yaml"), [*fixed, *opts])
+def plugin_cfg(*opts: Any, depth: int = 50, num_classes: int = 80, device: str = "cpu") -> CfgNode:
+    """Return the config of the same detector of the plugin.
+
+    Args:
+        opts: further options, KEY, VALUE, ...
+        depth: layers of the ResNet.
+        num_classes: K.
+        device: MODEL.DEVICE.
+    """
+    model = ["MODEL.DEVICE", device, "MODEL.RESNETS.DEPTH", depth, "MODEL.RETINANET.NUM_CLASSES", num_classes]
+    weights = ["MODEL.WEIGHTS", "given later"]
+    return load_config(shipped("configs/Base-RetinaNet.yaml"), [*model, *weights, *opts])
 
 
 @torch.no_grad()
 def calibrate(model: nn.Module, inputs: list[dict]) -> dict[str, torch.Tensor]:
-    """Make the random weights of Detectron2's RetinaNet behave: signals stay in range, scores and deltas vary.
+    """Scale the random weights of Detectron2's RetinaNet so that activations stay in range, scores and deltas vary.
+
+    Args:
+        model: the detector; its weights are changed in place.
+        inputs: dataset dicts with "image" (3, H, W).
 
     Returns:
-        Its state dict, for the other side.
+        Its state dict, for the other implementations.
     """
     state = model.state_dict()
     for name, value in state.items():
         if name.endswith("norm.weight"):
             value.fill_(0.5)
-    images = model.eval().preprocess_image(inputs)
-    features = model.backbone(images.tensor)
-    logits, deltas = model.head([features[name] for name in model.head_in_features])
+    detector: Any = model.eval()  # the methods of Detectron2's RetinaNet are unknown to nn.Module
+    images = detector.preprocess_image(inputs)
+    features = detector.backbone(images.tensor)
+    logits, deltas = detector.head([features[name] for name in detector.head_in_features])
     state["head.cls_score.weight"] /= torch.cat([x.flatten() for x in logits]).std()
     state["head.bbox_pred.weight"] *= 0.2 / torch.cat([x.flatten() for x in deltas]).std()
     return state
 
 
 def torchvision_retinanet(*, size: int, num_classes: int = 80) -> TorchvisionRetinaNet:
-    """torchvision's ``retinanet_resnet50_fpn`` with random weights, frozen like Detectron2's: stem, res2, all BatchNorms.
+    """Build torchvision's ``retinanet_resnet50_fpn`` with random weights.
+
+    It is frozen like Detectron2's: stem, res2 and all BatchNorms.
 
     Args:
-        size: shorter side that it resizes images to; up to 1333 for the longer one.
+        size: shorter side to which it resizes images, with at most 1333 for the longer one.
+        num_classes: K.
     """
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50",
@@ -97,20 +106,21 @@ def torchvision_retinanet(*, size: int, num_classes: int = 80) -> TorchvisionRet
 def random_inputs(
     size: tuple[int, int], *, batch: int, num_boxes: int, num_classes: int = 80, seed: int = 0
 ) -> list[dict]:
-    """Detectron2's dataset dicts of noise with boxes of 16 px to half of the image.
+    """Return Detectron2's dataset dicts with images of noise and boxes from 16 px to half of the image.
 
     Args:
         size: (height, width).
         batch: N.
         num_boxes: M of each image.
+        num_classes: K.
+        seed: of the images and boxes.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     inputs = []
     for _ in range(batch):
-        image = (
-            torch.randn(3, height, width, generator=generator).mul_(IMAGE_STD).add_(120).clamp_(0, 255).to(torch.uint8)
-        )
+        noise = torch.randn(3, height, width, generator=generator)
+        image = noise.mul_(IMAGE_STD).add_(120).clamp_(0, 255).to(torch.uint8)
         extent = torch.exp(torch.rand(num_boxes, 2, generator=generator) * 3).mul_(16).clamp_(max=min(size) / 2)
         corner = torch.rand(num_boxes, 2, generator=generator) * (torch.tensor([width, height]) - extent)
         instances = Instances(size, gt_boxes=Boxes(torch.cat([corner, corner + extent], dim=1)))
@@ -120,6 +130,6 @@ def random_inputs(
 
 
 def torchvision_inputs(inputs: list[dict]) -> tuple[list[torch.Tensor], list[dict]]:
-    """The same images (RGB, 0..1) and targets as torchvision takes them."""
+    """Convert dataset dicts to torchvision's images (3, H, W), RGB in 0..1, and targets with boxes (M, 4) XYXY."""
     images = [x["image"].flip(0).float() / 255 for x in inputs]
     return images, [{"boxes": x["instances"].gt_boxes.tensor, "labels": x["instances"].gt_classes} for x in inputs]

@@ -1,4 +1,4 @@
-"""Time and memory, measured fairly: in turns within one process, and in fresh processes."""
+"""Fair measurements: times of alternating implementations in one process, memory in fresh processes."""
 
 import json
 import statistics
@@ -11,13 +11,17 @@ from pathlib import Path
 import torch
 
 Work = Callable[[], object]
+"""What is timed."""
+
+Implementation = Callable[[torch.device], Work]
+"""A function that prepares everything on a device and returns what to time."""
 
 SHORTEST = 0.2
-"""Seconds that one timing takes at least; shorter work is repeated."""
+"""Minimum duration of one timing in seconds; shorter work is repeated."""
 
 
 def timed(work: Work, repeats: int, device: torch.device) -> float:
-    """Seconds of one run of ``work``, over ``repeats`` of them; on a GPU between two events on its stream."""
+    """Measure the seconds per run of ``work`` over ``repeats`` runs; on a GPU between two events on its stream."""
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
@@ -27,38 +31,41 @@ def timed(work: Work, repeats: int, device: torch.device) -> float:
         end.record()
         torch.cuda.synchronize(device)
         return start.elapsed_time(end) / 1000 / repeats
-    begin = time.perf_counter()
+    start_time = time.perf_counter()
     for _ in range(repeats):
         work()
-    return (time.perf_counter() - begin) / repeats
+    return (time.perf_counter() - start_time) / repeats
 
 
-def alternate(sides: dict[str, Work], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each side in each round: one after the other, so that what slows the machine slows all.
+def alternate(works: dict[str, Work], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Time all works in turns, so that a slower machine slows all of them.
 
     Args:
-        sides: what to run, by name; each is run before, to warm up.
+        works: the work of each implementation, by name; each is run beforehand to warm up.
         rounds: timings of each.
-        device: for its clock.
+        device: the device whose clock is used.
+
+    Returns:
+        The seconds of each work in each round, by name.
     """
-    repeats = {name: _repeats(work, device) for name, work in sides.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    repeats = {name: _repeats(work, device) for name, work in works.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
     for i in range(rounds):
-        names = list(sides) if i % 2 == 0 else list(reversed(sides))
+        names = list(works) if i % 2 == 0 else list(reversed(works))
         for name in names:
-            seconds[name].append(timed(sides[name], repeats[name], device))
+            seconds[name].append(timed(works[name], repeats[name], device))
     return seconds
 
 
 def _repeats(work: Work, device: torch.device) -> int:
-    """How often to run ``work`` for one timing. The first run warms up, or compiles; a second one tells how long it takes."""
+    """Return how often to run ``work`` per timing; the first run warms up or compiles, the second one is timed."""
     timed(work, 1, device)
     seconds = timed(work, 1, device)
     return max(1, round(SHORTEST / max(1e-6, seconds)))
 
 
 def median_and_spread(seconds: list[float]) -> tuple[float, float]:
-    """Median, and half the distance between the quartiles."""
+    """Return the median, and half the interquartile range."""
     if len(seconds) < 2:
         return seconds[0], 0.0
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -66,10 +73,10 @@ def median_and_spread(seconds: list[float]) -> tuple[float, float]:
 
 
 def extra_memory(work: Work, device: torch.device) -> float | None:
-    """Most bytes that one run of ``work`` holds above what is held before it.
+    """Measure the peak memory in bytes of one run of ``work``, above what is allocated before it.
 
-    On a CPU by the resident set of the process, so only meaningful in a fresh one, and None where
-    the system is not Linux; on a GPU by PyTorch's allocator.
+    On a CPU it is that of the process's resident set, which is only meaningful in a fresh process, and None if the
+    system is not Linux; on a GPU it is that of PyTorch's allocator.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -81,27 +88,31 @@ def extra_memory(work: Work, device: torch.device) -> float | None:
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return None
-    reset.write_text("5", encoding="utf-8")  # sets the high-water mark back to the present size
+    reset.write_text("5", encoding="utf-8")  # resets the peak to the current size
     before = _status("VmRSS")
     work()
     return max(0, _status("VmHWM") - before)
 
 
 def _status(field: str) -> int:
-    """Bytes that /proc/self/status tells."""
-    line = next(
-        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field)
-    )
+    """Return a field of /proc/self/status in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in lines if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
-def extra_memory_in_fresh_process(case: str, side: str, device: torch.device) -> float | None:
-    """:func:`extra_memory` of one side of a case of :mod:`retina_plugin.bench.benchmarks`.
+def extra_memory_in_fresh_process(case: str, implementation: str, device: torch.device) -> float | None:
+    """Measure :func:`extra_memory` of one implementation of a case in a fresh process.
+
+    Args:
+        case: name in :data:`retina_plugin.bench.benchmarks.CASES`.
+        implementation: name of one of its implementations.
+        device: where to run.
 
     Raises:
-        RuntimeError: the process failed; with what it wrote.
+        RuntimeError: the process failed; the message has its standard error.
     """
-    command = [sys.executable, "-m", "retina_plugin.bench.memory", case, side, device.type]
+    command = [sys.executable, "-m", "retina_plugin.bench.memory", case, implementation, device.type]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}:\n{result.stderr}")

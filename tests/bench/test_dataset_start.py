@@ -1,4 +1,4 @@
-"""The generated data of the start benchmark: both sides read the same boxes from it."""
+"""The generated data of the start benchmark: both implementations read the same boxes from it."""
 
 import json
 
@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
     return generated_coco(233, 1700, corners=CORNERS)
 
 
-def test_both_sides_read_the_same(folder):
+def test_both_implementations_read_the_same(folder):
     theirs = detectron2_reads(folder)
     for ours in (plugin_reads(folder, look=False), plugin_reads(folder, look=True)):
         assert len(ours) == len(theirs) == 233 and sum(len(record["annotations"]) for record in ours) == 1700
@@ -24,20 +24,21 @@ def test_both_sides_read_the_same(folder):
             assert a["file_name"] == b["file_name"] and (a["height"], a["width"]) == (b["height"], b["width"])
             for x, y in zip(a["annotations"], b["annotations"], strict=True):
                 x1, y1, w, h = y["bbox"]
-                assert (
-                    x["bbox"] == pytest.approx([x1, y1, x1 + w, y1 + h], abs=1e-6)
-                    and x["category_id"] == y["category_id"]
-                )
+                assert x["bbox"] == pytest.approx([x1, y1, x1 + w, y1 + h], abs=1e-6)
+                assert x["category_id"] == y["category_id"]
 
 
-def test_nothing_is_wrong_with_it(folder):
+def test_generated_data_has_no_problems(folder):
     assert dataset_start.load.load_split(card_of(folder), "train").problems == []
 
 
-def test_some_images_have_no_object_and_the_polygons_lie_in_their_boxes(folder):
+def test_some_images_have_no_object_and_polygons_are_inside_their_boxes(folder):
     data = json.loads((folder / "instances.json").read_text())
     with_objects = {x["image_id"] for x in data["annotations"]}
     assert 1 <= 233 - len(with_objects) < 20
     for x in data["annotations"][:200]:
         (polygon,), (left, top, w, h) = x["segmentation"], x["bbox"]
-        assert len(polygon) == 2 * CORNERS and left - 0.02 <= min(polygon[::2]) and max(polygon[1::2]) <= top + h + 0.02
+        xs, ys = polygon[::2], polygon[1::2]
+        assert len(xs) == len(ys) == CORNERS
+        assert left - 0.02 <= min(xs) and max(xs) <= left + w + 0.02
+        assert top - 0.02 <= min(ys) and max(ys) <= top + h + 0.02

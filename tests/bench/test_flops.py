@@ -9,20 +9,20 @@ from retina_plugin.bench.implementations import random_inputs
 CPU = torch.device("cpu")
 
 
-def test_the_share_is_operations_by_time_by_the_speed_of_products(monkeypatch):
+def test_share_is_operations_per_time_relative_to_matrix_products(monkeypatch):
     monkeypatch.setattr(flops, "training_inputs", lambda device: random_inputs((64, 64), batch=2, num_boxes=3))
     monkeypatch.setattr(flops, "matmul_speed", lambda dtype, device: 1e12)
     monkeypatch.setattr(flops, "convolution_speed", lambda dtype, device: 2e9 if dtype == torch.float32 else 3e9)
     operations = flops.training_flops(CPU)
-    # R-50 at 800 x 1216 has about 240 G multiplications and additions forward (fvcore's count of one each); a
-    # 64 x 64 image is 1 / 237 of that, so two images 4 GFLOP forward; with both gradients, frozen stages apart, near three times that.
+    # R-50 at 800 x 1216 has about 240 G multiply-adds in the forward pass (fvcore counts one each); a 64 x 64 image has
+    # 1 / 237 of that, so two images 4 GFLOP; with both gradients, except in frozen stages, nearly three times that.
     assert 8e9 < operations < 20e9
     assert f"{100 * operations / 0.1 / 1e12:.0f} % of the 1,000 GFLOP/s" in flops.share_of_matmul(0.1, CPU)
     assert 0.1 < flops.share_of_convolutions(CPU) < 1
     assert "2 GFLOP/s in float32 and 3 in bfloat16" in flops.share_of_matmul(0.1, CPU)
 
 
-def test_a_product_and_a_convolution_have_a_speed(monkeypatch):
+def test_speeds_are_measured(monkeypatch):
     monkeypatch.setattr(flops, "SIDE", 64)
     monkeypatch.setattr(flops, "MAP", 4)
     assert flops.convolution_speed(torch.float32, CPU) > 1e6

@@ -1,4 +1,4 @@
-"""Memory of one side of a case, in a process of its own."""
+"""Memory of one implementation of a case, in a fresh process."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from retina_plugin.bench.measure import extra_memory_in_fresh_process
 
 
-def test_the_mapper_of_the_plugin_takes_a_few_megabytes():
+def test_plugins_mapper_needs_a_few_megabytes():
     got = extra_memory_in_fresh_process("mapper", "plugin", torch.device("cpu"))
     if got is None:
         pytest.skip("this system has no /proc/self/clear_refs")
