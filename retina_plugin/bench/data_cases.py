@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from detectron2.data import DatasetMapper
-from detectron2.data import transforms as T  # noqa: N812 - Detectron2's own convention
+from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin.bench.dataset_start import generated_coco

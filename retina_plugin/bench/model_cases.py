@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
+import torch.nn.functional as F
 from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor, nn
 

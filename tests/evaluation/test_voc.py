@@ -35,8 +35,8 @@ def test_duplicates_are_false_and_difficult_objects_are_left_out():
         (3, 0, 0, 5, 5, 0.4),
     )
     hits, count = matched(found, boxes)
-    # True; duplicate of the same box; (difficult, left out); IoU 100 / 200 = 0.5 is enough; IoU 100 / 210 is not, and the
-    # box is already matched; no box in that image.
+    # True; duplicate of the same box; (difficult, left out); IoU 100 / 200 = 0.5 is enough; IoU 100 / 210 is not, and
+    # the box is already matched; no box in that image.
     assert hits.tolist() == [True, False, True, False, False] and count == 2
 
 
