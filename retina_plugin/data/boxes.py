@@ -58,7 +58,7 @@ def extent(points: object) -> list[float] | None:
     """Return the box XYXY around polygons: COCO's list of flat lists, one flat list, or pairs.
 
     Returns:
-        Four numbers; NaNs if a coordinate is not finite, None if ``points`` is no polygon.
+        Four numbers; NaNs if a coordinate is not finite, None if ``points`` is not a polygon.
 
     Example:
         >>> extent([[4, 4, 24, 4, 24, 24]]), extent([4, 4, 24, 24]), extent([[1, 2], [3, 4]]), extent([[1, "a"]])

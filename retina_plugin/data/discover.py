@@ -68,7 +68,7 @@ def _existing_card(path: Path, *, in_folder: bool) -> Path | None:
 
 
 def _card_named(name: str | os.PathLike, path: Path) -> Path | None:
-    """Return the card of a name that is no path, from the ``datasets`` folders."""
+    """Return the card of a name that is not a path, from the ``datasets`` folders."""
     if path.exists() or not NAME.fullmatch(os.fspath(name)):
         return None
     return next((file for folder in card_folders() if (file := folder / f"{name}.yaml").is_file()), None)

@@ -35,7 +35,7 @@ class ImageFile:
         tags: of a TIFF, else empty.
 
     Raises:
-        ImageError: the file is no regular file, no image, or too large.
+        ImageError: it is not a regular file, not an image, or too large.
         ImageNotFoundError: it does not exist.
     """
 

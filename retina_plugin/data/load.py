@@ -155,7 +155,7 @@ def look_again(
 
 
 def _time_and_size(file: str) -> tuple[int, int] | None:
-    """Return when a file was changed, in ns, and its size in bytes; None if there is no such file."""
+    """Return when a file was changed, in ns, and its size in bytes; None if it does not exist."""
     try:
         status = os.stat(file)
     except (OSError, ValueError):

@@ -80,7 +80,7 @@ def open_regular(file: str) -> tuple[int, int]:
     """Open a file and return its descriptor and size; never blocks on what is not a file.
 
     Raises:
-        ImageError: it cannot be opened, or is no regular file; the reason tells what it is.
+        ImageError: it cannot be opened, or is not a regular file; the reason states what it is.
     """
     try:
         descriptor = os.open(file, OPENED)

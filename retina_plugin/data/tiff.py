@@ -129,7 +129,7 @@ def read_bands(read: Reader, tags: dict[int, Tag]) -> np.ndarray:
     else:
         share, rest = divmod(len(pieces), bands)
         if rest:
-            raise TiffError(f"its {bands} bands are stored in {len(pieces)} pieces, which is no multiple")
+            raise TiffError(f"its {bands} bands are stored in {len(pieces)} pieces, which is not a multiple")
         pixels = np.concatenate(
             [_plane(read, tags, pieces[i * share : (i + 1) * share], kind, 1) for i in range(bands)], axis=2
         )

@@ -59,7 +59,7 @@ def as_flag(value: object) -> bool:
 
 
 def as_id(value: object) -> int | str | None:
-    """Convert a value to an id that can be looked up; None if it is no id.
+    """Convert a value to an id that can be looked up; None if it is not an id.
 
     Whole numbers become ints however they are written; other text is kept.
 
@@ -80,7 +80,7 @@ def as_id(value: object) -> int | str | None:
 
 
 def as_name(value: object) -> str | None:
-    r"""Convert text or a number to the name of a class, stripped, composed (NFC), on one line; None if it is no name.
+    r"""Convert text or a number to the name of a class, stripped, composed (NFC), on one line; None if not.
 
     Example:
         >>> as_name(" cat\n"), as_name(7), as_name(7.0), as_name(["a"]), as_name("")
