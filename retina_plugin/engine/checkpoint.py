@@ -271,7 +271,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         elif partial:
             note = f"{classes}: head.cls_score is re-initialised" if classes else ""
             logger.warning(
-                "the weights file does not hold the whole model; what is missing starts from random weights:\n%s",
+                "the weights file is incomplete for this model; what is missing starts from random weights:\n%s",
                 "\n".join(filter(None, [note, table])),
             )
         else:

@@ -111,8 +111,6 @@ def _with_value_range(card: DatasetCard, results: dict[str, LoadResult]) -> Data
         return card
     card = dataclasses.replace(card, value_range=(float(found.low), float(found.high)))
     if card.file.parent.name == FOUND:
-        card.file.write_text(
-            f"# Found by retina_plugin and rewritten each time it looks; copy it elsewhere to edit it.\n{card.text()}",
-            encoding="utf-8",
-        )
+        comment = "# Found by retina_plugin, which overwrites this file on every search; copy it elsewhere to edit it."
+        card.file.write_text(f"{comment}\n{card.text()}", encoding="utf-8")
     return card

@@ -107,7 +107,9 @@ class ExactResume(HookBase):
             self.loader.load_state_dict(state["processes"][comm.get_rank()])
             self._state = state
         else:
-            logger.warning("resumed with other processes or another batch size: images start from the beginning")
+            logger.warning(
+                "resumed with a different number of processes or batch size: images start from the beginning"
+            )
 
 
 class Checkpoints(HookBase):

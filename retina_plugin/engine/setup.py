@@ -77,7 +77,7 @@ def command_of(args: argparse.Namespace) -> str:
 def seed(cfg: CfgNode) -> None:
     """Seed Python, NumPy and torch by SEED plus the rank of the process, or at random if SEED is negative.
 
-    Also switches torch's deterministic algorithms on or off, as DETERMINISTIC says.
+    Also switches torch's deterministic algorithms on or off (DETERMINISTIC).
     """
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it, before its first use

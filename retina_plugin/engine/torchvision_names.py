@@ -26,7 +26,7 @@ def _rename(name: str, rules: list[Rule]) -> str:
 
 
 def is_detector(names: Iterable[str]) -> bool:
-    """Return whether these names of tensors are those of a one-stage detector of torchvision."""
+    """Return whether these tensor names belong to a one-stage detector of torchvision."""
     return "head.classification_head.cls_logits.weight" in names
 
 

@@ -154,7 +154,7 @@ def adopt_classifier(state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     """
     renamed = from_torchvision(state)
     if differing := _resnet_differences(renamed, model):
-        raise ValueError(f"these weights are those of a torchvision ResNet; set{_list(differing)}")
+        raise ValueError(f"these weights are for a ResNet of torchvision; set{_list(differing)}")
     if differing := _pixel_differences(model):
         logger.warning("torchvision trained these weights with different pixel values:%s", _list(differing))
     return renamed
@@ -216,7 +216,7 @@ def _refuse_other_models(renamed: dict[str, Tensor], model: Any) -> None:
         differing |= {k: values for k, values in maybe_intended.items() if k.startswith("MODEL.ANCHOR") or untouched}
     if differing:
         raise ValueError(
-            "these weights are those of torchvision's RetinaNet, and this model would compute something different with "
+            "these weights are for torchvision's RetinaNet, and this model would compute something different with "
             f"them; set{_list(differing)}"
         )
     if maybe_intended:
