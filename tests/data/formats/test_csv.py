@@ -258,13 +258,11 @@ def test_a_table_that_is_not_understood_is_refused_with_its_columns(folder, text
     assert (refused.file, refused.split, found.splits) == ("val.csv", "val", {}) and reason in refused.reason
 
 
-OTHER_TABLES = [
-    "", "\n\n", "epoch,loss,val/box_loss\n1,2,3\n", "1,2,3,4,5,6\n", "name,price,a,b,c,d\nx,1,2,3,4,e\n", "\0\1\2",
-    '"' * 999, "x" * 200_000, "cat,0\ndog,1\n", "# nothing\n",
-]  # fmt: skip
+NO_TABLES = ["", "\n\n", "# nothing\n", "\0\1\2", '"' * 999, "x" * 200_000]
+OTHER_TABLES = ["loss,val/box_loss\n1,2\n", "1,2,3,4,5,6\n", "name,price,a,b,c,d\nx,1,2,3,4,e\n", "cat,0\ndog,1\n"]
 
 
-@pytest.mark.parametrize("text", OTHER_TABLES)
+@pytest.mark.parametrize("text", [*NO_TABLES, *OTHER_TABLES])
 def test_a_table_without_boxes_is_ignored_in_a_folder_and_refused_in_a_card(folder, text):
     (folder / "things.csv").write_text(text, encoding="utf-8")
     found = recognise(folder, "csv")
