@@ -1,4 +1,4 @@
-"""Work around the model that is measured: the mapper, COCO evaluation and the start on a large dataset."""
+"""Benchmarks around the model: the mapper, COCO evaluation and the start on a large dataset."""
 
 import atexit
 import contextlib

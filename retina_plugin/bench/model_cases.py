@@ -1,4 +1,4 @@
-"""Work of the model that is measured: training steps, loss, assignment, post-processing and inference."""
+"""Benchmarks of the model: training steps, loss, assignment, post-processing and inference."""
 
 import functools
 import tempfile
