@@ -10,7 +10,7 @@ from fvcore.transforms.transform import Transform
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
-from detectron2.data import transforms as T  # noqa: N812 (the name that Detectron2 and its users give it)
+from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import detection_utils as utils
-from detectron2.data import transforms as T  # noqa: N812 (the name that Detectron2 and its users give it)
+from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from retina_plugin import load_config
