@@ -37,7 +37,7 @@ def test_a_config_loads_builds_and_steps(path, small_digits):
                 buffer.fill_(0.3)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    with EventStorage():  # Detectron2's R-CNN logs even where there is no storage
+    with EventStorage():  # Detectron2's R-CNN logs in every step, which needs a storage
         losses = model(make_inputs([(64, 96), (64, 64)], BOXES, [[cfg.MODEL.RETINANET.NUM_CLASSES - 1], []]))
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())

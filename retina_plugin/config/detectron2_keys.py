@@ -81,7 +81,7 @@ MODEL = [
     Key("MODEL.RETINANET.NMS_THRESH_TEST", SHARE,
         "Detections that overlap a higher-scoring one of the same class by more than this are dropped.", unit="IoU"),
     Key("MODEL.RETINANET.BBOX_REG_WEIGHTS", Several(ABOVE_ZERO, 4, 4),
-        "Factors of dx, dy, dw and dh."),
+        "Factors by which the regression targets dx, dy, dw and dh are multiplied."),
     Key("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", Slot("MODEL.RETINANET.BBOX_REG_LOSS_TYPE"), "The box loss."),
     Key("MODEL.RETINANET.FOCAL_LOSS_ALPHA", Number(float, high=1),
         "α of the focal loss; negative: no weighting of foreground and background."),

@@ -54,7 +54,7 @@ def keys_page() -> str:
 def _row(key: Key) -> str:
     """Return the row of a key in a table."""
     cells = (f"`{key.name}`", f"`{default_of(key)!r}`", allowed(key), key.meaning)
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("**", "\\*\\*") for cell in cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"
 
 
 def keys_help(word: str = "") -> str:

@@ -25,6 +25,11 @@ class Rule(Protocol):
         """Return the documented values, or both ends of a range where it has them."""
 
 
+def _one_of(choices: list[str]) -> str:
+    """Return a list of choices in words, or the only choice."""
+    return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+
+
 @dataclass(frozen=True)
 class Number:
     """A finite number. An integer is allowed wherever a float is; a float or a bool is not an integer.
@@ -58,9 +63,16 @@ class Number:
     def says(self) -> str:
         """Return the kind and the finite ends of the range."""
         noun = "an integer" if self.kind is int else "a finite number"
-        low = f"{'above' if self.open_low else 'at least'} {self.low:g}" if math.isfinite(self.low) else ""
-        high = f"{'below' if self.open_high else 'at most'} {self.high:g}" if math.isfinite(self.high) else ""
-        return " ".join([noun, " and ".join(part for part in (low, high) if part)]).strip()
+        ends = []
+        if math.isfinite(self.low):
+            ends.append(f"{'above' if self.open_low else 'at least'} {self._shown(self.low)}")
+        if math.isfinite(self.high):
+            ends.append(f"{'below' if self.open_high else 'at most'} {self._shown(self.high)}")
+        return f"{noun} {' and '.join(ends)}".strip()
+
+    def _shown(self, end: float) -> str:
+        """Return an end of the range as text, with all digits of an integer."""
+        return str(int(end)) if self.kind is int else f"{end:g}"
 
     def examples(self) -> list:
         """Return the finite ends of the range, or a value close to an end that is excluded."""
@@ -85,7 +97,7 @@ class Choice:
 
     def says(self) -> str:
         """Return the list of choices."""
-        return "one of " + ", ".join(repr(value) if value == "" else str(value) for value in self.values)
+        return _one_of([repr(value) if value == "" else str(value) for value in self.values])
 
     def examples(self) -> list:
         """Return all choices."""
@@ -127,7 +139,7 @@ class Text:
 
     def says(self) -> str:
         """Return what the string is."""
-        return self.what + ("" if self.empty else ", not empty")
+        return self.what + ("" if self.empty else " (not empty)")
 
     def examples(self) -> list:
         """Return nothing: which strings work depends on the key."""
@@ -218,7 +230,8 @@ class Slot:
 
     def says(self) -> str:
         """Return the list of registered names."""
-        return "one of " + ", ".join(self.examples())
+        names = self.examples()
+        return _one_of(names) if names else "a registered name (none is registered)"
 
     def examples(self) -> list:
         """Return the registered names in alphabetical order."""

@@ -105,13 +105,11 @@ def test_bytes_that_are_not_text_are_refused(tmp_path, data):
         load_config(tmp_path / "x.yaml")
 
 
-def test_a_config_in_another_encoding_is_read(tmp_path):
-    for encoding in ("utf-8-sig", "utf-16"):
-        (tmp_path / "x.yaml").write_text(
-            f"_BASE_: {BASE}\nOUTPUT_DIR: Käfer\nMODEL: {{DEVICE: cpu, RETINANET: {{NUM_CLASSES: 2}}}}\n",
-            encoding=encoding,
-        )
-        assert load_config(tmp_path / "x.yaml", ["MODEL.WEIGHTS", "x.pth"]).OUTPUT_DIR == "Käfer"
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_in_a_different_encoding_is_read(tmp_path, encoding):
+    text = f"_BASE_: {BASE}\nOUTPUT_DIR: Käfer\nMODEL: {{DEVICE: cpu, RETINANET: {{NUM_CLASSES: 2}}}}\n"
+    (tmp_path / "x.yaml").write_text(text, encoding=encoding)
+    assert load_config(tmp_path / "x.yaml", ["MODEL.WEIGHTS", "x.pth"]).OUTPUT_DIR == "Käfer"
 
 
 def test_a_folder_a_url_and_a_missing_file_are_named(tmp_path):

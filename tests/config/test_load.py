@@ -97,8 +97,8 @@ FLOATS = [key for key, rule in RULES.items() if isinstance(rule, Number) and rul
 def test_every_float_key_accepts_an_integer_of_its_range(key):
     value = next((n for n in (1, 0, 2) if RULES[key].allows(n)), None)
     if value is not None:
-        beside = ["SOLVER.BASE_LR", 10.0] if key == "SOLVER.BASE_LR_END" else []
-        assert type(get_key(load_config(BASE, [*TINY, *beside, key, value]), key)) is float
+        needed = ["SOLVER.BASE_LR", 10.0] if key == "SOLVER.BASE_LR_END" else []
+        assert type(get_key(load_config(BASE, [*TINY, *needed, key, value]), key)) is float
 
 
 BAD = {

@@ -46,7 +46,9 @@ def test_examples_are_allowed_and_include_both_ends(rule):
 def test_a_rule_describes_what_it_allows():
     assert ABOVE.says() == "a finite number above 0"
     assert COUNT.says() == "an integer at least 1 and at most 32"
-    assert Choice(("", "BN")).says() == "one of '', BN"
+    assert Choice(("", "BN")).says() == "one of '', BN" and Choice((2,)).says() == "2"
+    assert Number(int, -(2**31)).says() == "an integer at least -2147483648"
+    assert Text("a name", empty=False).says() == "a name (not empty)"
     assert Several(SHARE, 4, 4).says() == "a list of 4, each a finite number at least 0 and at most 1"
     assert Several(SHARE, 1).says().startswith("a list of 1 or more, each")
     assert OrNone(Flag(), "as before").says() == "None (as before) or True or False"
