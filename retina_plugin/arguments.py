@@ -5,7 +5,7 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 EXAMPLES = """
@@ -229,23 +229,15 @@ def options_of_short_forms(args: argparse.Namespace) -> list[str]:
             opts += [key, str(value)]
     if (size := getattr(args, "size", None)) is not None:
         longer = str(round(size * 4 / 3))
-        opts += [
-            "INPUT.MIN_SIZE_TRAIN",
-            f"({size},)",
-            "INPUT.MAX_SIZE_TRAIN",
-            longer,
-            "INPUT.MIN_SIZE_TEST",
-            str(size),
-            "INPUT.MAX_SIZE_TEST",
-            longer,
-        ]
-    if (name := getattr(args, "name", None)) is not None:
-        opts += ["OUTPUT_DIR", f"output/{name}"]
+        opts += ["INPUT.MIN_SIZE_TRAIN", f"({size},)", "INPUT.MAX_SIZE_TRAIN", longer]
+        opts += ["INPUT.MIN_SIZE_TEST", str(size), "INPUT.MAX_SIZE_TEST", longer]
+    if (run := getattr(args, "name", None)) is not None:
+        opts += ["OUTPUT_DIR", f"output/{run}"]
     return opts
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """See that the options fit together.
+    """Check that the options fit together.
 
     Raises:
         ValueError: naming the option.
@@ -263,10 +255,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(TO_GIVE.removeprefix("error: "))
 
 
-def _positive(kind: type):
-    def convert(text: str) -> int | float:
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Return the type of an option: a number above 0 of the given kind."""
+
+    def convert(text: str) -> float:
+        """Return the number that the text is."""
         try:
-            value = kind(text)
+            value: float = kind(text)
         except ValueError:
             value = 0
         if not 0 < value < float("inf"):
@@ -277,6 +272,7 @@ def _positive(kind: type):
 
 
 def _name(text: str) -> str:
+    """Return the name of a folder below output/."""
     if not re.fullmatch(r"[\w-][\w.-]*", text) or len(text) > 100:
         raise argparse.ArgumentTypeError(
             f"must be letters, digits, '-', '_' and '.', the name of a folder below output/; got {text!r}"

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from retina_plugin.arguments import Parser
@@ -34,7 +33,7 @@ def build_parser(prog: str) -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and evaluate, then predict on val images with the checkpoint alone, and say what to try next."""
+    """Train and evaluate, then predict on validation images with the checkpoint alone, and print what to try next."""
     import cv2
 
     from detectron2.data import DatasetCatalog
@@ -45,12 +44,13 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.inference import draw_comparison
 
     folder = run_training(argument_parser().parse_args(["--config-file", args.config_file, *args.opts]))
+    assert folder is not None, "one process trains"
     cfg = load_config(folder / "config.yaml")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     predictor = load_predictor(str(folder / "model_final.pth"))
     with_boxes = [record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["annotations"]]
     cv2.imwrite(str(folder / PICTURE), draw_comparison(predictor, with_boxes[:IMAGES_SHOWN]))
-    train = f"{_from_here(sys.executable)} train_net.py" if is_checkout() else "retina train"
+    train = "python train_net.py" if is_checkout() else "retina train"
     config = _from_here(args.config_file)
     print(f"""
 AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATASETS.TEST[0]}
@@ -63,7 +63,7 @@ AP {results["bbox"]["AP"]:.1f}, AP50 {results["bbox"]["AP50"]:.1f} on {cfg.DATAS
 
 Next, evaluate it again, or change one thing and compare:
 
-  {train} --config-file {config} --eval-only MODEL.WEIGHTS {folder / "model_final.pth"}
+  retina evaluate {folder / "model_final.pth"}
   {train} --config-file {config} MODEL.RETINANET.FOCAL_LOSS_GAMMA 0.0 OUTPUT_DIR output/gamma0
 """)
     return 0

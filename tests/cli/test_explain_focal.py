@@ -20,10 +20,8 @@ def test_with_a_checkpoint_it_draws_figure_4(small_digits, tmp_path, capsys):
     torch.manual_seed(0)
     cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*SMALL])
     RetinaCheckpointer(build_model(cfg), str(tmp_path), cfg=cfg).save("model")
-    assert (
-        main(["explain-focal", "--output", str(tmp_path), "--checkpoint", str(tmp_path / "model.pth"), "--images", "2"])
-        == 0
-    )
+    words = ["--output", str(tmp_path), "--checkpoint", str(tmp_path / "model.pth"), "--images", "2"]
+    assert main(["explain-focal", *words]) == 0
     printed = capsys.readouterr().out
     assert "2 images of digits_val" in printed and "| 2 |" in printed
     assert (tmp_path / "figure_4.png").is_file()
