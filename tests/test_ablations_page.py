@@ -6,7 +6,7 @@ import re
 import statistics
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.analysis.significance import differences
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin import RetinaTrainer, load_config, load_predictor, set_up
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 
 def test_both_sides_report(small_digits, tmp_path):

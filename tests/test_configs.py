@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from conftest import ROOT, make_inputs
+from support import ROOT, make_inputs
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

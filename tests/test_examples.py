@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY
+from support import ROOT, TINY
 
 EXAMPLE = ROOT / "examples/my_variant"
 QUICK = [

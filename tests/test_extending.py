@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(?:`([\w.]+)`[^`\n]*:\n\n)?```(\w+)\n(.*?)```", re.DOTALL)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import BASE, ROOT, make_inputs
+from support import BASE, ROOT, make_inputs
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model

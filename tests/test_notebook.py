@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

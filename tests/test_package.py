@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 PACKAGE = ROOT / "retina_plugin"
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin import paths
 from retina_plugin.paths import data_folder, shipped

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin import add_retina_config
 from retina_plugin.config import all_keys

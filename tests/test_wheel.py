@@ -6,7 +6,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 

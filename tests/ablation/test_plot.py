@@ -4,7 +4,7 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.ablation import load_sweep
 from retina_plugin.ablation.plot import LONGEST_LABEL, draw

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin.ablation import collect, load_sweep, run_sweep
 from retina_plugin.ablation.runner import on_ray, progress_line

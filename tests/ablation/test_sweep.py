@@ -1,7 +1,7 @@
 """Sweep files: their rows and runs, and the errors for invalid ones."""
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.ablation import load_sweep
 

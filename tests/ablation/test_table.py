@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.ablation import collect, load_sweep
 

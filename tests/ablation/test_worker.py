@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.ablation.worker import start_worker
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from conftest import BASE, tiny_cfg
+from support import BASE, tiny_cfg
 
 from retina_plugin.analysis.coverage import (
     FEW,

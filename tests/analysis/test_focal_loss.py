@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 

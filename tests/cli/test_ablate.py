@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.cli.main import main
 

@@ -1,6 +1,6 @@
 """``retina describe``: the tables of a config, by the command."""
 
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.cli.main import main
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import BASE, SMALL
+from support import BASE, SMALL
 
 from retina_plugin.cli.main import main
 from retina_plugin.data.digits import generate_digits

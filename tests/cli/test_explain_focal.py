@@ -1,7 +1,7 @@
 """The command, without and with a checkpoint."""
 
 import torch
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from detectron2.modeling import build_model
 

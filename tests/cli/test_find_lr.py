@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin.cli.main import main
 

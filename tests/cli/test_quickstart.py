@@ -1,6 +1,6 @@
 """The quickstart, small."""
 
-from conftest import SMALL
+from support import SMALL
 
 from retina_plugin.cli import main as cli
 from retina_plugin.cli.quickstart import PICTURE

@@ -9,7 +9,7 @@ def test_a_folder_without_a_run_ends_with_one_sentence(tmp_path, capsys):
 
 
 def test_a_run_that_has_only_begun(tmp_path, capsys):
-    from conftest import tiny_cfg
+    from support import tiny_cfg
 
     from retina_plugin.config import dump_config
 

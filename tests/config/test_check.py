@@ -1,7 +1,7 @@
 """Mistakes that are caught at start-up, with the keys that cause them."""
 
 import pytest
-from conftest import BASE, ROOT, TINY
+from support import BASE, ROOT, TINY
 
 from retina_plugin import load_config
 

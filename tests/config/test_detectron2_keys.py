@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import BASE, TINY
+from support import BASE, TINY
 
 from detectron2.config import get_cfg
 

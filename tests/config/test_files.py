@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import BASE, ROOT
+from support import BASE, ROOT
 
 from detectron2 import model_zoo
 

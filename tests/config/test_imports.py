@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from conftest import BASE
+from support import BASE
 
 from retina_plugin import load_config
 from retina_plugin.config import add_key, config_from_text, dump_config, import_modules, known_keys

@@ -1,7 +1,7 @@
 """Which kind of detector a config describes."""
 
 import pytest
-from conftest import BASE, TINY
+from support import BASE, TINY
 
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 

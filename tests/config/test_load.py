@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BASE, ROOT, TINY
+from support import BASE, ROOT, TINY
 
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model

@@ -1,7 +1,7 @@
 """Values of the model's keys that are allowed individually but not together."""
 
 import pytest
-from conftest import BASE, TINY
+from support import BASE, TINY
 
 from detectron2.modeling import build_model
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from conftest import ROOT
+from support import ROOT
 
 from retina_plugin.config import KEYS
 from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS

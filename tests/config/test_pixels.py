@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import BASE, ROOT
+from support import BASE, ROOT
 
 from retina_plugin import load_config
 from retina_plugin.config import INFO_KEY, dump_config

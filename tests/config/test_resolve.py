@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from conftest import BASE, ROOT, TINY
+from support import BASE, ROOT, TINY
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances

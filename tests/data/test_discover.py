@@ -4,8 +4,8 @@ import json
 
 import pytest
 import yaml
-from conftest import ROOT, SHARED_DATA
 from PIL import Image
+from support import ROOT, SAMPLE
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.discover import discover, find_card, write_card
@@ -183,16 +183,15 @@ def test_the_error_for_an_unknown_layout_lists_what_the_folder_contains(tmp_path
         discover(tmp_path / "only", format="voc")
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs the shared data")
-def test_bccd_is_found_in_three_formats_and_coco_mini_as_yolo(caplog):
+def test_a_real_sample_is_found_in_four_formats(caplog):
     def boxes(card):
+        """Number of boxes by split."""
         return {split: sum(len(r["annotations"]) for r in card.load(split)) for split in card.splits}
 
-    root = SHARED_DATA / "bccd"
-    assert discover(root).format == "coco" and "COCO JSON is used" in caplog.text
-    for kind, where in (("coco", ""), ("voc", ""), ("csv", "original/test.csv")):
-        assert sum(boxes(discover(root / where, format=kind)).values()) == 4886, kind
-    assert boxes(discover(SHARED_DATA / "coco_mini", format="yolo")) == {"train": 181, "val": 173}
+    assert discover(SAMPLE).format == "coco" and "COCO JSON is used" in caplog.text
+    assert boxes(discover(SAMPLE, format="coco")) == {"train": 8, "val": 2}
+    for kind, where in (("voc", ""), ("yolo", ""), ("csv", "original/boxes.csv")):
+        assert boxes(discover(SAMPLE / where, format=kind)) == {"train": 7, "val": 2}, kind
 
 
 def test_a_truncated_training_file_is_an_error(tmp_path):

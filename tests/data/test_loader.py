@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from support import ROOT
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng

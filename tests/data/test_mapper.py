@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from pictures import picture, tiff, turned
 from PIL import Image
+from support import ROOT
 
 from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import detection_utils as utils

@@ -8,9 +8,9 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from conftest import tiny_cfg
 from pictures import after_soi, chunk, exif, jpeg, picture, png, png_of, saved, segment, tiff, turned
 from PIL import Image
+from support import tiny_cfg
 
 from detectron2.data import detection_utils as utils
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 

@@ -1,7 +1,7 @@
 """Model, loaders and evaluator of a config."""
 
 import pytest
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin import load_config
 from retina_plugin.data import catalog

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, SMALL, tiny_cfg
 from option_pairs import pairs
+from support import ROOT, SMALL, tiny_cfg
 
 from detectron2.modeling import build_model
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 from option_pairs import pairs
+from support import ROOT
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.digits import generate_digits

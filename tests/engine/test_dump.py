@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import HookBase

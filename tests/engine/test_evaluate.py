@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin import load_config
 from retina_plugin.config import INFO_KEY

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, tiny_cfg
 from option_pairs import pairs
+from support import ROOT, SMALL, tiny_cfg
 
 from detectron2.modeling import build_model
 

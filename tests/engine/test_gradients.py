@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, tiny_cfg
+from support import ROOT, SMALL, tiny_cfg
 
 from detectron2.modeling import build_model
 

@@ -1,7 +1,7 @@
 """Which hooks a trainer has, and in which order."""
 
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from detectron2.engine import hooks
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from detectron2.engine import HookBase
 from detectron2.utils.env import seed_all_rng

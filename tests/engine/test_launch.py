@@ -8,7 +8,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin.engine.launch import _keep_dataset_card
 

@@ -5,8 +5,8 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from retina_plugin import RetinaTrainer, load_config
 from retina_plugin.engine.lr_finder import Curve, find_lr, write_curve

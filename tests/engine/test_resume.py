@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from retina_plugin import load_config
 from retina_plugin.config import dump_config

@@ -8,8 +8,8 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from retina_plugin import RetinaTrainer, load_config, set_up
 from retina_plugin.engine.console import Problems

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from retina_plugin import load_config
 from retina_plugin.engine import argument_parser, run

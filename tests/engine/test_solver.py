@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_cfg
 from option_pairs import pairs
+from support import tiny_cfg
 from torch import nn
 
 from detectron2.modeling import build_model

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from retina_plugin.engine.summary import median_iteration_time, peak_memory_mib, write_summary
 

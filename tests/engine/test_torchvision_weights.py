@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, tiny_cfg
 from option_pairs import pairs
+from support import ROOT, tiny_cfg
 from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone

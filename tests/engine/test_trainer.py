@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from option_pairs import pairs
+from support import ROOT, SMALL
 
 from detectron2.engine import DefaultTrainer
 

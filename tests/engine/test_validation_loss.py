@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage, get_event_storage

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from detectron2.evaluation.pascal_voc_evaluation import voc_ap
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from detectron2.structures import Boxes, Instances
 

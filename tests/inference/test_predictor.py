@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model

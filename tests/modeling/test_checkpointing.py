@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 from torch import nn
 
 from detectron2.modeling import build_model

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ROOT, tiny_cfg
 from fvcore.nn import FlopCountAnalysis
+from support import ROOT, tiny_cfg
 
 from detectron2.modeling import build_model
 

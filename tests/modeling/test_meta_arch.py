@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 
 from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model

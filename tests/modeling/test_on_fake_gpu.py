@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode

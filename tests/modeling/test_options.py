@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import yaml
-from conftest import BASE, ROOT, tiny_cfg
+from support import BASE, ROOT, tiny_cfg
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec

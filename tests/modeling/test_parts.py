@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from retina_plugin.modeling.atss import ATSSAssigner
 from retina_plugin.modeling.head import SharedTowerHead

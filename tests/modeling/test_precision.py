@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import BASE, make_inputs, tiny_cfg
+from support import BASE, make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_inputs, tiny_cfg
+from support import make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import BASE, ROOT, TINY, make_inputs, tiny_cfg
+from support import BASE, ROOT, TINY, make_inputs, tiny_cfg
 
 from detectron2.modeling import build_model
 

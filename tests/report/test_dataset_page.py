@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import CHROMIUM, screenshot
+from support import CHROMIUM, screenshot
 
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances

@@ -4,7 +4,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import CHROMIUM, screenshot
+from support import CHROMIUM, screenshot
 
 from retina_plugin.report.page import Page
 

@@ -5,7 +5,7 @@ import json
 import cv2
 import pytest
 import yaml
-from conftest import CHROMIUM, ROOT, SMALL, screenshot
+from support import CHROMIUM, ROOT, SMALL, screenshot
 
 from detectron2.utils.env import seed_all_rng
 

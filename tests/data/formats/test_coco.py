@@ -5,8 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import read_source
 from format_card import read_found
+from support import read_source
 
 SPLIT = {"images": "images", "annotations": "a.json"}
 

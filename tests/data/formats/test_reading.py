@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import read_source
 from PIL import Image
+from support import read_source
 
 from retina_plugin.data.formats.reading import Reading
 from retina_plugin.data.problems import Kind

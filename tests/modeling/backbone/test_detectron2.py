@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import BASE
+from support import BASE
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_backbone

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_cfg
+from support import tiny_cfg
 from torch import nn
 
 from retina_plugin.modeling.backbone.depthwise import Float32Conv2d

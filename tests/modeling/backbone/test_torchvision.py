@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torchvision
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from detectron2.modeling import build_backbone, build_model
 

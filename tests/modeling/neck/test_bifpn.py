@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_cfg
+from support import tiny_cfg
 from torch import nn
 
 from detectron2.modeling import build_backbone

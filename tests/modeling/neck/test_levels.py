@@ -1,7 +1,7 @@
 """Features and counts that follow from the levels, and levels that are refused."""
 
 import pytest
-from conftest import tiny_cfg
+from support import tiny_cfg
 
 from retina_plugin.modeling.neck.levels import PyramidLevels
 
