@@ -177,6 +177,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="evaluate MODEL.WEIGHTS; the results go below the run's folder, into eval/",
     )
+    _add_short_forms(parser)
+    _add_processes(parser)
+
+
+def _add_short_forms(parser: argparse.ArgumentParser) -> None:
+    """Add the short forms of the keys that are changed most."""
     short = parser.add_argument_group("short forms of keys")
     short.add_argument(
         "--epochs", type=_positive(float), metavar="N", help="SOLVER.EPOCHS: passes over the training images"
@@ -198,6 +204,10 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     short.add_argument("--device", help="MODEL.DEVICE: cpu, cuda, cuda:1, mps")
     short.add_argument("--name", type=_name, help="OUTPUT_DIR output/NAME")
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add Detectron2's options for several processes."""
     many = parser.add_argument_group("several processes (torchrun needs none of these)")
     many.add_argument(
         "--num-gpus",

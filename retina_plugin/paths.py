@@ -23,7 +23,7 @@ def shipped(name: str) -> Path:
         FileNotFoundError: the installation lacks it; `retina doctor` reports that too.
     """
     path = (PACKAGE.parent if is_checkout() else PACKAGE / "shipped") / name
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         raise FileNotFoundError(
             f"{path} is missing: this installation of retina_plugin is incomplete, install it again"
         )

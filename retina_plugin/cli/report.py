@@ -1,4 +1,4 @@
-"""``retina report``: the page of a run, written anew."""
+"""``retina report``: rewrite the HTML page of a run."""
 
 import argparse
 

@@ -62,7 +62,7 @@ def shipped_or_own(file: str | os.PathLike) -> Path:
     Thus ``configs/digits/quickstart.yaml`` works in any folder, also if the package was installed from a wheel.
     """
     path = Path(file).expanduser()
-    if not path.exists() and path.parts[:1] == ("configs",):
+    if not os.path.exists(path) and path.parts[:1] == ("configs",):
         with contextlib.suppress(FileNotFoundError):
             return shipped(str(path))
     return path

@@ -220,7 +220,7 @@ def restore_settings(
     scheduler._last_lr = rates
 
 
-def mend_metrics(file: Path) -> None:
+def repair_metrics(file: Path) -> None:
     """End the partial line that a killed run or a full disk left in ``metrics.json``: the next must start a new one."""
     if not file.is_file() or not file.stat().st_size:
         return

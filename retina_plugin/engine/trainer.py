@@ -6,6 +6,7 @@ import os
 import signal
 import weakref
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, EventWriter
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 
 from retina_plugin.config import INFO_KEY, ready_config
 from retina_plugin.data.loader import SimilarSizeBatches
@@ -36,8 +37,8 @@ from retina_plugin.engine.resume import (
     begin_metrics,
     compare,
     find_checkpoint,
-    mend_metrics,
     peek,
+    repair_metrics,
     restore_settings,
     resume_command,
     settings_of,
@@ -143,9 +144,12 @@ class RetinaTrainer(DefaultTrainer):
         return ordered_hooks(self, self._evaluation, self._resume)
 
     def build_writers(self) -> list[EventWriter]:
-        """Build Detectron2's writers, except that of the console, for which there is the hook ``Progress``."""
-        mend_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
-        return [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
+        """Build Detectron2's writers, without the console's (see ``Progress``) and, if it is absent, TensorBoard's."""
+        repair_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
+        left_out: tuple[type[EventWriter], ...] = (CommonMetricPrinter,)
+        if find_spec("tensorboard") is None:  # an extra, [tracking]
+            left_out += (TensorboardXWriter,)
+        return [writer for writer in super().build_writers() if not isinstance(writer, left_out)]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load MODEL.WEIGHTS, or resume from the last intact checkpoint of OUTPUT_DIR.

@@ -15,7 +15,7 @@ from retina_plugin.engine.resume import (
     compare,
     find_checkpoint,
     json_lines,
-    mend_metrics,
+    repair_metrics,
     resume_command,
     write_checksum,
 )
@@ -174,7 +174,7 @@ def test_a_changed_learning_rate_schedule_and_end_take_effect(small_digits, tmp_
 def test_a_partial_line_of_metrics_is_ignored(text, tmp_path):
     file = tmp_path / "metrics.json"
     file.write_text('{"iteration": 0, "time": 0.5}\n' + text)
-    mend_metrics(file)
+    repair_metrics(file)
     with open(file, "a") as stream:
         stream.write('{"iteration": 9}\n')
     found = json_lines(file)

@@ -1,5 +1,7 @@
 """Training with a subclass of Detectron2's trainer: it learns, resumes and evaluates."""
 
+import sys
+
 import pytest
 import torch
 from option_pairs import pairs
@@ -43,6 +45,16 @@ def test_resuming_restores_weights_optimizer_schedule_and_normaliser(small_digit
     moments = [state["exp_avg"] for state in second.optimizer.state.values()]
     assert moments and any(m.abs().sum() > 0 for m in moments)
     assert second.scheduler.state_dict()["last_epoch"] == first.scheduler.state_dict()["last_epoch"]
+
+
+def test_it_trains_without_tensorboard(small_digits, tmp_path, monkeypatch):
+    """TensorBoard is an extra; torch's writer for it cannot be imported without."""
+    monkeypatch.setattr("retina_plugin.engine.trainer.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    trainer = RetinaTrainer(cfg_for(tmp_path, *pairs({**FOUR_ITERATIONS, "DATASETS.TEST": ()})))
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert (tmp_path / "metrics.json").stat().st_size > 0 and not list(tmp_path.glob("events.*"))
 
 
 @pytest.mark.slow
