@@ -28,9 +28,9 @@ Exit codes: 0 finished; 2 an error that you can fix, named in the last line; 3 l
 finite; 75 stopped by a signal after a checkpoint was written, --resume continues; 1 a bug in the program.
 """
 
-TO_GIVE = """error: say what to train on:
-  python train_net.py --data FOLDER                                       your images and annotations
-  python train_net.py --config-file configs/digits/quickstart.yaml        a recipe
+TO_GIVE = """say what to train on:
+  --data FOLDER                                       your images and annotations
+  --config-file configs/digits/quickstart.yaml        a recipe
 --help shows more."""
 
 
@@ -262,7 +262,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.resume and getattr(args, "overwrite", False):
         raise ValueError("--resume continues a run and --overwrite removes it: give one of them")
     if not args.config_file and not getattr(args, "data", None):
-        raise ValueError(TO_GIVE.removeprefix("error: "))
+        raise ValueError(TO_GIVE)
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

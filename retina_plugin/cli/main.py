@@ -1,6 +1,7 @@
 """``retina <subcommand>``."""
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Callable
@@ -48,8 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Only the chosen subcommand is imported: `retina doctor` has to run where torch or detectron2 is missing.
     at = next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
-    if at == len(words) or words[at] not in SUBCOMMANDS or words[:at]:
+    if at == len(words) or words[:at]:
         return _main_options(words)
+    if words[at] not in SUBCOMMANDS:
+        near = difflib.get_close_matches(words[at], SUBCOMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(SUBCOMMANDS)}"
+        print(f"error: {words[at]!r} is not a subcommand{hint}", file=sys.stderr)
+        return 2
     name = words[at]
     args = parser_of(name).parse_args(words[at + 1 :])
     run = _module(name).run

@@ -63,7 +63,7 @@ class Key:
                 return f'. In Python ("x") is a string and ("x",) a tuple: write ({value!r},)'
             near = nearest(value, [str(example) for example in self.rule.examples()])
             suggestion = f". Did you mean {near!r}?" if near else ""
-            return f"{suggestion} {IMPORT_IT}" if isinstance(self.rule, Slot) else suggestion
+            return f"{suggestion or '.'} {IMPORT_IT}" if isinstance(self.rule, Slot) else suggestion
         return ""
 
     def add_to(self, cfg: CfgNode) -> None:

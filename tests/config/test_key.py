@@ -7,7 +7,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from retina_plugin.config.key import Key, all_keys, get_key, nearest, say_once, set_key
-from retina_plugin.config.values import Choice, Number, Several, Text
+from retina_plugin.config.values import Choice, Number, Several, Slot, Text
 
 
 def test_a_problem_names_key_value_and_what_is_allowed():
@@ -29,6 +29,8 @@ def test_a_problem_names_key_value_and_what_is_allowed():
             '("x") is a string and ("x",) a tuple: write (\'x\',)',
         ),
         (Key("A", Text("a folder"), "m", ""), 2024, "Put it in quotes: '2024'"),
+        (Key("A", Slot("MODEL.FPN.NAME"), "m", "fpn"), "nope", "fpn, pafpn. Your own variants are known once"),
+        (Key("A", Slot("MODEL.FPN.NAME"), "m", "fpn"), "pafpm", "pafpn. Did you mean 'pafpn'? Your own variants"),
     ],
 )
 def test_a_problem_states_what_was_probably_meant(key, value, hint):
