@@ -6,18 +6,22 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 PYTEST := $(PY) -m pytest -n 2 --dist worksteal
 
-.PHONY: quickstart setup venv dev doctor test test-fast test-detectron2-main lint format docs wheel soak gpu-check clean
+.PHONY: quickstart setup venv dev doctor test test-fast test-all test-detectron2-main lint format docs wheel soak gpu-check clean
 
 quickstart: setup
 	$(PY) -m retina_plugin quickstart
 
-# Every test.
+# All tests but the long ones (kills, sweeps, overfitting every variant); about nine minutes on two cores.
 test: setup dev
-	$(PYTEST)
+	$(PYTEST) -m "not long"
 
-# Without those that start processes or train for more than a few seconds.
+# What takes less than two seconds each.
 test-fast: setup dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
+
+# Every test, as CI runs them; about 18 minutes on two cores.
+test-all: setup dev
+	$(PYTEST)
 
 # The tests on another Detectron2: make test-detectron2-main SRC=<a checkout of its main branch>
 test-detectron2-main: setup dev

@@ -7,6 +7,8 @@ from support import ROOT
 
 from retina_plugin import RetinaTrainer, load_config, load_predictor, set_up
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART, RCNN = ROOT / "configs/digits/quickstart.yaml", ROOT / "configs/digits/faster_rcnn.yaml"
 COMMON = [
     "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN",

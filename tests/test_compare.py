@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from support import ROOT, SMALL
+
+pytestmark = pytest.mark.slow
 
 
 def test_both_sides_report(small_digits, tmp_path):

@@ -14,6 +14,8 @@ from retina_plugin.ablation import load_sweep
 from retina_plugin.config import all_keys, get_key
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("Base"))
 CONFIGS = [p for p in FILES if "_BASE_" in yaml.safe_load(p.read_text(encoding="utf-8"))]
 SWEEPS = [

@@ -1,5 +1,6 @@
 """examples/my_variant, used from another folder as docs/extending.md says: training, sweeps, predictor, checkpoint."""
 
+import ast
 import json
 import os
 import shutil
@@ -93,8 +94,12 @@ def run(place):
 
 
 def test_the_package_is_short():
-    lines = [line for line in (EXAMPLE / "my_variant/__init__.py").read_text().splitlines() if line.strip()]
-    assert len(lines) <= 75
+    """Four variants take less than 60 lines of code, docstrings and comments aside."""
+    tree = ast.parse((EXAMPLE / "my_variant/__init__.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    assert len([line for line in ast.unparse(tree).splitlines() if line.strip()]) < 60
 
 
 def test_train_net_trains_it_and_keeps_its_imports_and_options(run):
@@ -157,6 +162,8 @@ def test_without_the_module_the_error_says_what_to_do(place, run, tmp_path):
 
 PREDICT = """
 import numpy as np, sys, retina_plugin
+
+pytestmark = pytest.mark.slow
 predictor = retina_plugin.load_predictor(sys.argv[1], imports=sys.argv[2] == "yes", device="cpu")
 loss, instances = predictor.model.cls_loss, predictor(np.zeros((64, 64, 3), np.uint8))["instances"]
 print(type(loss).__name__, loss.temperature, len(instances))
@@ -202,6 +209,7 @@ def test_eval_only_and_resume_know_it(place, run):
     assert "iteration 10 of 10" in said or "10 iterations" in said or "resumed" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ray", [False, True])
 def test_a_sweep_knows_it(place, ray):
     if ray:

@@ -40,6 +40,7 @@ def test_the_page_has_files_and_commands():
     assert len([text for _, kind, text in BLOCKS if kind == "sh"]) == 5
 
 
+@pytest.mark.long
 def test_every_command_of_the_page_runs_in_its_order(clone):
     said = ""
     for name, kind, text in BLOCKS:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def call(*words):
     return subprocess.run(

@@ -154,6 +154,7 @@ def test_every_source_file_has_a_test_file():
     assert sorted(str(s) for s in sources if s.with_name(f"test_{s.name}") not in tests) == []
 
 
+@pytest.mark.slow
 def test_in_a_fresh_process_the_import_alone_fills_the_registries():
     program = """
 import importlib
@@ -172,6 +173,7 @@ POSIX = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
 """Modules of Python's library that Windows does not have."""
 
 
+@pytest.mark.slow
 def test_nothing_needs_modules_that_windows_lacks(small_digits):
     """Import every module, check a dataset and load a config, while the plugin cannot import these modules."""
     program = f"""

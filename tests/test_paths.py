@@ -27,6 +27,7 @@ def test_in_an_installation_those_of_the_package_are_used_and_data_is_kept_out_o
     assert data_folder(Path("/data/cards/pets.yaml")) == Path("/data/cards")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, lines, filled",
     [

@@ -17,7 +17,7 @@ def soak():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_runs_end_with_the_weights_of_one_that_was_not(soak, small_digits, tmp_path):
     result = soak.kills(tmp_path, count=2, iterations=40)
     assert result["kills"] >= 1 and result["weights equal bit by bit"] is True

@@ -75,6 +75,7 @@ def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
         The same tensors by the plugin's names.
 
     Example:
+        >>> import torch
         >>> list(from_torchvision({"layer1.0.bn2.weight": torch.ones(1), "fc.bias": torch.ones(1)}))
         ['backbone.bottom_up.res2.0.conv2.norm.weight']
     """

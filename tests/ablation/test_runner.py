@@ -39,6 +39,7 @@ def sweep(tmp_path, small_digits):
     return load_sweep(tmp_path / "mine.yaml")
 
 
+@pytest.mark.long
 def test_finished_runs_stay_failures_are_shown_other_configs_refused(sweep, tmp_path, capsys):
     folders = run_sweep(sweep, tmp_path / "out")
     progress = capsys.readouterr().err
@@ -65,6 +66,7 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_killed_sweep_continues_and_ends_with_the_same_table(sweep, tmp_path):
     del sweep.axes["loss"]["broken"]
     undisturbed = collect(sweep, run_sweep(sweep, tmp_path / "undisturbed"))
@@ -86,6 +88,7 @@ def test_killed_sweep_continues_and_ends_with_the_same_table(sweep, tmp_path):
     assert [row.values for row in again.rows] == [row.values for row in undisturbed.rows]
 
 
+@pytest.mark.long
 def test_two_at_once_through_ray(sweep, tmp_path):
     pytest.importorskip("ray")
     folders = run_sweep(sweep, tmp_path / "out", executor=on_ray(cpus_per_run=1, gpus_per_run=0))
@@ -116,6 +119,7 @@ def test_progress_line(tmp_path):
     assert line == "mine: 1 of 4 done, running c (50 %), 1 failed (b); ETA 2 min"
 
 
+@pytest.mark.slow
 def test_worker_ends_without_its_sweep(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -253,6 +257,7 @@ run_sweep(sweep, sys.argv[2], executor=on_ray(cpus_per_run=1, gpus_per_run=0) if
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ray", [False, True], ids=["alone", "ray"])
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_sweep_finishes_after_its_driver_or_a_worker_was_killed(sweep, tmp_path, ray, victim):
@@ -290,6 +295,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_failure_of_a_ray_task_affects_only_its_run(sweep, tmp_path, monkeypatch):
     pytest.importorskip("ray")
 

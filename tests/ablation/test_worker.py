@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from support import ROOT
 
 from retina_plugin.ablation.worker import start_worker
 
 
+@pytest.mark.slow
 def test_failed_run_leaves_its_error_message(tmp_path):
     config = str(ROOT / "configs/digits/quickstart.yaml")
     plan = {"config_file": config, "num_gpus": 0, "opts": ["SOLVR.X", "1"]}

@@ -24,6 +24,7 @@ def small(monkeypatch):
     monkeypatch.setattr(data_cases, "generated_coco", lambda **options: generated_coco(30, 200, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW + UNTRIED])
 def test_every_implementation_of_every_case_runs(name):
     for prepare in CASES[name].implementations.values():

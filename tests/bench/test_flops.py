@@ -9,6 +9,7 @@ from retina_plugin.bench.implementations import random_inputs
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_share_is_operations_per_time_relative_to_matrix_products(monkeypatch):
     monkeypatch.setattr(flops, "training_inputs", lambda device: random_inputs((64, 64), batch=2, num_boxes=3))
     monkeypatch.setattr(flops, "matmul_speed", lambda dtype, device: 1e12)

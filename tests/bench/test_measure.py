@@ -33,6 +33,7 @@ def test_median_and_half_the_interquartile_range():
     assert median_and_spread([5.0]) == (5.0, 0.0)
 
 
+@pytest.mark.slow
 def test_memory_is_measured_above_what_was_allocated_before():
     program = (
         "import torch; from retina_plugin.bench.measure import extra_memory;"
@@ -45,6 +46,7 @@ def test_memory_is_measured_above_what_was_allocated_before():
     assert 90 * 2**20 < int(printed) < 130 * 2**20
 
 
+@pytest.mark.slow
 def test_failure_of_the_fresh_process_is_reported():
     with pytest.raises(RuntimeError, match="KeyError: 'no such case'"):
         extra_memory_in_fresh_process("no such case", "plugin", CPU)

@@ -6,6 +6,7 @@ import torch
 from retina_plugin.bench.measure import extra_memory_in_fresh_process
 
 
+@pytest.mark.slow
 def test_plugins_mapper_needs_a_few_megabytes():
     got = extra_memory_in_fresh_process("mapper", "plugin", torch.device("cpu"))
     if got is None:

@@ -32,7 +32,7 @@ def test_check_and_fix(folder, capsys):
         "ERROR: 1 annotations that cannot be used" in said
         and "has zero size (left out)" in said
         and "1 changes" in said
-        and "python train_net.py --data numbers_clean" in said
+        and "retina train --data numbers_clean" in said
     )
     assert file.read_bytes() == before and "zero size" in (folder / "numbers_clean/changes.txt").read_text()
     assert main(["data", "check", "numbers_clean"]) == 0

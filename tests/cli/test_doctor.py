@@ -28,6 +28,7 @@ def test_a_healthy_machine(capsys):
         assert f"\n{name} " in f"\n{said}", name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "missing, fix",
     [("detectron2", "make setup"), ("cv2", "pip install opencv-python"), ("torch", "pip install torch==")],

@@ -9,6 +9,8 @@ from support import BASE, SMALL
 from retina_plugin.cli.main import main
 from retina_plugin.data.digits import generate_digits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -22,4 +22,4 @@ def test_it_says_what_it_found_and_trains_nothing(small_digits, tmp_path, capsys
 def test_bounds_that_are_none_are_one_line(small_digits, tmp_path, capsys):
     words = ["--low", "1", "--high", "0.1", "--output", str(tmp_path), "--set", "MODEL.DEVICE=cpu"]
     assert main(["find-lr", str(ROOT / "configs/digits/quickstart.yaml"), *words]) == 2
-    assert "error: rates must rise" in capsys.readouterr().err
+    assert "error: learning rates must rise" in capsys.readouterr().err

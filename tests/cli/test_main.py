@@ -119,6 +119,7 @@ def test_an_unknown_subcommand_is_refused(capsys):
     assert "there are train, evaluate" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module():
     result = subprocess.run([sys.executable, "-m", "retina_plugin", "doctor"], capture_output=True, text=True)
     assert result.returncode == 0 and "the plugin can work here" in result.stdout

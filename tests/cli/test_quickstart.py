@@ -1,11 +1,13 @@
 """The quickstart, small."""
 
+import pytest
 from support import SMALL
 
 from retina_plugin.cli import main as cli
 from retina_plugin.cli.quickstart import PICTURE
 
 
+@pytest.mark.slow
 def test_it_leaves_everything_it_promises_and_says_where(small_digits, tmp_path, capsys):
     opts = [*SMALL, "SOLVER.MAX_ITER", 2, "SOLVER.WARMUP_ITERS", 1, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.001]
     assert cli.main(["quickstart", *map(str, opts), "OUTPUT_DIR", str(tmp_path)]) == 0

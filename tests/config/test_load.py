@@ -27,6 +27,7 @@ def test_a_saved_config_loads_without_its_base_and_does_not_change(tmp_path):
     assert cfg.is_frozen()
 
 
+@pytest.mark.slow
 def test_without_the_plugin_a_config_is_refused_with_a_key_that_says_why():
     program = f"from detectron2.config import get_cfg; get_cfg().merge_from_file({str(DIGITS)!r})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from support import ROOT
 
 from retina_plugin.config import KEYS
@@ -11,6 +12,7 @@ from retina_plugin.config.detectron2_keys import DETECTRON2_KEYS
 from retina_plugin.config.page import allowed, keys_help, keys_page
 
 
+@pytest.mark.slow
 def test_the_page_of_keys_is_current(tmp_path):
     # In a separate process, so that the page has the variants of the plugin, not those that a test registered.
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

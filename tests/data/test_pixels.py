@@ -317,6 +317,7 @@ def test_file_names_in_any_script(write):
         assert_shows(write(png_of(RGB), name), RGB)
 
 
+@pytest.mark.slow
 def test_broken_bytes_are_image_errors_or_pixels_of_the_stated_size(write):
     rng = np.random.default_rng(0)
     wholes = [

@@ -105,6 +105,7 @@ def test_a_folder_is_all_that_a_training_needs(pets, tmp_path):
     assert (tmp_path / "next/dataset.txt").read_text() == account and (tmp_path / "next/dataset.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_a_dataset_is_reported_in_one_sentence(tmp_path):
     result = train_net("--data", tmp_path)
     assert result.returncode == 2 and "has no annotations" in result.stderr and "Traceback" not in result.stderr

@@ -70,6 +70,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_refused_but_a_dead_one_does_not_block(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "locked\n"
@@ -105,6 +106,7 @@ def test_an_evaluation_does_not_overwrite_an_earlier_one(tmp_path):
     assert found == ["eval/model_best", "eval/model_best_2", "eval/model_best_3"]
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_posix_modules():
     # Detectron2's own dependencies need them on this system, so they are imported before the modules are blocked.
     blocked = """

@@ -50,6 +50,7 @@ def train(folder, *opts, stop=None, resume=False):
     return trainer
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(small_digits, tmp_path):
     want = train(tmp_path / "whole").model.state_dict()
     stopped = train(tmp_path / "half", stop=5).model.state_dict()
@@ -61,6 +62,7 @@ def differing(a, b):
     return [name for name in b if not torch.equal(a[name], b[name])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_resuming_also_restores_best_average_and_early_stopping(stop, small_digits, tmp_path):
     options = {
@@ -84,6 +86,7 @@ def test_resuming_also_restores_best_average_and_early_stopping(stop, small_digi
     assert (tmp_path / "half/last_checkpoint").read_text() == "model_final.pth"
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_does_not_train_when_resumed(small_digits, tmp_path):
     options = {
         "DATASETS.TEST": ("digits_val",),
@@ -103,6 +106,7 @@ def test_a_run_that_ended_early_does_not_train_when_resumed(small_digits, tmp_pa
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 2
 
 
+@pytest.mark.slow
 def test_the_backbone_is_frozen_for_the_first_iterations(small_digits, tmp_path):
     loaded = train(tmp_path / "a", "SOLVER.MAX_ITER", 3, "SOLVER.FREEZE_ITERS", 3).model.state_dict()
     frozen = train(tmp_path / "b", "SOLVER.FREEZE_ITERS", 6).model.state_dict()
@@ -113,6 +117,7 @@ def test_the_backbone_is_frozen_for_the_first_iterations(small_digits, tmp_path)
     assert differing(frozen, loaded)
 
 
+@pytest.mark.slow
 def test_with_a_different_batch_size_the_images_start_again_with_a_warning(small_digits, tmp_path, caplog):
     train(tmp_path, stop=3)
     with caplog.at_level("WARNING"):
@@ -147,6 +152,7 @@ def test_details_are_in_the_metrics(small_digits, tmp_path):
     assert by_level == pytest.approx(by_class, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_is_profiled(small_digits, tmp_path, caplog):
     with caplog.at_level("INFO"):
         quick(tmp_path, "SOLVER.PROFILE_ITER", 3)
@@ -157,6 +163,7 @@ def test_a_step_is_profiled(small_digits, tmp_path, caplog):
         quick(tmp_path, "SOLVER.PROFILE_ITER", 9)
 
 
+@pytest.mark.slow
 def test_deterministic_algorithms_are_switched_on_and_off_again(small_digits, tmp_path):
     try:
         first = quick(tmp_path / "a", "DETERMINISTIC", True).detector.state_dict()
@@ -176,6 +183,7 @@ def test_the_mean_of_the_last_weights_is_saved(small_digits, tmp_path):
     assert torch.equal(saved[name], trainer.average.average[name]) and not torch.equal(saved[name], now[name])
 
 
+@pytest.mark.slow
 def test_checkpointed_gradients_train_the_same_weights(small_digits, tmp_path):
     plain = quick(tmp_path / "plain").detector.state_dict()
     saving = quick(tmp_path / "saving", "MODEL.CHECKPOINT_GRADIENTS", True).detector.state_dict()

@@ -12,6 +12,8 @@ from support import ROOT, SMALL
 
 from retina_plugin.engine.launch import _keep_dataset_card
 
+pytestmark = pytest.mark.slow
+
 DIGITS = "configs/digits/quickstart.yaml"
 SHORT = ["SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2, "SOLVER.CHECKPOINT_PERIOD", 2]
 

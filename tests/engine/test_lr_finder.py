@@ -53,6 +53,7 @@ def test_rates_rise_by_a_factor_and_keep_the_factors_of_groups(small_digits, tmp
     assert not list(tmp_path.glob("*.pth")) and not (tmp_path / "metrics_earlier.json").exists()
 
 
+@pytest.mark.slow
 def test_the_search_ends_when_the_loss_explodes(small_digits, tmp_path):
     cfg = cfg_for(tmp_path, "SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.0)
     curve = find_lr(cfg, trainer=RetinaTrainer, low=1e-4, high=1e6, steps=60)

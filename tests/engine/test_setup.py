@@ -44,6 +44,7 @@ def losses(folder):
     return [json.loads(line)["total_loss"] for line in (folder / "metrics.json").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_equal_in_one_process(small_digits, tmp_path):
     weights = []
     for name in "ab":
@@ -55,6 +56,7 @@ def test_two_runs_with_one_seed_are_equal_in_one_process(small_digits, tmp_path)
     assert any(not torch.equal(weights[0][key], other[key]) for key in other)
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_its_metrics_and_keeps_those_of_the_previous_one(small_digits, tmp_path):
     trained(cfg_for(tmp_path))
     before = (tmp_path / "metrics.json").read_text()
@@ -65,6 +67,7 @@ def test_a_new_run_starts_its_metrics_and_keeps_those_of_the_previous_one(small_
     assert (tmp_path / "metrics_earlier_2.json").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_its_metrics(small_digits, tmp_path):
     trained(cfg_for(tmp_path))
     trainer = RetinaTrainer(cfg_for(tmp_path, "SOLVER.MAX_ITER", 8))

@@ -29,6 +29,7 @@ def results_of(*words):
     return folder, json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_each_size_equals_an_evaluation_at_that_size(small_digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = {

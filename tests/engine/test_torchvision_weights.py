@@ -331,6 +331,7 @@ def test_groups_and_width_are_inferred_from_the_shapes(name, groups, width):
     assert (options["MODEL.RESNETS.NUM_GROUPS"], options["MODEL.RESNETS.WIDTH_PER_GROUP"]) == (groups, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, build",
     [("torchvision_R_50_FPN", retinanet_resnet50_fpn), ("torchvision_R_50_FPN_v2", retinanet_resnet50_fpn_v2)],

@@ -20,6 +20,7 @@ def cfg_for(folder, *opts):
     return load_config(DIGITS, [*SMALL, "OUTPUT_DIR", str(folder), *opts])
 
 
+@pytest.mark.slow
 def test_it_trains_writes_and_evaluates(small_digits, tmp_path):
     options = {"TEST.EVAL_PERIOD": 2, "MODEL.RETINANET.SCORE_THRESH_TEST": 0.001}
     trainer = RetinaTrainer(cfg_for(tmp_path, *pairs({**FOUR_ITERATIONS, **options})))
@@ -47,6 +48,7 @@ def test_resuming_restores_weights_optimizer_schedule_and_normaliser(small_digit
     assert second.scheduler.state_dict()["last_epoch"] == first.scheduler.state_dict()["last_epoch"]
 
 
+@pytest.mark.slow
 def test_it_trains_without_tensorboard(small_digits, tmp_path, monkeypatch):
     """TensorBoard is an extra; torch's writer for it cannot be imported without."""
     monkeypatch.setattr("retina_plugin.engine.trainer.find_spec", lambda name: None)
@@ -57,7 +59,7 @@ def test_it_trains_without_tensorboard(small_digits, tmp_path, monkeypatch):
     assert (tmp_path / "metrics.json").stat().st_size > 0 and not list(tmp_path.glob("events.*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_images_can_be_overfitted(small_digits, tmp_path):
     options = {
         "SOLVER.MAX_ITER": 100,
@@ -81,6 +83,7 @@ def test_four_images_can_be_overfitted(small_digits, tmp_path):
     assert {name: results["bbox"][name] for name in want} == pytest.approx(want, abs=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_old_checkpoints_are_removed_also_with_precise_bn(small_digits, tmp_path):
     options = {
         **FOUR_ITERATIONS,
@@ -117,6 +120,7 @@ def test_the_default_trainer_of_detectron2_trains_the_model_on_a_cpu(small_digit
     assert trainer.iter == 2 and (tmp_path / "model_final.pth").exists()
 
 
+@pytest.mark.slow
 def test_run_uses_a_custom_trainer_and_returns_its_folder(small_digits, tmp_path, monkeypatch):
     built = []
 

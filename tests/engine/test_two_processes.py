@@ -20,6 +20,7 @@ def train(file, launcher=()):
     return json.loads(file.read_text())
 
 
+@pytest.mark.long
 def test_fifty_steps_on_two_processes_equal_those_on_one(small_digits, tmp_path):
     """With GroupNorm and images of one size: BatchNorm and padding would depend on the images of each process."""
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29713"]

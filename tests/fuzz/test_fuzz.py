@@ -30,6 +30,7 @@ SHORT = 2000
 """Number of inputs of all targets."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_files_are_read_or_refused(name):
     run, share = TARGETS[name]

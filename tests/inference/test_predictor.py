@@ -40,6 +40,7 @@ def test_prediction_needs_only_the_checkpoint(checkpoint):
     assert len(load_predictor(str(checkpoint), score_thresh=0.9, device="cpu")(IMAGE)["instances"]) == 0
 
 
+@pytest.mark.slow
 def test_detectron2s_predictor_in_a_fresh_process_needs_only_the_import(checkpoint):
     config, weights = str(checkpoint.with_name("config.yaml")), str(checkpoint)
     program = f"""

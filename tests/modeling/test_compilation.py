@@ -33,7 +33,7 @@ def test_a_part_that_cannot_be_compiled_is_left_with_a_warning(caplog):
     assert "cls_loss" in caplog.text and model.cls_loss is torch.sum
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_parts_are_equal_for_any_image_size_with_few_compilations():
     torch.manual_seed(1)
     small = ["MODEL.RETINANET.LEVELS", [3, 4]]

@@ -50,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth, num_classes, sizes", CASES)
 def test_losses_gradients_and_detections_equal_detectron2s(depth, num_classes, sizes):
     inputs = make_inputs(sizes, BOXES, [[0, num_classes - 1, num_classes // 2], []])

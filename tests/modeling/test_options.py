@@ -106,6 +106,7 @@ def test_a_custom_variant_is_assumed_to_read_every_option_of_its_slot(monkeypatc
     assert unused_options(cfg("MODEL.RETINANET.CLS_LOSS", "mine", "MODEL.CLS_LOSS.GHM_BINS", 3)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_no_shipped_config_sets_an_unread_option(path):
     data = ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)] if path.stem == "finetune" else []

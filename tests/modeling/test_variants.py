@@ -99,6 +99,7 @@ def named_values():
     return sorted(found - {("MODEL.RETINANET.CLS_LOSS", "focal_without_alpha")})  # the example of a custom variant
 
 
+@pytest.mark.slow
 def test_every_documented_value_trains_in_a_process_that_imports_only_the_plugin():
     values = named_values()
     some = [("RETINANET.ASSIGNER", "atss"), ("RETINANET.CLS_LOSS", "ssd_1to3"), ("FPN.TOP_BLOCK", "none")]
@@ -130,7 +131,7 @@ def two_images(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("registry, name", VARIANTS, ids=[f"{registry._name} {name}" for registry, name in VARIANTS])
 def test_two_images_are_overfitted(registry, name, two_images, monkeypatch, tmp_path):
     monkeypatch.setenv("RETINA_ROOT_DIGITS", str(two_images))

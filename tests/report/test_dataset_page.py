@@ -40,6 +40,7 @@ def test_splits_without_boxes_or_images(small_digits, tmp_path):
     assert "<td>val</td><td>0</td><td>0</td><td>0</td><td>none</td>" in (tmp_path / "stats.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package")
 def test_browser_renders_the_page(small_digits, tmp_path):
     classes = [str(digit) for digit in range(10)]

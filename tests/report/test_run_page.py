@@ -36,6 +36,7 @@ def run_folder(small_digits, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_training_writes_a_page_with_every_part(run_folder):
     text = (run_folder / "report.html").read_text()
     for part in (
@@ -52,6 +53,7 @@ def test_training_writes_a_page_with_every_part(run_folder):
     assert sum("validation/total_loss" in line for line in lines) >= 1 and any("bbox/AP" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_page_is_written_from_a_folder_with_missing_and_cut_off_files(run_folder):
     (run_folder / "coco_instances_results.json").unlink()
     (run_folder / "results.json").unlink()
@@ -130,6 +132,7 @@ def test_folder_without_a_run_is_refused(tmp_path):
         write_run_report(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package")
 def test_browser_renders_the_page(run_folder, tmp_path):
     screenshot(run_folder / "report.html", tmp_path / "report.png", height=2400)
