@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from detectron2.data import DatasetCatalog
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import load_datasets, register_card
-from retina_plugin.data.check import check_card
+from retina_plugin.data.check import CheckReport, check_card
 from retina_plugin.data.export import write_dataset
 from retina_plugin.data.fix import fixed
 from retina_plugin.data.problems import DatasetProblems, Kind
@@ -320,50 +322,90 @@ def test_an_image_with_many_deep_bands_is_one_finding_that_names_both(tmp_path):
     assert finding.problem.what == f"{bands} and {bits}"
 
 
-@pytest.mark.parametrize(
-    "kind, act, what, said", BROKEN, ids=[f"{i} {kind} {what}" for i, (kind, _, what, _) in enumerate(BROKEN)]
-)
-def test_broken_data(kind, act, what, said, tmp_path):
+BROKEN_IDS = [f"{i} {kind} {what}" for i, (kind, _, what, _) in enumerate(BROKEN)]
+
+
+class Case(NamedTuple):
+    """Broken data, and what the check found in it."""
+
+    card: DatasetCard
+    root: Path
+    before: dict
+    report: CheckReport
+    kind: Kind
+    said: str
+
+    @property
+    def found(self):
+        """The findings that the case is about."""
+        return [x for x in self.report.findings if x.problem.kind is self.kind and self.said in str(x.problem)]
+
+
+@pytest.fixture(params=[case for case in BROKEN if case[2]], ids=[x for x in BROKEN_IDS if not x.endswith("None")])
+def broken(request, tmp_path):
+    kind, act, what, said = request.param
     data = Data(tmp_path / "data", kind)
     act(data)
-    card = data.card()
-    before = digest(tmp_path / "data")
+    card, before = data.card(), digest(tmp_path / "data")
+    return Case(card, tmp_path, before, check_card(card, progress=False), Kind[what.upper()], said)
 
-    report = check_card(card, progress=False)
-    account = report.account
+
+@pytest.fixture()
+def registered(broken):
+    """The name of the training split in Detectron2's catalog."""
+    register_card(broken.card.file, replace=True)
+    yield f"{broken.card.name}_train"
+    for split in broken.card.splits:
+        DatasetCatalog.pop(f"{broken.card.name}_{split}")
+
+
+@pytest.mark.parametrize("kind, act", [case[:2] for case in BROKEN if case[2] is None])
+def test_unusual_data_that_is_right_has_no_findings(kind, act, tmp_path):
+    data = Data(tmp_path / "data", kind)
+    act(data)
+    report = check_card(data.card(), progress=False)
+    assert report.findings == []
+    assert report.account.boxes == report.account.kept + sum(report.account.left_out.values())
+
+
+def test_broken_data_is_found_and_every_box_accounted_for(broken):
+    account, text = broken.report.account, broken.report.text()
+    assert broken.found, [(f.problem.kind, str(f.problem)) for f in broken.report.findings]
+    assert broken.report.failed == broken.kind.is_error
+    assert broken.said in text and broken.kind.fix in text
     assert account.boxes == account.kept + sum(account.left_out.values()), account
-    if what is None:
-        assert report.findings == []
+
+
+def test_training_leaves_broken_data_out(broken, registered):
+    """As many images are trained on as the check counts as used; without a box left the error names the dataset."""
+    usable, boxes = broken.report.account.splits.get("train", (0, 0))
+    options = {"filter_empty": False, "on_problem": "drop", "check_images": True}
+    if not boxes:
+        with pytest.raises((ValueError, FileNotFoundError), match=registered):
+            load_datasets([registered], **options)
         return
-    group = Kind[what.upper()]
-    found = [finding for finding in report.findings if finding.problem.kind is group and said in str(finding.problem)]
-    assert found, [(f.problem.kind, str(f.problem)) for f in report.findings]
-    assert report.failed == group.is_error
-    assert said in report.text() and group.fix in report.text()
+    records = load_datasets([registered], **options)
+    assert len(records) == usable
+    assert all(np.asarray(Image.open(record["file_name"])).size for record in records)
 
-    # Training drops it or, if nothing else is left, reports that in one sentence.
-    register_card(card.file)
-    name = f"{card.name}_train"
-    try:
-        records = load_datasets([name], filter_empty=False, on_problem="drop", check_images=True)
-        assert records and all(np.asarray(Image.open(record["file_name"])).size for record in records)
-    except (ValueError, FileNotFoundError) as error:
-        assert name in str(error)
-    # Or refuses it, unless it is only a warning, or in a part that training does not read.
-    if group.is_error and group not in (Kind.SPLIT, Kind.TWICE) and found[0].split == "train":
+
+def test_training_refuses_broken_data_if_asked_to(broken, registered):
+    """A warning is no reason to refuse, nor is an error in a part that training does not read."""
+    options = {"filter_empty": False, "on_problem": "refuse", "check_images": True}
+    if broken.kind.is_error and broken.kind not in (Kind.SPLIT, Kind.TWICE) and broken.found[0].split == "train":
         with pytest.raises((DatasetProblems, ValueError, FileNotFoundError)):
-            load_datasets([name], filter_empty=False, on_problem="refuse", check_images=True)
+            load_datasets([registered], **options)
 
-    # A clean copy has no errors left except those of a split that cannot be read at all.
-    records, changes = fixed(report)
-    copy = write_dataset(card, records, tmp_path / "clean", name=next(NAMES))
+
+def test_a_clean_copy_of_broken_data_has_no_errors(broken):
+    """None but those of a split that cannot be read at all; the original files are unchanged."""
+    records, changes = fixed(broken.report)
+    copy = write_dataset(broken.card, records, broken.root / "clean", name=next(NAMES))
     again = check_card(DatasetCard.from_file(copy), progress=False)
     errors = {finding.problem.kind for finding in again.findings if finding.problem.kind.is_error}
     assert errors <= {Kind.EMPTY, Kind.SPLIT}, again.text()
-    assert changes or not group.is_error or again.failed
-    assert digest(tmp_path / "data") == before, "the original files are unchanged"
-    for split in card.splits:
-        DatasetCatalog.pop(f"{card.name}_{split}")
+    assert changes or not broken.kind.is_error or again.failed
+    assert digest(broken.root / "data") == broken.before
 
 
 def test_a_missing_folder_is_an_error(tmp_path):

@@ -20,7 +20,7 @@ def test_images_classes_and_splits_are_collected():
     assert "'x'" in found.reason_against()
 
 
-def test_a_table_without_a_class_column_has_one_class_and_without_a_split_column_no_split():
+def test_a_table_without_columns_of_classes_and_splits_has_one_class_and_no_split():
     found = survey("image,x1,y1,x2,y2\na.png,1,2,3,4\n")
     assert (found.classes, list(found.splits), found.reason_against()) == ({"object"}, [None], None)
 
