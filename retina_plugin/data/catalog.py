@@ -275,7 +275,8 @@ def load_datasets(
     if len(names) > 1:
         check_metadata_consistency("thing_classes", names)
     if filter_empty:
-        logger.info("leaving out the %d of %d images that have no objects", len(without), len(records))
+        if without:
+            logger.info("leaving out the %d of %d images that have no objects", len(without), len(records))
         return [record for record in records if has_object(record)]
     if empty_share < 1 and without:
         kept = {id(record) for record in part_of(without, 0.0, empty_share, seed=max(0, seed))}

@@ -19,7 +19,7 @@ from retina_plugin.config import INFO_KEY, dump_config
 from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.ending import chain
 from retina_plugin.engine.finite import non_finite
-from retina_plugin.engine.parts import loading_table, parts_loaded
+from retina_plugin.engine.parts import loading_summary, loading_table, parts_loaded
 from retina_plugin.engine.resume import CHECKSUM, checksum_problem, write_checksum
 from retina_plugin.engine.weights import adopt_names, read_pickle
 
@@ -274,8 +274,10 @@ class RetinaCheckpointer(DetectionCheckpointer):
                 "the weights file is incomplete for this model; what is missing starts from random weights:\n%s",
                 "\n".join(filter(None, [note, table])),
             )
-        else:
+        elif incompatible.unexpected_keys or any(0 < part.loaded < part.total for part in parts):
             logger.info("weights loaded:\n%s", table)
+        else:
+            logger.info("weights loaded: %s", loading_summary(parts))
 
     def _different_classes(self, incorrect_shapes: list[tuple]) -> str:
         """Return how many classes the file and the model have if these differ, else ""."""

@@ -75,6 +75,23 @@ def parts_loaded(names: list[str], missing: list[str], wrong_shape: list[str]) -
     return parts
 
 
+def loading_summary(parts: list[Part]) -> str:
+    """Return in one line which parts of a model came from a file, if each did so completely or not at all.
+
+    Args:
+        parts: from :func:`parts_loaded`.
+
+    Example:
+        >>> loading_summary([Part("backbone", 240, 0, 0), Part("head", 44, 44, 0)])
+        'backbone (240 tensors) from the file; head (44) as initialised'
+    """
+    loaded = [f"{part.name} ({part.total} tensors)" for part in parts if part.loaded]
+    random = [f"{part.name} ({part.total})" for part in parts if not part.loaded]
+    if not random:
+        return f"all {sum(part.total for part in parts)} tensors"
+    return f"{', '.join(loaded)} from the file; {', '.join(random)} as initialised"
+
+
 def loading_table(parts: list[Part], unused: list[str]) -> str:
     """Return how much of a file was loaded into a model, one line per part.
 

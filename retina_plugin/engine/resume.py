@@ -16,6 +16,7 @@ from detectron2.solver import LRMultiplier
 
 from retina_plugin.config import all_keys, get_key
 from retina_plugin.engine.folder import numbered
+from retina_plugin.paths import is_checkout
 
 logger = logging.getLogger(__name__)
 
@@ -259,4 +260,5 @@ def begin_metrics(folder: Path) -> None:
 def resume_command(cfg: CfgNode) -> str:
     """Return the command that resumes a run, for people to copy."""
     config = Path(cfg.OUTPUT_DIR) / "config.yaml"
-    return f"python train_net.py --config-file {config} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"
+    program = "python train_net.py" if is_checkout() else "retina train"
+    return f"{program} --config-file {config} --resume OUTPUT_DIR {cfg.OUTPUT_DIR}"

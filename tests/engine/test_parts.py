@@ -1,6 +1,6 @@
 """How much of each part of the detector a weights file holds."""
 
-from retina_plugin.engine.parts import Part, loading_table, part_of, parts_loaded
+from retina_plugin.engine.parts import Part, loading_summary, loading_table, part_of, parts_loaded
 
 NAMES = ["backbone.bottom_up.a", "backbone.b", "head.c", "head.d", "loss_normalizer"]
 
@@ -26,3 +26,9 @@ def test_missing_and_misfitting_tensors_are_counted():
 
 def test_of_many_unused_names_the_first_four_are_listed():
     assert loading_table([], list("abcdef")) == "not used from the file: a, b, c, d and 2 more"
+
+
+def test_the_summary_is_one_line_and_counts_every_tensor():
+    whole, absent = Part("backbone", 5, 0, 0), Part("head", 3, 3, 0)
+    assert loading_summary([whole, Part("head", 3, 0, 0)]) == "all 8 tensors"
+    assert loading_summary([whole, absent]) == "backbone (5 tensors) from the file; head (3) as initialised"
