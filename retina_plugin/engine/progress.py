@@ -7,6 +7,12 @@ from detectron2.engine import HookBase
 
 logger = logging.getLogger(__name__)
 
+LINES = 36
+"""Lines of a training of more than a few minutes; a quickstart of six minutes has one every ten seconds."""
+
+MOST_SECONDS = 60.0
+"""Time between two lines of a long training."""
+
 WINDOW = 20
 """Number of iterations over which the median of each loss is shown."""
 
@@ -14,9 +20,11 @@ WINDOW = 20
 class Progress(HookBase):
     """Logs a line after the first step, and then one every ``seconds``.
 
+    A training that takes longer than ``LINES`` lines logs less often, but at least once per ``MOST_SECONDS``.
+
     Args:
         images: number of images per step, over all processes.
-        seconds: time between two lines.
+        seconds: time between two lines of a short training.
     """
 
     def __init__(self, *, images: int, seconds: float = 10.0) -> None:
@@ -34,10 +42,16 @@ class Progress(HookBase):
         now = time.monotonic()
         if not self._start:
             self._start = now
-        elif now - self._last < self.seconds:
+        elif now - self._last < self._interval(now):
             return
         self._last = now
         logger.info("%s", self.line(now))
+
+    def _interval(self, now: float) -> float:
+        """Return the seconds between two lines, from the duration that the speed so far lets expect."""
+        steps = self.trainer.iter - self.trainer.start_iter
+        expected = (now - self._start) / max(steps, 1) * (self.trainer.max_iter - self.trainer.start_iter)
+        return min(max(self.seconds, expected / LINES), max(self.seconds, MOST_SECONDS))
 
     def line(self, now: float) -> str:
         """Return the iteration, losses, learning rate, speed and remaining time as one line.
