@@ -14,6 +14,8 @@ import torch
 import yaml
 from support import ROOT, TINY
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples/my_variant"
 QUICK = [
     *TINY[:-4],
@@ -162,8 +164,6 @@ def test_without_the_module_the_error_says_what_to_do(place, run, tmp_path):
 
 PREDICT = """
 import numpy as np, sys, retina_plugin
-
-pytestmark = pytest.mark.slow
 predictor = retina_plugin.load_predictor(sys.argv[1], imports=sys.argv[2] == "yes", device="cpu")
 loss, instances = predictor.model.cls_loss, predictor(np.zeros((64, 64, 3), np.uint8))["instances"]
 print(type(loss).__name__, loss.temperature, len(instances))

@@ -31,6 +31,8 @@ from retina_plugin.engine.ending import (
 )
 from retina_plugin.engine.loop import DataLoadingError, TrainingDiverged
 
+pytestmark = pytest.mark.slow
+
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
 
@@ -189,8 +191,6 @@ class TwoBatches:
 FULL = """
 import resource, sys
 from retina_plugin.engine import argument_parser, exit_code, run
-
-pytestmark = pytest.mark.slow
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))  # no room for a checkpoint
 sys.exit(exit_code(lambda: run(argument_parser().parse_args(sys.argv[1:])) and 0))
 """
