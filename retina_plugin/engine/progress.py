@@ -7,8 +7,8 @@ from detectron2.engine import HookBase
 
 logger = logging.getLogger(__name__)
 
-LINES = 36
-"""Lines of a training of more than a few minutes; a quickstart of six minutes has one every ten seconds."""
+LINES = 18
+"""Lines of a training of more than a few minutes; a quickstart of six minutes has one every twenty seconds."""
 
 MOST_SECONDS = 60.0
 """Time between two lines of a long training."""

@@ -27,18 +27,18 @@ def lines_of(hook, steps, max_iter, monkeypatch, caplog):
 
 
 def test_a_line_after_the_first_step_and_then_every_ten_seconds(monkeypatch, caplog):
-    lines = lines_of(Progress(images=8), 100, 700, monkeypatch, caplog)
+    lines = lines_of(Progress(images=8), 100, 300, monkeypatch, caplog)
     # 100 steps of half a second, the last ends after 49.5 s: lines at 0, 10, 20, 30 and 40 s
-    assert lines[0] == "training: 700 iterations of 8 images" and len(lines) == 1 + 5
-    assert lines[1] == "iteration 1 of 700 (0 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01"
-    # 20 steps in 10 s: 8 images in half a second; 679 are left, 339.5 s
-    text = "iteration 21 of 700 (3 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 5 min 39 s"
+    assert lines[0] == "training: 300 iterations of 8 images" and len(lines) == 1 + 5
+    assert lines[1] == "iteration 1 of 300 (0 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01"
+    # 20 steps in 10 s: 8 images in half a second; 279 are left, 139.5 s
+    text = "iteration 21 of 300 (7 %): loss 1 (cls 0.75, box_reg 0.25), lr 0.01, 16 images/s, eta 2 min 19 s"
     assert lines[2] == text
 
 
-@pytest.mark.parametrize("max_iter, seconds", [(1440, 20), (100_000, 60)])
-def test_a_long_training_has_36_lines_but_one_every_minute(max_iter, seconds, monkeypatch, caplog):
-    """1,440 steps take 720 s, of which 20 s are a 36th."""
+@pytest.mark.parametrize("max_iter, seconds", [(1440, 40), (100_000, 60)])
+def test_a_long_training_has_18_lines_but_one_every_minute(max_iter, seconds, monkeypatch, caplog):
+    """1,440 steps take 720 s, of which 40 s are an 18th."""
     lines = lines_of(Progress(images=8), 600, max_iter, monkeypatch, caplog)
     done = [int(line.split()[1]) for line in lines[1:]]
     assert [(b - a) / 2 for a, b in itertools.pairwise(done)] == [seconds] * (len(done) - 1) and len(done) > 4
