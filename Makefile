@@ -15,7 +15,7 @@ quickstart: setup
 test: setup dev
 	$(PYTEST) -m "not long"
 
-# What takes less than two seconds each.
+# What takes about a second at most each; under two minutes on two cores.
 test-fast: setup dev
 	$(PYTEST) -m "not slow and not long"
 

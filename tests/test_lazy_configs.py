@@ -21,6 +21,7 @@ BOXES = [[[10.0, 12.0, 60.0, 70.0], [40.0, 30.0, 90.0, 62.0]], [[5.0, 5.0, 30.0,
         ("digits", ROOT / "configs/digits/quickstart.yaml", []),
     ],
 )
+@pytest.mark.slow
 def test_both_build_equal_models(lazy, config, opts):
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", *opts])
     theirs, ours = build_model(cfg), instantiate(LazyConfig.load(str(ROOT / f"configs/lazy/{lazy}.py")).model)

@@ -23,6 +23,7 @@ def test_killed_runs_end_with_the_weights_of_one_that_was_not(soak, small_digits
     assert result["kills"] >= 1 and result["weights equal bit by bit"] is True
 
 
+@pytest.mark.slow
 def test_memory_and_a_large_evaluation(soak, small_digits, tmp_path):
     found = soak.memory(tmp_path, batches=200)
     assert len(found) == 3 and (tmp_path / "memory.png").stat().st_size > 5000

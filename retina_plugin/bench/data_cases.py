@@ -54,7 +54,7 @@ def mapper(make: Callable[[], Callable[[dict], Any]]) -> Implementation:
         cv2.imwrite(str(file), photograph(), [cv2.IMWRITE_JPEG_QUALITY, 90])
         box = {"bbox": [10.0, 20.0, 200.0, 150.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1, "iscrowd": 0}
         image = {"file_name": str(file), "height": 480, "width": 640, "image_id": 1}
-        record = {**image, "annotations": [box] * BOXES_PER_IMAGE}
+        record = {**image, "annotations": [dict(box) for _ in range(BOXES_PER_IMAGE)]}
         map_record = make()
         return lambda: map_record(record)
 

@@ -14,6 +14,7 @@ from retina_plugin.version import __version__
 SUBCOMMANDS = {
     "train": "train on a folder of images and annotations, or from a config",
     "evaluate": "evaluate a checkpoint",
+    "predict": "detect objects in images, folders and videos",
     "data": "check, convert, describe and preview a dataset",
     "ablate": "run a sweep of configs and make its table",
     "keys": "list the config keys with default, allowed values and meaning",
@@ -33,9 +34,9 @@ A module may have its own ``build_parser(prog)`` in place of ``add_arguments``."
 WITHOUT_IMPORTS = ("doctor", "explain-focal", "bench", "train", "evaluate")
 """Subcommands without the option --import of this module: they use no variants, or bring the option themselves."""
 
-EXIT_CODES = """exit codes: 0 success; 1 the command ran and found errors (data check, ablate, doctor), or a bug;
-2 a mistake that you can fix, named in the last line; 3 losses or weights that are not finite; 75 stopped by a signal
-after a checkpoint was written
+EXIT_CODES = """exit codes: 0 success; 1 the command ran and found errors (data check, predict, ablate, doctor), or
+a bug; 2 a mistake that you can fix, named in the last line; 3 losses or weights that are not finite; 75 stopped by a
+signal after a checkpoint was written
 
 retina SUBCOMMAND --help shows the options of a subcommand and an example."""
 

@@ -1,9 +1,11 @@
 """The config that a checkpoint of the plugin contains."""
 
+import json
 import os
 import pickle
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from retina_plugin.text import parse_yaml
 
@@ -13,8 +15,18 @@ INFO_KEY = "retina_plugin"
 CONFIG_KEY = "config"
 """Key in that description: the whole config, as YAML."""
 
+SAFETENSORS = ".safetensors"
+"""Suffix of checkpoints in that format."""
 
-NOT_A_CHECKPOINT = (RuntimeError, ValueError, AttributeError, pickle.UnpicklingError, EOFError, OSError)
+NOT_A_CHECKPOINT = (
+    RuntimeError,
+    ValueError,
+    AttributeError,
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    SafetensorError,
+)
 """What torch.load and the access to its result raise for a file that is not a zip of named tensors."""
 
 
@@ -29,7 +41,11 @@ def config_in_checkpoint(file: str) -> dict | None:
     if not os.path.isfile(file):
         return None
     try:
-        info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)
+        if file.endswith(SAFETENSORS):
+            with safe_open(file, framework="pt") as stream:
+                info = json.loads((stream.metadata() or {}).get(INFO_KEY, "null"))
+        else:
+            info = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(INFO_KEY)
     except NOT_A_CHECKPOINT:
         return None
     if not info:

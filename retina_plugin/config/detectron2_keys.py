@@ -133,6 +133,12 @@ EVALUATION = [
     Key("TEST.EVAL_PERIOD", COUNT, "Period of evaluations during training; 0: only at the end.", unit="iterations"),
     Key("TEST.DETECTIONS_PER_IMAGE", POSITIVE,
         "Maximum number of detections per image, those with the highest scores.", unit="detections"),
+    Key("TEST.AUG.ENABLED", Flag(),
+        "Test-time augmentation: detect at each of TEST.AUG.MIN_SIZES, with TEST.AUG.FLIP also in the mirrored image, "
+        "and merge. Applies to every evaluation and to prediction."),
+    Key("TEST.AUG.MIN_SIZES", Several(POSITIVE, least=1), "Shorter sides of the image.", unit="pixels"),
+    Key("TEST.AUG.MAX_SIZE", POSITIVE, "Longest side of the image.", unit="pixels"),
+    Key("TEST.AUG.FLIP", Flag(), "Also detect in the mirrored image."),
     Key("TEST.PRECISE_BN.ENABLED", Flag(),
         "Recompute the statistics of BatchNorm layers on training images before an evaluation."),
     Key("TEST.PRECISE_BN.NUM_ITER", POSITIVE, "Number of batches used by TEST.PRECISE_BN.", unit="batches"),
@@ -211,7 +217,6 @@ NOT_READ = (
     "MODEL.PROPOSAL_GENERATOR.",
     "MODEL.SEM_SEG_HEAD.",
     "MODEL.PANOPTIC_FPN.",
-    "TEST.AUG.",
 )
 """Prefixes of keys of other detectors, which have no effect on a RetinaNet."""
 

@@ -49,6 +49,12 @@ MODEL = [
     Key("MODEL.CLS_LOSS.FOCAL_STAR_BETA", Number(), "For focal_star: β.", 1.0),
     Key("MODEL.RETINANET.CLIP_BEFORE_NMS", Flag(),
         "Clip boxes to the image before non-maximum suppression, as torchvision does, instead of after it.", False),
+    Key("MODEL.RETINANET.CLASS_AGNOSTIC_NMS", Flag(),
+        "Non-maximum suppression compares boxes of different classes as well: at most one box per object.", False),
+    Key("MODEL.RETINANET.SOFT_NMS", Choice(("", "linear", "gaussian")),
+        "Lower the scores of boxes that overlap better ones instead of dropping them (Bodla et al. 2017). linear reads "
+        "MODEL.RETINANET.NMS_THRESH_TEST, gaussian MODEL.RETINANET.SOFT_NMS_SIGMA; empty: drop them.", ""),
+    Key("MODEL.RETINANET.SOFT_NMS_SIGMA", Number(float, 0, open_low=True), "For SOFT_NMS gaussian: σ.", 0.5),
     Key("MODEL.CLS_LOSS.OHEM_BATCH_SIZE", Number(int, 1),
         "For ohem and ohem_1to3: maximum number of anchors to train on; ohem_1to3 needs at least 4.",
         256, "anchors per image"),
@@ -167,6 +173,13 @@ EVALUATION = [
     Key("TEST.SIZES", Several(Number(int, 1)),
         "Additional shorter sides of the image to evaluate at, besides INPUT.MIN_SIZE_TEST: with --eval-only and "
         "after training. INPUT.MAX_SIZE_TEST is scaled accordingly.", (), "pixels"),
+    Key("TEST.TILES.SIZE", COUNT,
+        "Side of the square tiles that an image is cut into for evaluation and prediction, each resized to "
+        "INPUT.MIN_SIZE_TEST: for large images with small objects. 0: no tiles.", 0, "pixels of the image"),
+    Key("TEST.TILES.OVERLAP", Number(float, 0, 0.9),
+        "Overlap of neighbouring tiles, as a fraction of TEST.TILES.SIZE; objects up to that size are seen whole.",
+        0.2),
+    Key("TEST.TILES.WHOLE", Flag(), "With tiles: also look at the whole image, for objects larger than a tile.", True),
     Key("TEST.EVAL_EPOCHS", COUNT,
         "With SOLVER.EPOCHS: period of evaluations and checkpoints; sets TEST.EVAL_PERIOD and "
         "SOLVER.CHECKPOINT_PERIOD.", 1, "epochs"),

@@ -180,7 +180,10 @@ class SimilarSizeBatches:
 
     Attributes:
         broken: images that could not be used so far, see :class:`BrokenImages`.
+        image_size: median [height, width] of the images, pixels; None if unknown.
     """
+
+    image_size: list[int] | None = None
 
     def __init__(self, loader: DataLoader, *, sampler: PositionSampler, batch_size: int, pool_size: int) -> None:
         self.loader, self.sampler = loader, sampler
@@ -199,10 +202,7 @@ class SimilarSizeBatches:
 
     def _take(self) -> list[dict]:
         pool = self._pool
-        height, width = pool[0]["image"].shape[-2:]
-        # The first image fits itself best, without padding. Sorting is stable: of images that fit equally well, the
-        # oldest is taken.
-        chosen = sorted(range(len(pool)), key=lambda i: _growth(pool[i], height, width))[: self.batch_size]
+        chosen = best_fitting(pool, self.batch_size)
         taken = set(chosen)
         self._pool = [x for i, x in enumerate(pool) if i not in taken]
         # The sampler of the loading processes may be far ahead; what counts is what arrived here.
@@ -218,6 +218,19 @@ class SimilarSizeBatches:
         position, waiting = state["position"], state["waiting"]
         assert isinstance(position, int) and isinstance(waiting, list)
         self.sampler.position, self.sampler.waiting = position, list(waiting)
+
+
+def best_fitting(pool: list[dict], batch_size: int) -> list[int]:
+    """Return the indices of the first sample of a pool and of those that need the least padding to share its tensor.
+
+    Args:
+        pool: samples with "image" (C, H, W), the oldest first.
+        batch_size: most indices to return.
+    """
+    height, width = pool[0]["image"].shape[-2:]
+    # The first image fits itself best, without padding. Sorting is stable: of images that fit equally well, the
+    # oldest is taken.
+    return sorted(range(len(pool)), key=lambda i: _growth(pool[i], height, width))[:batch_size]
 
 
 def _growth(sample: dict, height: int, width: int) -> int:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from detectron2 import modeling
@@ -14,12 +15,14 @@ from detectron2.evaluation import DatasetEvaluator
 from retina_plugin.config.contradictions import has_own_pyramid
 from retina_plugin.data import loader
 from retina_plugin.data.catalog import load_datasets, result_of
+from retina_plugin.data.image_views import ViewMapper, Views
 from retina_plugin.data.loader import SimilarSizeBatches
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.engine.device import check_device
 from retina_plugin.engine.freezing import freeze_parameters
 from retina_plugin.evaluation import EVALUATOR_REGISTRY
 from retina_plugin.modeling.checkpointing import checkpoint_gradients
+from retina_plugin.modeling.multi_view import MultiViewModel
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +58,42 @@ def build_train_loader(cfg: CfgNode) -> SimilarSizeBatches:
         check_images=cfg.DATASETS.CHECK_IMAGES,
         max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
     )
-    return loader.build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
+    batches = loader.build_train_loader(cfg, dataset, build_mapper(cfg, is_train=True))
+    batches.image_size = median_image_size(dataset)
+    return batches
+
+
+def median_image_size(records: list[dict]) -> list[int] | None:
+    """Return the median height and width of images, pixels; None if their sizes are unknown."""
+    sizes = [(x["height"], x["width"]) for x in records if "height" in x and "width" in x]
+    return [int(side) for side in np.median(sizes, axis=0)] if sizes else None
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable:
-    """Build Detectron2's test loader for the scored records of a dataset, with the mapper of INPUT.READER."""
+    """Build Detectron2's test loader for the scored records of a dataset, with the mapper of INPUT.READER.
+
+    With TEST.TILES or TEST.AUG it yields the views of each image.
+    """
     records = result_of(dataset_name, max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS).records
-    return loader.build_test_loader(cfg, records, build_mapper(cfg, is_train=False))
+    views = Views.from_config(cfg)
+    mapper = ViewMapper.from_config(cfg, views) if views else build_mapper(cfg, is_train=False)
+    return loader.build_test_loader(cfg, records, mapper)
+
+
+def with_views(cfg: CfgNode, model: nn.Module, *, max_detections: int | None) -> nn.Module:
+    """Return a model that detects in the views that TEST.TILES and TEST.AUG ask for; the model itself if in none."""
+    if Views.from_config(cfg) is None:
+        return model
+    node = cfg.MODEL.RETINANET
+    return MultiViewModel(
+        model,
+        nms_thresh=node.NMS_THRESH_TEST,
+        max_detections=max_detections,
+        class_agnostic=node.CLASS_AGNOSTIC_NMS,
+        soft=node.SOFT_NMS,
+        soft_sigma=node.SOFT_NMS_SIGMA,
+        score_thresh=node.SCORE_THRESH_TEST,
+    )
 
 
 def build_validation_loader(cfg: CfgNode) -> Iterable:

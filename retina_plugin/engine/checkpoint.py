@@ -16,11 +16,13 @@ from detectron2.data import MetadataCatalog
 
 import retina_plugin
 from retina_plugin.config import INFO_KEY, dump_config
+from retina_plugin.config.checkpoint_info import SAFETENSORS
 from retina_plugin.engine.ema import WeightAverage
 from retina_plugin.engine.ending import chain
 from retina_plugin.engine.finite import non_finite
 from retina_plugin.engine.parts import loading_summary, loading_table, parts_loaded
 from retina_plugin.engine.resume import CHECKSUM, checksum_problem, write_checksum
+from retina_plugin.engine.safetensors_file import read_safetensors
 from retina_plugin.engine.weights import adopt_names, read_pickle
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ def describe_model(cfg: CfgNode, model: torch.nn.Module) -> dict:
 
     Returns:
         "version" of the plugin, "detectron2" and "torch"; "class_names" (K), "config" (complete YAML),
-        "anchors": cell anchors of each level, L lists of A boxes XYXY around the origin, in pixels.
+        "anchors": cell anchors of each level, L lists of A boxes XYXY around the origin, in pixels. A file also has
+        the facts of :class:`RetinaCheckpointer`.
     """
     return {
         "version": retina_plugin.__version__,
@@ -68,7 +71,7 @@ def read_info(file: str) -> dict:
         FileNotFoundError: there is no such file.
         ValueError: it is not a checkpoint of the plugin.
     """
-    loaded = read_torch(file)
+    loaded = read_checkpoint(file)
     info = loaded.get(INFO_KEY) if isinstance(loaded, dict) else None
     if info is None:
         raise ValueError(
@@ -78,8 +81,8 @@ def read_info(file: str) -> dict:
     return info
 
 
-def read_torch(file: str) -> dict:
-    """Read a file of torch that holds tensors and plain values only.
+def read_checkpoint(file: str) -> dict:
+    """Read a file of torch or of safetensors that holds tensors and plain values only.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -92,6 +95,8 @@ def read_torch(file: str) -> dict:
         raise ValueError(f"{file} is a folder, not a weights file; the weights of a run are in model_final.pth")
     if problem := checksum_problem(path):
         raise ValueError(f"{file}: {problem}")
+    if path.suffix == SAFETENSORS:
+        return read_safetensors(path)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -115,6 +120,11 @@ class RetinaCheckpointer(DetectionCheckpointer):
         cfg: written into every checkpoint.
         average: average of the weights, which is saved instead of them.
         checkpointables: other objects with ``state_dict``, by name.
+
+    Attributes:
+        facts: further entries of the description in every checkpoint: "thresholds", see
+            :func:`retina_plugin.evaluation.thresholds.thresholds_in`, and "image_size", the median (height, width) of
+            the training images, pixels.
     """
 
     def __init__(
@@ -128,9 +138,10 @@ class RetinaCheckpointer(DetectionCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.cfg, self.average = cfg, average
+        self.facts: dict[str, Any] = {}
         self._complete = False
 
-    def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
+    def save(self, name: str, *, tag: bool = True, slim: bool = False, **kwargs: Any) -> None:
         """Write ``<name>.pth`` atomically, with the description of :func:`describe_model`.
 
         If the run is killed meanwhile, or the disk is full, an earlier file of that name stays as it was.
@@ -138,6 +149,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         Args:
             name: of the file, without its ending.
             tag: whether a resumed run starts from this file.
+            slim: write the weights and the description only, not the optimizer and other objects to resume from.
             kwargs: further values to store, such as ``iteration``.
 
         Raises:
@@ -147,12 +159,14 @@ class RetinaCheckpointer(DetectionCheckpointer):
         if not (self.save_dir and self.save_to_disk):
             return
         self._check_finite(name)
-        folder = Path(self.save_dir)
+        folder, checkpointables = Path(self.save_dir), self.checkpointables
         unfinished, file = folder / f"{name}.unfinished.pth", folder / f"{name}.pth"
         try:
             with self.average.applied() if self.average else contextlib.nullcontext():
                 self._check_finite(name)
-                super().save(f"{name}.unfinished", **{INFO_KEY: describe_model(self.cfg, self.model)}, **kwargs)
+                self.checkpointables = {} if slim else checkpointables
+                info = {**describe_model(self.cfg, self.model), **self.facts}
+                super().save(f"{name}.unfinished", **{INFO_KEY: info}, **kwargs)
         except BaseException as error:
             unfinished.unlink(missing_ok=True)
             # torch wraps the error of the file system in its own.
@@ -160,6 +174,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
             if isinstance(error, RuntimeError) and reason is not None:
                 raise OSError(reason.errno, reason.strerror, str(file)) from error
             raise
+        finally:
+            self.checkpointables = checkpointables
         # Without a checksum a file is read unchecked; with that of the previous file it would be refused.
         file.with_name(file.name + CHECKSUM).unlink(missing_ok=True)
         unfinished.replace(file)
@@ -234,7 +250,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             blobs = data.get("blobs", data)
             blobs = {name: array for name, array in blobs.items() if not name.endswith("_momentum")}
             return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
-        loaded = read_torch(filename)
+        loaded = read_checkpoint(filename)
         if not isinstance(loaded, dict):
             raise ValueError(f"{filename} holds a {type(loaded).__name__}; a weights file holds tensors by name")
         if "model" not in loaded:

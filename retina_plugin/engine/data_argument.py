@@ -12,6 +12,9 @@ from retina_plugin.data.load import LoadResult, load_split
 from retina_plugin.data.pixels import pixel_range_of
 from retina_plugin.paths import shipped
 
+COCO_DETECTIONS = 100
+"""Detectron2's default of TEST.DETECTIONS_PER_IMAGE."""
+
 CARD = "dataset.yaml"
 """File name of the dataset card in the folder of a run that was started with ``--data``."""
 
@@ -45,7 +48,8 @@ def use_data(args: argparse.Namespace) -> str:
             )
     args.account = account_of(card, results).text()
     args.config_file, args.card_file = args.config_file or str(shipped(FINETUNE)), str(card.file)
-    args.opts = [*_options_for(card), *args.opts]
+    most = max((_objects(record) for result in results.values() for record in result.records), default=0)
+    args.opts = [*_options_for(card), *_detections_for(most), *args.opts]
 
     lines = [f"{args.data}: {card.format}, card {card.file}", args.account]
     lines += [f"changed since {card.file} was written: {change}" for change in changes]
@@ -57,7 +61,24 @@ def use_data(args: argparse.Namespace) -> str:
             f"images with more than 8 bits: values {low:g} to {high:g} of the whole data set become 0 to 255 "
             "(INPUT.VALUE_RANGE)"
         )
+    if most > COCO_DETECTIONS:
+        lines.append(f"up to {most} objects in an image: TEST.DETECTIONS_PER_IMAGE {_detections_for(most)[1]}")
     return "\n".join(lines)
+
+
+def _objects(record: dict) -> int:
+    """Return the number of objects of an image, without crowds."""
+    return sum(not annotation.get("iscrowd") for annotation in record.get("annotations") or ())
+
+
+def _detections_for(most: int) -> list[str]:
+    """Return the setting of TEST.DETECTIONS_PER_IMAGE for at most so many objects in an image; none if 100 is enough.
+
+    It leaves room for half as many wrong detections.
+    """
+    if most <= COCO_DETECTIONS:
+        return []
+    return ["TEST.DETECTIONS_PER_IMAGE", str(-(-most * 3 // 200) * 100)]
 
 
 def _load(data: str, data_format: str | None) -> tuple[DatasetCard, list[str], dict[str, LoadResult]]:

@@ -23,6 +23,7 @@ from detectron2.utils import comm
 
 from retina_plugin.arguments import argument_parser, check_arguments, options_of_short_forms
 from retina_plugin.config import config_from_text, import_modules, load_config
+from retina_plugin.config.checkpoint_info import SAFETENSORS
 from retina_plugin.config.files import Setting, read_settings
 from retina_plugin.config.load import modules_of
 from retina_plugin.data.catalog import register_card
@@ -177,7 +178,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
 
 
 def _is_checkpoint(file: str) -> bool:
-    return Path(file).suffix == ".pth"
+    return Path(file).suffix in (".pth", SAFETENSORS)
 
 
 def _stop_before_training(number: int) -> None:

@@ -47,6 +47,7 @@ from retina_plugin.engine.setup import seed
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
 from retina_plugin.engine.validation_loss import validation_losses
+from retina_plugin.evaluation import thresholds_in
 from retina_plugin.registry import SlotRegistry
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class RetinaTrainer(DefaultTrainer):
         self.checkpointer = RetinaCheckpointer(
             model, cfg.OUTPUT_DIR, cfg=cfg, average=self.average, trainer=weakref.proxy(self)
         )
+        self.checkpointer.facts["image_size"] = getattr(data_loader, "image_size", None)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         if comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,8 @@ class RetinaTrainer(DefaultTrainer):
         changes = compare(held[INFO_KEY], self.cfg, class_names(self.cfg)) if INFO_KEY in held else []
         del held
         settings, base_lrs = settings_of(self.optimizer), list(getattr(self.scheduler, "base_lrs", []))
-        self.checkpointer.load(str(file), complete=True)
+        loaded = self.checkpointer.load(str(file), complete=True)
+        self.checkpointer.facts["thresholds"] = loaded.get(INFO_KEY, {}).get("thresholds")
         restore_settings(self.optimizer, self.scheduler, settings, base_lrs)
         self.start_iter = self.iter + 1
         if changes:
@@ -201,8 +204,11 @@ class RetinaTrainer(DefaultTrainer):
         return found
 
     def save_beside(self, name: str) -> None:
-        """Write a checkpoint next to the periodic ones; a resumed run starts from it unless it is the best one."""
-        self.checkpointer.save(name, tag=name != BEST, iteration=self.iter)
+        """Write a checkpoint next to the periodic ones; a resumed run starts from it unless it is the best one.
+
+        The best one holds weights and description only: what is needed to use it.
+        """
+        self.checkpointer.save(name, tag=name != BEST, slim=name == BEST, iteration=self.iter)
 
     def train(self) -> None:
         """Train until SOLVER.MAX_ITER, or until the metric stops improving (TEST.EARLY_STOP_PATIENCE).
@@ -301,6 +307,7 @@ class RetinaTrainer(DefaultTrainer):
             if self.cfg.TEST.VALIDATION_LOSS and self.cfg.DATASETS.TEST and hasattr(self.detector, "label_inputs"):
                 losses = validation_losses(self.detector, self.build_validation_loader(self.cfg))
                 results = {**results, "validation": losses} if results else results
+        self.checkpointer.facts["thresholds"] = thresholds_in(results or {})
         return results
 
     @classmethod
@@ -335,6 +342,24 @@ class RetinaTrainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Build Detectron2's test loader for the scored records of a dataset, with the mapper of INPUT.READER."""
         return builders.build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: torch.nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate a model on DATASETS.TEST, as ``DefaultTrainer`` does; with TEST.TILES or TEST.AUG in several views.
+
+        Args:
+            cfg: the config.
+            model: with its weights.
+            evaluators: one per dataset; None builds TEST.EVALUATOR.
+
+        Returns:
+            Nested results on the main process, by dataset if there are several.
+        """
+        return super().test(
+            cfg, builders.with_views(cfg, model, max_detections=cfg.TEST.DETECTIONS_PER_IMAGE), evaluators
+        )
 
     @classmethod
     def build_validation_loader(cls, cfg: CfgNode) -> Iterable:

@@ -12,6 +12,7 @@ from .coco import BoxEvaluator
 from .hotcoco import HotCocoEvaluator
 from .lvis import LvisEvaluator
 from .result_table import format_results, write_results
+from .thresholds import thresholds_in
 from .voc import VocEvaluator
 
 EVALUATOR_REGISTRY = SlotRegistry("evaluator", "TEST.EVALUATOR", section="TEST.EVALUATORS")
@@ -69,6 +70,7 @@ __all__ = [
     "HotCocoEvaluator",
     "format_results",
     "refuse_unknown_metric",
+    "thresholds_in",
     "unknown_metrics",
     "write_results",
 ]

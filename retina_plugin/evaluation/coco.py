@@ -5,6 +5,8 @@ import logging
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
+
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
@@ -12,12 +14,13 @@ from detectron2.utils import comm
 from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.hotcoco import (
     COCO_DETECTIONS,
-    PREDICTIONS,
     HotCocoEvaluator,
     counted,
     say_what_is_counted,
 )
 from retina_plugin.evaluation.result_table import METRICS
+from retina_plugin.evaluation.rows import PREDICTIONS, rows_of
+from retina_plugin.evaluation.thresholds import threshold_results
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class BoxEvaluator(COCOEvaluator):
 
     def __init__(self, dataset_name: str, *, output_dir: str, detections_per_image: int = COCO_DETECTIONS) -> None:
         self.dataset_name = dataset_name
-        self.num_detections = 0
+        self.rows: list[np.ndarray] = []
         self.processed: set[int] = set()
         self.truth = GroundTruth.of(dataset_name)
         folder = Path(output_dir)
@@ -67,7 +70,7 @@ class BoxEvaluator(COCOEvaluator):
     def reset(self) -> None:
         """Forget all detections."""
         super().reset()
-        self.num_detections, self.processed = 0, set()
+        self.rows, self.processed = [], set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Collect the detections of a batch.
@@ -77,8 +80,8 @@ class BoxEvaluator(COCOEvaluator):
         """
         numbers = [self.truth.known_number_of(record, self.dataset_name) for record in inputs]
         super().process([{**x, "image_id": number} for x, number in zip(inputs, numbers, strict=True)], outputs)
+        self.rows += [rows_of(number, x["instances"]) for number, x in zip(numbers, outputs, strict=True)]
         self.processed.update(numbers)
-        self.num_detections += sum(len(output["instances"]) for output in outputs)
 
     def evaluate(self, img_ids: list[int] | None = None) -> OrderedDict | None:
         """Return COCO's metrics in percent on the main process, None on the others.
@@ -86,7 +89,7 @@ class BoxEvaluator(COCOEvaluator):
         Args:
             img_ids: numbers of the images to score, from 1; None scores all that were processed.
         """
-        detections = sum(comm.all_gather(self.num_detections))
+        gathered = comm.gather(np.concatenate([np.zeros((0, 7), dtype=np.float32), *self.rows]), dst=0)
         self._do_evaluation = self.truth.labelled  # False is Detectron2's mark of a dataset without annotations
         processed: set[int] = set().union(*comm.all_gather(self.processed))
         if img_ids is None and self.truth.labelled and len(processed) < len(self.truth.original_ids):
@@ -103,7 +106,8 @@ class BoxEvaluator(COCOEvaluator):
                 Path(self._output_dir) / PREDICTIONS,
             )
             return OrderedDict()
-        if detections == 0:
+        rows = np.concatenate(gathered)
+        if not len(rows):
             logger.warning(
                 "no detections on %s, so its AP is 0: "
                 "the model may be untrained, or MODEL.RETINANET.SCORE_THRESH_TEST too high",
@@ -112,6 +116,8 @@ class BoxEvaluator(COCOEvaluator):
             results["bbox"] = dict.fromkeys(METRICS, 0.0)
             return results
         say_what_is_counted(self.truth, self.most)
+        coco = self.truth.coco if img_ids is None else _only(self.truth.coco, set(img_ids))
+        results.update(threshold_results(rows, coco, self.truth.class_names, most=self.most[-1]))
         return results
 
     def _give_original_ids(self, file: Path) -> None:
@@ -123,3 +129,8 @@ class BoxEvaluator(COCOEvaluator):
             detection["image_id"] = self.truth.original_ids[detection["image_id"]]
             detection["category_id"] = self.truth.original_categories[detection["category_id"] - 1]
         file.write_text(json.dumps(found), encoding="utf-8")
+
+
+def _only(coco: dict, numbers: set[int]) -> dict:
+    """Return the annotations of the images of these numbers."""
+    return {**coco, "annotations": [x for x in coco["annotations"] if x["image_id"] in numbers]}

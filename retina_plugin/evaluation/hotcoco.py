@@ -8,26 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import hotcoco
-import msgspec
 import numpy as np
 
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.result_table import METRICS
+from retina_plugin.evaluation.rows import PREDICTIONS, numbered_from_one, rows_of, write_predictions
+from retina_plugin.evaluation.thresholds import threshold_results
 
 logger = logging.getLogger(__name__)
 
 PRECISION_RECALL = "precision_recall.json"
 """File of class -> precision at recall 0, 0.01, ..., 1 at IoU 0.5; -1 for a class without ground truth."""
-
-PREDICTIONS = "coco_instances_results.json"
-"""File of the detections, named as Detectron2 names it."""
-
-WRITTEN_AT_ONCE = 20_000
-"""Detections encoded as JSON at a time, which bounds the memory."""
 
 COCO_DETECTIONS = 100
 """Detections per image that COCO's metrics count."""
@@ -104,12 +98,7 @@ class HotCocoEvaluator(DatasetEvaluator):
         for record, output in zip(inputs, outputs, strict=True):
             number = self.truth.known_number_of(record, self.dataset_name)
             self.processed.add(number)
-            found = output["instances"].to("cpu")
-            rows = np.empty((len(found), 7), dtype=np.float32)  # float32 is exact up to image number 2^24
-            rows[:, 0] = number
-            rows[:, 1:5] = BoxMode.convert(found.pred_boxes.tensor.float().numpy(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-            rows[:, 5], rows[:, 6] = found.scores.float().numpy(), found.pred_classes.numpy()
-            self.detections.append(rows)
+            self.detections.append(rows_of(number, output["instances"]))
 
     def evaluate(self) -> OrderedDict | None:
         """Return the metrics in percent on the main process, None on the others."""
@@ -135,7 +124,12 @@ class HotCocoEvaluator(DatasetEvaluator):
                 self.dataset_name,
             )
             return OrderedDict(bbox=dict.fromkeys(METRICS, 0.0))
-        return OrderedDict(self.score(rows, self.truth.of_images(set().union(*processed), self.dataset_name)))
+        coco = self.truth.of_images(set().union(*processed), self.dataset_name)
+        return OrderedDict({**self.score(rows, coco), **self.thresholds(rows, coco)})
+
+    def thresholds(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
+        """Return the score thresholds with the best F1, see :func:`threshold_results`; arguments as :meth:`score`."""
+        return threshold_results(rows, coco, self.truth.class_names, most=self.most[-1])
 
     def score(self, rows: np.ndarray, coco: dict) -> dict[str, dict[str, float]]:
         """Score detections and return {"bbox": {metric: percent}}.
@@ -178,42 +172,3 @@ def say_what_is_counted(truth: GroundTruth, most: list[int]) -> None:
             crowded,
             most[-1],
         )
-
-
-def numbered_from_one(rows: np.ndarray) -> np.ndarray:
-    """Return rows (D, 7) of detections in float64, as hotcoco expects them, with the label replaced by the category.
-
-    Args:
-        rows: (D, 7), image number, x, y, width, height, score, label; the category is label + 1.
-    """
-    rows = rows.astype(np.float64)
-    rows[:, 6] += 1
-    return rows
-
-
-def write_predictions(rows: np.ndarray, truth: GroundTruth, file: Path) -> None:
-    """Write detections in Detectron2's format, with the ids of the annotations, in parts to bound the memory.
-
-    Args:
-        rows: (D, 7), image number, x, y, width, height, score, label.
-        truth: holds the ids.
-        file: the file to write, one JSON list.
-    """
-    with open(file, "wb") as stream:
-        stream.write(b"[")
-        for start in range(0, len(rows), WRITTEN_AT_ONCE):
-            records = [
-                {
-                    "image_id": truth.original_ids[int(number)],
-                    "category_id": truth.original_categories[int(label)],
-                    "bbox": box,
-                    "score": score,
-                }
-                for number, *box, score, label in rows[start : start + WRITTEN_AT_ONCE].tolist()
-            ]
-            try:
-                text = msgspec.json.encode(records)
-            except UnicodeEncodeError:  # an id that cannot be encoded as UTF-8
-                text = json.dumps(records).encode()
-            stream.write((b", " if start else b"") + text[1:-1])
-        stream.write(b"]")

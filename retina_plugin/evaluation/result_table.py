@@ -41,14 +41,23 @@ def format_results(results: dict[str, dict[str, float]], title: str) -> str:
         f"| {' | '.join(_percent(box[n]) for n in names)} |",
         "",
     ]
-    classes = {name.removeprefix("AP-"): value for name, value in box.items() if name.startswith("AP-")}
-    if classes:
+    threshold = results.get("threshold", {})
+    if threshold:
+        found = f"precision {threshold['precision']:.1f}, recall {threshold['recall']:.1f}"
         lines += [
-            "| class | AP |",
-            "|---|---|",
-            *(f"| {markdown_cell(name)} | {_percent(value)} |" for name, value in classes.items()),
+            f"Best F1 at IoU 0.5: {threshold['F1']:.1f}, with a minimum score of {threshold['score']:.2f} ({found}).",
             "",
         ]
+    classes = {name.removeprefix("AP-"): value for name, value in box.items() if name.startswith("AP-")}
+    if classes:
+        lines += ["| class | AP | score with the best F1 |" if threshold else "| class | AP |"]
+        lines += ["|---|---|---|" if threshold else "|---|---|"]
+        for name, value in classes.items():
+            cells = [markdown_cell(name), _percent(value)]
+            if threshold:
+                cells.append(f"{threshold[f'score-{name}']:.2f}" if f"score-{name}" in threshold else "")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
 from retina_plugin.data.pixels import build_reader
+from retina_plugin.inference.predictor import FALLBACK_SCORE
 from retina_plugin.report.drawing import PALETTE, draw_boxes, fitting_scale, legend, sheet
 
 GAP, TITLE_HEIGHT = 6, 30
@@ -15,14 +16,20 @@ GAP, TITLE_HEIGHT = 6, 30
 
 
 def draw_comparison(
-    predictor: DefaultPredictor, records: list[dict], *, min_score: float = 0.5, columns: int = 2, width: int = 384
+    predictor: DefaultPredictor,
+    records: list[dict],
+    *,
+    min_score: float | None = None,
+    columns: int = 2,
+    width: int = 384,
 ) -> np.ndarray:
     """Draw the ground truth of each image next to its predictions, on one sheet with a legend.
 
     Args:
         predictor: called with each image; its metadata names the classes.
         records: Detectron2's dataset dicts with XYXY_ABS boxes.
-        min_score: minimum score of drawn predictions, 0..1.
+        min_score: minimum score of drawn predictions, 0..1; None: the one with the best F1 in the last evaluation,
+            which the checkpoint holds, else 0.5.
         columns: maximum number of pairs per row.
         width: width of each picture, pixels; larger if boxes are small.
 
@@ -35,13 +42,15 @@ def draw_comparison(
     """
     if not records:
         raise ValueError("no images to draw: the list of records is empty")
+    if min_score is None:
+        min_score = float((getattr(predictor, "info", {}).get("thresholds") or {}).get("all", FALLBACK_SCORE))
     drawn = [_draw_pair(predictor, predictor.metadata, record, min_score, width) for record in records]
     shown = sorted({k for _, classes in drawn for k in classes})
     columns = max(1, min(columns, len(drawn)))
     pictures = sheet([pair for pair, _ in drawn], columns=columns, gap=GAP)
     names = predictor.metadata.thing_classes
     entries = [(names[k], PALETTE[k % len(PALETTE)]) for k in shown]
-    text = f"pairs: ground truth left, predictions with a score of at least {min_score:g} right"
+    text = f"pairs: ground truth left, predictions with a score of at least {min_score:.2g} right"
     return np.vstack([_title(text, pictures.shape[1]), pictures, legend(entries, pictures.shape[1])])
 
 

@@ -66,6 +66,9 @@ class RetinaPluginNet(TrainingLog):
         nms_thresh_test: float,
         max_detections: int,
         clip_before_nms: bool = False,
+        class_agnostic_nms: bool = False,
+        soft_nms: str = "",
+        soft_nms_sigma: float = 0.5,
         pixel_mean: list[float],
         pixel_std: list[float],
         channels_last: bool,
@@ -75,7 +78,7 @@ class RetinaPluginNet(TrainingLog):
         vis_period: int = 0,
         details_period: int = 0,
     ) -> None:
-        """Connect the parts; the arguments from ``score_thresh_test`` to ``clip_before_nms`` are those of ``detect``.
+        """Connect the parts; the arguments from ``score_thresh_test`` to ``soft_nms_sigma`` are those of ``detect``.
 
         Args:
             backbone: network with the pyramid; yields ``head_in_features``.
@@ -92,6 +95,9 @@ class RetinaPluginNet(TrainingLog):
             nms_thresh_test: IoU threshold of NMS.
             max_detections: most detections per image.
             clip_before_nms: clip boxes to the image before NMS rather than after it.
+            class_agnostic_nms: compare boxes of different classes as well.
+            soft_nms: "linear", "gaussian" or "".
+            soft_nms_sigma: for "gaussian".
             pixel_mean: mean per channel, of the 0..255 range, in the order of INPUT.FORMAT.
             pixel_std: standard deviation per channel, the same.
             channels_last: keep images in that memory format, which propagates through the convolutions.
@@ -111,6 +117,7 @@ class RetinaPluginNet(TrainingLog):
         self.num_classes = num_classes
         self.score_thresh_test, self.topk_candidates_test = score_thresh_test, topk_candidates_test
         self.nms_thresh_test, self.clip_before_nms = nms_thresh_test, clip_before_nms
+        self.class_agnostic_nms, self.soft_nms, self.soft_nms_sigma = class_agnostic_nms, soft_nms, soft_nms_sigma
         self.max_detections = max_detections
         self.precision = precision
         self.input_format, self.vis_period, self.details_period = input_format, vis_period, details_period
@@ -330,6 +337,9 @@ class RetinaPluginNet(TrainingLog):
                 nms_thresh=self.nms_thresh_test,
                 max_detections=self.max_detections,
                 clip_before_nms=self.clip_before_nms,
+                class_agnostic=self.class_agnostic_nms,
+                soft=self.soft_nms,
+                soft_sigma=self.soft_nms_sigma,
             )
             height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
             results.append({"instances": detector_postprocess(instances, height, width)})

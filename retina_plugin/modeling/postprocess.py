@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image, nms
+from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
@@ -70,6 +70,54 @@ def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: fl
     return nms(boxes + (classes * extent).unsqueeze(1), scores.to(boxes.dtype), nms_thresh)
 
 
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    *,
+    kind: str,
+    nms_thresh: float,
+    sigma: float,
+    score_thresh: float,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    """Lower the scores of boxes that overlap better ones of their class, instead of dropping them.
+
+    Args:
+        boxes: (D, 4) XYXY.
+        scores: (D,).
+        classes: (D,).
+        kind: "linear" multiplies a score by 1 - IoU if the IoU exceeds ``nms_thresh``, "gaussian" by
+            exp(-IoU² / sigma).
+        nms_thresh: for "linear".
+        sigma: for "gaussian".
+        score_thresh: boxes whose score falls to it are dropped.
+        most: most boxes to return.
+
+    Returns:
+        Indices (D',) of the boxes that are kept and their new scores (D',), by descending new score.
+
+    Source: Bodla et al. 2017, *Soft-NMS -- Improving Object Detection With One Line of Code*, equations 2 and 3.
+    """
+    left = scores.clone()
+    keep, kept_scores = [], []
+    for _ in range(min(most, len(boxes))):
+        best = left.argmax()
+        keep.append(best)
+        kept_scores.append(left[best])
+        overlap = box_iou(boxes[best].unsqueeze(0), boxes).squeeze(0) * (classes == classes[best])
+        if kind == "linear":
+            left = torch.where(overlap > nms_thresh, left * (1 - overlap), left)
+        else:
+            left = left * torch.exp(-overlap.square() / sigma)
+        left[best] = -1.0
+    if not keep:
+        return classes.new_zeros(0), scores.new_zeros(0)
+    indices, new_scores = torch.stack(keep), torch.stack(kept_scores)
+    above = new_scores > score_thresh
+    return indices[above], new_scores[above]
+
+
 def detect(
     anchors: list[Tensor],
     logits: list[Tensor],
@@ -82,6 +130,9 @@ def detect(
     nms_thresh: float,
     max_detections: int,
     clip_before_nms: bool = False,
+    class_agnostic: bool = False,
+    soft: str = "",
+    soft_sigma: float = 0.5,
 ) -> Instances:
     """Return the detections of one image: threshold and top-k per level, then class-wise NMS over all levels.
 
@@ -100,6 +151,9 @@ def detect(
         nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
         max_detections: most detections to return.
         clip_before_nms: clip boxes to the image before NMS, as torchvision does; Detectron2 clips what NMS keeps.
+        class_agnostic: NMS compares boxes of different classes as well.
+        soft: "linear" or "gaussian" for :func:`soft_nms`; "" for the usual NMS.
+        soft_sigma: for "gaussian".
 
     Returns:
         ``Instances`` with ``pred_boxes`` (D, 4), ``scores`` (D,) descending, ``pred_classes`` (D,).
@@ -122,13 +176,31 @@ def detect(
     classes = torch.cat(level_classes)[order]
     candidate_anchors, candidate_deltas = torch.cat(level_anchors)[order], torch.cat(level_deltas)[order]
 
+    groups = torch.zeros_like(classes) if class_agnostic else classes
+
+    def decode(most: int | None) -> Tensor:
+        """Return the boxes of the best candidates."""
+        boxes = transform.apply_deltas(candidate_deltas[:most].float(), candidate_anchors[:most])
+        return clip_boxes_to_image(boxes, image_size) if clip_before_nms else boxes
+
+    if soft:  # changes scores, so it needs all candidates
+        boxes = decode(None)
+        keep, scores = soft_nms(
+            boxes,
+            scores,
+            groups,
+            kind=soft,
+            nms_thresh=nms_thresh,
+            sigma=soft_sigma,
+            score_thresh=score_thresh,
+            most=max_detections,
+        )
+        return Instances(image_size, pred_boxes=Boxes(boxes[keep]), scores=scores, pred_classes=classes[keep])
     # A trace has no loop, so it takes all candidates at once.
     n = topk * len(anchors) if torch.jit.is_tracing() else 4 * max_detections
     while True:
-        boxes = transform.apply_deltas(candidate_deltas[:n].float(), candidate_anchors[:n])
-        if clip_before_nms:
-            boxes = clip_boxes_to_image(boxes, image_size)
-        keep = classwise_nms(boxes, scores[:n], classes[:n], nms_thresh)
+        boxes = decode(n)
+        keep = classwise_nms(boxes, scores[:n], groups[:n], nms_thresh)
         if len(keep) >= max_detections or n >= len(order):
             break
         n *= 4

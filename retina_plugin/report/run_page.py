@@ -19,6 +19,7 @@ from retina_plugin.config import add_retina_config, all_keys, get_key
 from retina_plugin.data.pixels import build_reader
 from retina_plugin.evaluation.hotcoco import PRECISION_RECALL
 from retina_plugin.evaluation.result_table import METRICS
+from retina_plugin.evaluation.thresholds import thresholds_in
 from retina_plugin.paths import shipped
 from retina_plugin.report.drawing import draw_boxes, fitting_scale
 from retina_plugin.report.figures import finish, integer_ticks, legend_beside, log_numbers, plain, say, style
@@ -27,7 +28,8 @@ from retina_plugin.report.page import Page
 METHOD = "configs/Base-RetinaNet.yaml"
 EXAMPLES = 8
 PICTURE_WIDTH = 480
-SHOWN_SCORE = 0.5
+FALLBACK_SCORE = 0.5
+"""Score from which detections are shown if no threshold is known."""
 
 RIGHT, WRONG, MISSED = 0, 1, 2
 COLOURS = np.array([[136, 153, 0], [17, 51, 204], [230, 150, 0]], dtype=np.uint8)
@@ -76,7 +78,8 @@ def write_run_report(folder: str | os.PathLike) -> Path:
     if curves := _load(folder / PRECISION_RECALL):
         page.heading("Precision and recall at IoU 0.5")
         page.plot(_precision_recall(curves), "Each point is a score threshold, lower towards the right.")
-    _examples(page, cfg, folder)
+    thresholds = thresholds_in(results)
+    _examples(page, cfg, folder, score=thresholds["all"] if thresholds else FALLBACK_SCORE)
     _cost(page, cfg, _load(folder / "summary.json"), lines)
     page.heading("Differences from the method")
     page.text("Config keys that differ from Base-RetinaNet.yaml, the paper's method with Detectron2's refinements:")
@@ -229,8 +232,8 @@ def _precision_recall(curves: dict[str, list[float]]) -> plt.Figure:
     return figure
 
 
-def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
-    """Add pictures of the images with the most mistakes, and of the two with the fewest."""
+def _examples(page: Page, cfg: CfgNode, folder: Path, *, score: float) -> None:
+    """Add pictures of the images with the most mistakes from a score on, and of the two with the fewest."""
     file = folder / "coco_instances_results.json"
     if not cfg.DATASETS.TEST or not file.is_file() or cfg.DATASETS.TEST[0] not in DatasetCatalog:
         return
@@ -239,14 +242,14 @@ def _examples(page: Page, cfg: CfgNode, folder: Path) -> None:
     contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}
     found = defaultdict(list)
     for detection in json.loads(file.read_text(encoding="utf-8")):
-        if detection["score"] >= SHOWN_SCORE:
+        if detection["score"] >= score:
             found[detection["image_id"]].append(detection)
     judged = [(record, *_judge(record, found[record["image_id"]], contiguous)) for record in records]
     judged.sort(key=lambda item: -item[-1].count)
     wrong = sum(item[-1].count > 0 for item in judged)
     page.heading("Detections, worst images first")
     page.text(
-        f"{wrong} of {len(judged)} images have mistakes at score {SHOWN_SCORE} and IoU 0.5. "
+        f"{wrong} of {len(judged)} images have mistakes at score {score:.2f}, which gives the best F1, and IoU 0.5. "
         "Labels that would hide a small box, or repeat in a crowd, are left out."
     )
     page.legend(

@@ -23,6 +23,7 @@ def test_share_is_operations_per_time_relative_to_matrix_products(monkeypatch):
     assert "2 GFLOP/s in float32 and 3 in bfloat16" in flops.share_of_matmul(0.1, CPU)
 
 
+@pytest.mark.slow
 def test_speeds_are_measured(monkeypatch):
     monkeypatch.setattr(flops, "SIDE", 64)
     monkeypatch.setattr(flops, "MAP", 4)

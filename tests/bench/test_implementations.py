@@ -1,5 +1,6 @@
 """The compared implementations are the same detector."""
 
+import pytest
 import torch
 
 from detectron2.modeling import build_model
@@ -13,6 +14,7 @@ from retina_plugin.bench.implementations import (
 )
 
 
+@pytest.mark.slow
 def test_numbers_of_trained_parameters_are_equal():
     theirs, ours = build_model(detectron2_cfg(num_classes=7)), build_model(plugin_cfg(num_classes=7))
     tv = torchvision_retinanet(size=64, num_classes=7)

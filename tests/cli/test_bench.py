@@ -1,8 +1,11 @@
 """The command: a case by name, what it writes, and a wrong name."""
 
+import pytest
+
 from retina_plugin.cli.main import main
 
 
+@pytest.mark.slow
 def test_one_case_is_measured_and_written(tmp_path, capsys):
     assert main(["bench", "--cases", "mapper", "--rounds", "2", "--no-memory", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from support import ROOT, SMALL
 
 from retina_plugin.cli.main import main
 
 
+@pytest.mark.slow
 def test_it_says_what_it_found_and_trains_nothing(small_digits, tmp_path, capsys):
     keys = [str(word) for word in [*SMALL, "MODEL.BOTTOM_UP.NAME", "build_retina_resnet"]]
     keys += ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", "(64,)"]

@@ -109,6 +109,7 @@ def test_epochs_count_repeated_images(views):
     assert (once, twice) == (16, 32)
 
 
+@pytest.mark.slow
 def test_views_are_trained_and_evaluated_on(views, tmp_path):
     values = {
         "SOLVER.IMS_PER_BATCH": 2,

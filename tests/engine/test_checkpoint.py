@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 
 import retina_plugin
 from retina_plugin import load_config
-from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_info, read_torch
+from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_checkpoint, read_info
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
 
@@ -37,7 +37,7 @@ def test_a_checkpoint_describes_itself(saved, cfg):
     assert info["class_names"] == [str(d) for d in range(10)]
     assert "NEEDS_IMPORT_RETINA_PLUGIN" in info["config"] and "DEPTH: 18" in info["config"]
     assert len(info["anchors"]) == len(cfg.MODEL.RETINANET.LEVELS) and len(info["anchors"][0]) == 9
-    assert read_torch(saved[1])["iteration"] == 7
+    assert read_checkpoint(saved[1])["iteration"] == 7
 
 
 def test_loading_restores_everything_including_the_loss_normaliser(saved, cfg):

@@ -142,6 +142,7 @@ def quick(folder, *opts):
     return trainer
 
 
+@pytest.mark.slow
 def test_details_are_in_the_metrics(small_digits, tmp_path):
     quick(tmp_path, "SOLVER.DETAILS_PERIOD", 2)
     last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
@@ -176,6 +177,7 @@ def test_deterministic_algorithms_are_switched_on_and_off_again(small_digits, tm
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_last_weights_is_saved(small_digits, tmp_path):
     trainer = quick(tmp_path, "SOLVER.SWA_ITERS", 2)
     saved = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]

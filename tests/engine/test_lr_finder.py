@@ -32,6 +32,7 @@ def test_the_suggestion_is_a_tenth_of_the_rate_with_the_smallest_loss():
     assert Curve(rates, [0.0, 9, 9, 9, 9, 1, 4, 3, 2]).suggestion is None and Curve([], []).suggestion is None
 
 
+@pytest.mark.slow
 def test_rates_rise_by_a_factor_and_keep_the_factors_of_groups(small_digits, tmp_path):
     seen = []
 

@@ -144,6 +144,7 @@ def test_classes_cannot_change_but_the_folder_can():
     assert compare(saved_with(cfg_for()), cfg_for("OUTPUT_DIR", "elsewhere"), CLASSES) == []
 
 
+@pytest.mark.slow
 def test_a_changed_learning_rate_schedule_and_end_take_effect(small_digits, tmp_path, caplog):
     def go(*opts, resume=False):
         trainer = RetinaTrainer(cfg_for("OUTPUT_DIR", str(tmp_path), "SOLVER.WARMUP_ITERS", 1, *opts))

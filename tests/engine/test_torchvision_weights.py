@@ -105,18 +105,21 @@ def assert_same_detections(theirs, cfg, size, state=None, file=""):
 
 
 @pytest.mark.parametrize("size", [(160, 224), (131, 203)])
+@pytest.mark.slow
 def test_version_1_has_the_detections_of_torchvision(size):
     theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=K)
     assert_same_detections(theirs, cfg_with(V1), size)
 
 
 @pytest.mark.parametrize("size", [(160, 224), (203, 131)])
+@pytest.mark.slow
 def test_version_2_has_the_detections_of_torchvision(size):
     theirs = retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=K)
     assert_same_detections(theirs, cfg_with(V2), size)
 
 
 @pytest.mark.parametrize("depth, normed, levels", [(18, False, (3, 7)), (34, True, (3, 7)), (18, True, (2, 7))])
+@pytest.mark.slow
 def test_a_custom_detector_on_a_different_resnet_has_the_same_detections(depth, normed, levels):
     layers = range(levels[0] - 1, 5)
     theirs = small_resnet(depth, normed, layers)

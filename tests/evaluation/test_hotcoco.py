@@ -17,8 +17,9 @@ from detectron2.structures import Boxes, Instances
 from retina_plugin.data.catalog import register_card
 from retina_plugin.data.discover import discover, write_card
 from retina_plugin.evaluation.ground_truth import GroundTruth
-from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures, write_predictions
+from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures
 from retina_plugin.evaluation.result_table import METRICS
+from retina_plugin.evaluation.rows import write_predictions
 
 
 def random_truth(rng, num_images=30, num_classes=4):
@@ -96,7 +97,7 @@ def test_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
 
 
 def test_predictions_are_written_in_parts_with_any_ids(tmp_path, monkeypatch):
-    monkeypatch.setattr("retina_plugin.evaluation.hotcoco.WRITTEN_AT_ONCE", 3)
+    monkeypatch.setattr("retina_plugin.evaluation.rows.WRITTEN_AT_ONCE", 3)
     truth = GroundTruth(
         coco={},
         numbers={},

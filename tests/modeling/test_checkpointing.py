@@ -22,6 +22,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_losses_gradients_and_statistics_are_equal(name, monkeypatch):
     opts, count = NETWORKS[name]
     plain = build_model(tiny_cfg(*opts)).train()

@@ -82,6 +82,7 @@ def test_losses_gradients_and_detections_equal_detectron2s(depth, num_classes, s
             torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=0, atol=atol, msg=name)
 
 
+@pytest.mark.slow
 def test_head_outputs_equal_torchvisions():
     from torchvision.models.detection import retinanet_resnet50_fpn
 
@@ -257,6 +258,7 @@ def noise(seed, height, width):
     return [{"image": image.float() * (seed % 5 + 1) / 5}]
 
 
+@pytest.mark.slow
 def test_a_traced_model_is_equal_for_different_sizes_and_numbers_of_detections():
     torch.manual_seed(0)
     model = build_model(tiny_cfg("MODEL.RETINANET.SCORE_THRESH_TEST", 0.012)).eval()

@@ -127,6 +127,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("precision, options", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.slow
 def test_no_tensor_is_left_on_the_host(fake_gpu, precision, options):
     cfg = tiny_cfg(*itertools.chain(*options.items()))
     model = build_model(cfg)

@@ -216,7 +216,7 @@ def to_coco(records: list[dict], classes: list[str], *, relative_to: Path) -> di
     """Convert Detectron2's dataset dicts to COCO's JSON; ids start at 1, boxes are rounded to 0.01 pixel.
 
     Args:
-        records: with XYXY_ABS boxes.
+        records: with XYXY_ABS boxes; the "score" of a predicted box is kept.
         classes: K names; category ids are 1..K.
         relative_to: folder to which "file_name" is relative.
     """
@@ -237,6 +237,7 @@ def to_coco(records: list[dict], classes: list[str], *, relative_to: Path) -> di
                     "area": round(box[2] * box[3], 2),
                     "iscrowd": x["iscrowd"],
                     "segmentation": [],
+                    **({"score": round(float(x["score"]), 4)} if "score" in x else {}),
                 }
             )
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]

@@ -118,21 +118,24 @@ class CsvFormat(AnnotationFormat):
     def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
         """Write ``<split>.csv`` with the columns ``HEADER``.
 
-        An image without objects is a line without a box. Boxes are rounded to 1/10,000 pixel.
+        An image without objects is a line without a box. Boxes are rounded to 1/10,000 pixel. Predicted boxes have a
+        further column, "score".
         """
         splits: dict[str, list[Source]] = {}
         for split, found in records.items():
             with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream)
-                writer.writerow(HEADER)
+                scored = any("score" in x for record in found for x in record["annotations"])
+                writer.writerow((*HEADER, "score") if scored else HEADER)
                 for record in found:
                     name = os.path.relpath(record["file_name"], folder).replace(os.sep, "/")
                     image = (name, record["width"], record["height"])
                     for x in record["annotations"]:
                         sides = (f"{value:.4f}".rstrip("0").rstrip(".") for value in x["bbox"])
-                        writer.writerow((*image, classes[x["category_id"]], *sides, x["iscrowd"]))
+                        score = (f"{x['score']:.4f}",) if scored else ()
+                        writer.writerow((*image, classes[x["category_id"]], *sides, x["iscrowd"], *score))
                     if not record["annotations"]:
-                        writer.writerow((*image, "", "", "", "", "", ""))
+                        writer.writerow((*image, *[""] * (6 + scored)))
             splits[split] = [{"images": ".", "annotations": f"{split}.csv"}]
         return splits
 

@@ -1,5 +1,6 @@
 """labelme: one JSON file per image, with shapes drawn by hand (https://github.com/wkentaro/labelme)."""
 
+import json
 import math
 import os
 from collections import defaultdict
@@ -8,11 +9,23 @@ from typing import Any
 
 from retina_plugin.data.boxes import extent
 from retina_plugin.data.files import Listing, forms_of, is_regular, split_of
-from retina_plugin.data.formats.base import FORMAT_REGISTRY, AnnotationFormat, Found, Reading, Refused, Source
+from retina_plugin.data.formats.base import (
+    FORMAT_REGISTRY,
+    AnnotationFormat,
+    Found,
+    Reading,
+    Refused,
+    Source,
+    with_unique_stems,
+)
+from retina_plugin.data.formats.yolo import link_or_copy
 from retina_plugin.data.image_files import SUFFIXES
 from retina_plugin.data.problems import Kind, shown
 from retina_plugin.data.values import as_flag, as_name, as_number, as_size
 from retina_plugin.text import read_bytes, read_json
+
+LABELME_VERSION = "5.5.0"
+"""Version of labelme whose layout is written."""
 
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 """Shapes that have no box."""
@@ -100,6 +113,46 @@ class LabelmeFormat(AnnotationFormat):
             label = reading.label_of(shape.get("label"), file=name)
             if label is not None:
                 reading.box(image, label, box, item=number, crowd=_is_difficult(shape))
+
+    def write(self, records: dict[str, list[dict]], classes: list[str], folder: Path) -> dict[str, list[Source]]:
+        """Write <split>/*.json, one per image, next to links to the images, as the program expects them.
+
+        The images are copied if the file system has no links. Crowd regions are marked as difficult.
+        """
+        splits: dict[str, list[Source]] = {}
+        for split, found in records.items():
+            names = with_unique_stems(found)
+            (folder / split).mkdir()
+            for record in found:
+                image = Path(record["file_name"])
+                target = folder / split / f"{names[id(record)]}{image.suffix}"
+                link_or_copy(image, target)
+                content = {
+                    "version": LABELME_VERSION,
+                    "flags": {},
+                    "shapes": [_shape_of(x, classes) for x in record["annotations"]],
+                    "imagePath": target.name,
+                    "imageData": None,
+                    "imageHeight": record["height"],
+                    "imageWidth": record["width"],
+                }
+                text = json.dumps(content, ensure_ascii=False, indent=1)
+                target.with_suffix(".json").write_text(text, encoding="utf-8")
+            splits[split] = [{"annotations": split}]
+        return splits
+
+
+def _shape_of(annotation: dict, classes: list[str]) -> dict:
+    """Return a box as a shape of labelme; the score of a predicted box becomes its description."""
+    x1, y1, x2, y2 = (round(float(v), 2) for v in annotation["bbox"])
+    return {
+        "label": classes[annotation["category_id"]],
+        "points": [[x1, y1], [x2, y2]],
+        "group_id": None,
+        "description": f"score {annotation['score']:.3f}" if "score" in annotation else "",
+        "shape_type": "rectangle",
+        "flags": {"difficult": True} if annotation.get("iscrowd") else {},
+    }
 
 
 def _classes_of(shapes: list) -> set[str]:

@@ -24,6 +24,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_channels_and_strides_are_read_from_the_network(name):
     model = TorchvisionBackbone(name=name, out_features=FEATURES).train()
     outputs = model(torch.randn(2, 3, 64, 96))
