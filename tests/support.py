@@ -8,6 +8,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "configs/Base-RetinaNet.yaml"
+DIGITS_CONFIG = ROOT / "configs/digits/quickstart.yaml"
 SAMPLE = ROOT / "tests/data/sample"
 """Two real photographs with boxes in four formats, see its README."""
 

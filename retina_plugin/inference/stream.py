@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -152,11 +153,8 @@ def _as_it_is(record: dict) -> dict:
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, and OpenCV's threads to the network."""
-    import signal
-
+    """Leave Ctrl-C to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _predictions(

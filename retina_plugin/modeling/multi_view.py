@@ -165,7 +165,8 @@ def _lies_in(boxes: Tensor, classes: Tensor, parts: Tensor, containers: Tensor) 
     Args:
         boxes: (D, 4).
         classes: (D,).
-        parts, containers: (D,) bool.
+        parts: (D,) bool.
+        containers: (D,) bool.
     """
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     inside = torch.zeros_like(parts)

@@ -1,5 +1,7 @@
 """Which parts of an image are looked at, and what the network gets of them."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def test_tiles_cover_the_image_have_full_size_and_overlap(height, width, tile, o
     assert seen.min() >= 1 and len(set(regions)) == len(regions)
     for low, high in ((0, 2), (1, 3)):
         edges = sorted({(r[low], r[high]) for r in regions})
-        assert all(a_end - b_start >= int(tile * overlap) - 1 for (_, a_end), (b_start, _) in zip(edges, edges[1:]))
+        assert all(a_end - b_start >= int(tile * overlap) - 1 for (_, a_end), (b_start, _) in itertools.pairwise(edges))
 
 
 def test_the_whole_image_is_looked_at_once_if_it_is_no_larger_than_a_tile():

@@ -117,3 +117,65 @@ def test_damaged_checkpoint_is_refused(checkpoint, tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=name):
             load_predictor(tmp_path / name)
+
+
+def with_facts(checkpoint, file, **facts):
+    content = torch.load(checkpoint, weights_only=True)
+    content[INFO_KEY].update(facts)
+    torch.save(content, file)
+    return file
+
+
+def test_best_scores_are_those_of_the_checkpoint_one_per_class(checkpoint, tmp_path):
+    every = load_predictor(checkpoint, score_thresh=0.0, device="cpu")(IMAGE)["instances"]
+    middle = float(every.scores.median())
+    classes = {str(k): middle if k % 2 else 0.99 for k in range(9)}
+    file = with_facts(checkpoint, tmp_path / "x.pth", thresholds={"all": 0.0, "classes": classes, "f1": 0.5})
+    predictor = load_predictor(file, score_thresh="best", device="cpu")
+    assert predictor.thresholds.tolist() == pytest.approx([classes.get(str(k), 0.0) for k in range(10)])
+    found = predictor(IMAGE)["instances"]
+    wanted = every[every.scores >= predictor.thresholds[every.pred_classes]]
+    assert torch.equal(found.scores, wanted.scores) and torch.equal(found.pred_classes, wanted.pred_classes)
+
+
+def test_a_checkpoint_without_thresholds_is_used_with_a_warning(checkpoint, caplog):
+    predictor = load_predictor(checkpoint, score_thresh="best", device="cpu")
+    assert predictor.thresholds.tolist() == [0.5] * 10 and "holds no score thresholds" in caplog.text
+
+
+def test_a_path_a_folder_and_evaluation_have_equal_detections(checkpoint, tmp_path):
+    """A large JPEG is decoded at a fraction of its size, as in evaluation."""
+    (tmp_path / "photos").mkdir()
+    large = cv2.resize(IMAGE, (1600, 1200), interpolation=cv2.INTER_CUBIC)
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(tmp_path / "photos" / name), large)
+    (tmp_path / "photos/broken.jpg").write_bytes(b"x")
+    predictor = load_predictor(checkpoint, score_thresh=0.0, device="cpu")
+    one = predictor(tmp_path / "photos/a.jpg")["instances"]
+    a, b = predictor(str(tmp_path / "photos"))
+    assert a["file_name"].endswith("a.jpg") and one.image_size == (1200, 1600)
+    torch.testing.assert_close(a["instances"].scores, one.scores)
+    torch.testing.assert_close(b["instances"].pred_boxes.tensor, one.pred_boxes.tensor, atol=1e-2, rtol=0)
+
+
+def test_arrays_may_be_rgb_and_names_are_reachable(checkpoint):
+    bgr, rgb = (load_predictor(checkpoint, score_thresh=0.0, device="cpu", channels=x) for x in ("BGR", "RGB"))
+    found = bgr(IMAGE)["instances"]
+    assert torch.equal(found.scores, rgb(np.ascontiguousarray(IMAGE[:, :, ::-1]))["instances"].scores)
+    assert not torch.equal(found.scores, rgb(IMAGE)["instances"].scores)
+    assert bgr.names(found) == [str(k) for k in found.pred_classes.tolist()]
+    with pytest.raises(ValueError, match="BGR or RGB"):
+        load_predictor(checkpoint, device="cpu", channels="GRB")
+
+
+@pytest.mark.parametrize(
+    "settings", [["TEST.TILES.SIZE", 40], ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", [48, 64]]]
+)
+def test_tiles_and_augmentation_by_key_from_files_and_arrays(checkpoint, settings):
+    predictor = load_predictor(checkpoint, score_thresh=0.0, device="cpu", settings=settings)
+    found = predictor(IMAGE)["instances"]
+    assert found.image_size == (60, 80) and len(found) > 50
+    again = predictor(checkpoint.with_name("image.png"))["instances"]
+    assert torch.equal(found.scores, again.scores)
+    (streamed,) = predictor.run([predictor.map_array(IMAGE, "")])
+    assert torch.equal(streamed.scores, found.scores)

@@ -60,10 +60,15 @@ def test_neighbours_on_both_sides_of_a_seam_stay_apart():
     regions = torch.tensor([[0, 0, 100, 100], [0, 0, 100, 100], [80, 0, 180, 100], [80, 0, 180, 100]]).float()
     boxes = torch.tensor([[70, 10, 90, 30], [92, 10, 100, 30], [80, 10, 90, 30], [92, 10, 112, 30]]).float()
     merged, scores, kept = merge_tiles(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4), regions, (100, 180))
-    assert sorted(kept.tolist()) == [0, 3] and torch.equal(merged, boxes[kept]) and scores.tolist() == [
-        pytest.approx(0.9),
-        pytest.approx(0.6),
-    ]
+    assert (
+        sorted(kept.tolist()) == [0, 3]
+        and torch.equal(merged, boxes[kept])
+        and scores.tolist()
+        == [
+            pytest.approx(0.9),
+            pytest.approx(0.6),
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,40 @@ def test_half_precision_predictions_are_decoded_in_float32():
     logits, deltas = torch.tensor([[2.0], [1.0], [0.5]]), torch.zeros(3, 4)
     found = detect([ANCHORS], [logits.bfloat16()], [deltas.bfloat16()], (64, 64), **OPTIONS)
     assert found.pred_boxes.tensor.dtype == found.scores.dtype == torch.float32
+
+
+OVERLAPPING = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 6]])  # IoU 0.8, 0.6 with the first
+SCORES = torch.tensor([0.9, 0.8, 0.7])
+
+
+def overlapping(classes, **changes):
+    logits = torch.full((3, 2), -20.0)
+    logits[torch.arange(3), torch.tensor(classes)] = torch.logit(SCORES)
+    return detect([OVERLAPPING], [logits], [torch.zeros(3, 4)], (64, 64), **{**OPTIONS, **changes})
+
+
+def test_class_agnostic_nms_drops_boxes_of_other_classes():
+    assert len(overlapping([0, 1, 0])) == 2 and len(overlapping([0, 1, 0], class_agnostic=True)) == 1
+    assert overlapping([1, 0, 0], class_agnostic=True).pred_classes.tolist() == [1]
+
+
+def test_linear_soft_nms_worked_by_hand():
+    """0.8 (1 - 0.8) = 0.16 and 0.7 (1 - 0.6) = 0.28; then the second of these overlaps the first by 6/8 = 0.75."""
+    found = overlapping([0, 0, 0], soft="linear", nms_thresh=0.5, score_thresh=0.01)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.28, 0.16 * 0.25]))
+    assert found.pred_boxes.tensor[1].tolist() == [0, 0, 10, 6]
+
+
+def test_gaussian_soft_nms_worked_by_hand():
+    found = overlapping([0, 0, 0], soft="gaussian", soft_sigma=0.5, score_thresh=0.01)
+    third = 0.7 * math.exp(-(0.6**2) / 0.5)
+    second = 0.8 * math.exp(-(0.8**2) / 0.5) * math.exp(-(0.75**2) / 0.5)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, third, second]))
+
+
+@pytest.mark.parametrize("soft", ["linear", "gaussian"])
+def test_soft_nms_keeps_other_classes_the_threshold_and_the_limit(soft):
+    torch.testing.assert_close(overlapping([0, 1, 1], soft=soft).scores[:2], torch.tensor([0.9, 0.8]))
+    assert len(overlapping([0, 0, 0], soft=soft, score_thresh=0.5)) == 1
+    assert len(overlapping([0, 1, 0], soft=soft, max_detections=2)) == 2
+    assert len(overlapping([0, 0, 0], soft=soft, score_thresh=0.95)) == 0
