@@ -18,7 +18,6 @@ MOVED = {
     "retina_plugin.engine.validation": "retina_plugin.engine.validation_loss",
     "retina_plugin.ablation.statistics": "retina_plugin.analysis.significance",
     "retina_plugin.evaluation.coverage": "retina_plugin.analysis.coverage",
-    "retina_plugin.evaluation.errors": "retina_plugin.analysis.errors",
     "retina_plugin.evaluation.evaluator": "retina_plugin.evaluation.coco",
     "retina_plugin.evaluation.focal": "retina_plugin.analysis.focal_loss",
     "retina_plugin.evaluation.table": "retina_plugin.evaluation.result_table",

@@ -15,6 +15,8 @@ SUBCOMMANDS = {
     "train": "train on a folder of images and annotations, or from a config",
     "evaluate": "evaluate a checkpoint",
     "predict": "detect objects in images, folders and videos",
+    "analyze": "show what a detector gets right and wrong, and what it costs",
+    "compare": "compare two detectors on the same images",
     "data": "check, convert, describe and preview a dataset",
     "ablate": "run a sweep of configs and make its table",
     "keys": "list the config keys with default, allowed values and meaning",

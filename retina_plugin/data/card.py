@@ -18,6 +18,9 @@ from retina_plugin.text import read_yaml
 GENERATORS = {"digits": generate_digits}
 """Functions ``generate(root)`` that create a bundled dataset where it does not exist yet."""
 
+RUN_CARD = "dataset.yaml"
+"""File name of the dataset card in the folder of a run that was started with ``--data``."""
+
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 """Names of cards and of splits; they become names of files and of datasets."""
 

@@ -15,9 +15,6 @@ from retina_plugin.paths import shipped
 COCO_DETECTIONS = 100
 """Detectron2's default of TEST.DETECTIONS_PER_IMAGE."""
 
-CARD = "dataset.yaml"
-"""File name of the dataset card in the folder of a run that was started with ``--data``."""
-
 FINETUNE = "configs/finetune.yaml"
 """Config file that ``--data`` trains with unless one is given."""
 

@@ -26,10 +26,11 @@ from retina_plugin.config import config_from_text, import_modules, load_config
 from retina_plugin.config.checkpoint_info import SAFETENSORS
 from retina_plugin.config.files import Setting, read_settings
 from retina_plugin.config.load import modules_of
+from retina_plugin.data.card import RUN_CARD
 from retina_plugin.data.catalog import register_card
 from retina_plugin.engine.checkpoint import read_info
 from retina_plugin.engine.console import Console, say
-from retina_plugin.engine.data_argument import CARD, use_data
+from retina_plugin.engine.data_argument import use_data
 from retina_plugin.engine.ending import ProcessEnded, Stopped, exit_code, starting
 from retina_plugin.engine.evaluate import evaluate, final_test, report
 from retina_plugin.engine.evaluation_hook import BEST
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace, *, trainer: type[DefaultTrainer] | None = None
     args.opts += import_of(args)
     if getattr(args, "data", None):
         say(use_data(args))
-    elif _is_checkpoint(args.config_file) and (card := Path(args.config_file).parent / CARD).is_file():
+    elif _is_checkpoint(args.config_file) and (card := Path(args.config_file).parent / RUN_CARD).is_file():
         args.card_file = str(card)  # of the run that wrote the checkpoint
         if (account := card.with_name(ACCOUNT)).is_file():
             args.account = account.read_text(encoding="utf-8").rstrip("\n")
@@ -242,8 +243,10 @@ def _train(cfg: CfgNode, args: argparse.Namespace, trainer: type[DefaultTrainer]
 def _keep_dataset_card(args: argparse.Namespace, folder: Path) -> None:
     """Copy the dataset card and the summary of the data, if there are any, into the folder of a run."""
     card_file = getattr(args, "card_file", None)
-    if card_file and Path(card_file).resolve() != (folder / CARD).resolve():  # the same file when a checkpoint resumes
-        shutil.copyfile(card_file, folder / CARD)
+    if (
+        card_file and Path(card_file).resolve() != (folder / RUN_CARD).resolve()
+    ):  # the same file when a checkpoint resumes
+        shutil.copyfile(card_file, folder / RUN_CARD)
     if account := getattr(args, "account", None):
         (folder / ACCOUNT).write_text(account + "\n", encoding="utf-8")
 

@@ -20,7 +20,9 @@ p { margin: .4rem 0; max-width: 75ch } .note { color: #666 }
 table { border-collapse: collapse; margin: .5rem 0 }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th { background: #f5f5f5 } th:first-child, td:first-child { text-align: left }
-h1, h2, p, th, td { overflow-wrap: anywhere } th, td { max-width: 28rem; unicode-bidi: isolate }
+h1, h2, p, td:first-child { overflow-wrap: anywhere } th, td { max-width: 28rem; unicode-bidi: isolate }
+.table { overflow-x: auto } td:first-child { min-width: 6rem }
+@media (max-width: 600px) { body { margin: 1rem auto; padding: 0 .6rem } th, td { padding: .2rem .4rem } }
 img { max-width: 100%; height: auto } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto }
 figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top; max-width: 100% }
 figcaption { color: #666; font-size: .85rem; width: 0; min-width: max(100%, 11rem); overflow-wrap: anywhere }
@@ -70,7 +72,7 @@ class Page:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Add a table; cells are converted with ``str``."""
         lines = [_table_row(header, "th"), *(_table_row(row, "td") for row in rows)]
-        self._parts.append(f"<table>{''.join(lines)}</table>")
+        self._parts.append(f'<div class="table"><table>{"".join(lines)}</table></div>')
 
     def picture(self, image: np.ndarray, caption: str = "", *, quality: int = 85) -> None:
         """Add an image (H, W, 3) uint8, BGR, as JPEG."""

@@ -115,7 +115,7 @@ def test_mistakes_are_one_line_and_exit_code_2(words, said, capsys, monkeypatch,
 def test_an_unknown_subcommand_is_refused(capsys):
     assert main(["doktor"]) == 2
     assert capsys.readouterr().err == "error: 'doktor' is not a subcommand; did you mean doctor?\n"
-    assert main(["predictions", "x"]) == 2
+    assert main(["xyzzy", "x"]) == 2
     assert "there are train, evaluate" in capsys.readouterr().err
 
 

@@ -36,7 +36,6 @@ def test_the_error_for_a_key_of_a_different_detector_names_the_one_meant(key):
     [
         ("MODEL.MASK_ON", True),
         ("MODEL.KEYPOINT_ON", True),
-        ("TEST.AUG.ENABLED", True),
         ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64),
     ],
 )

@@ -48,11 +48,11 @@ def test_each_size_equals_an_evaluation_at_that_size(small_digits, tmp_path, mon
     folder, _ = results_of(*words, *pairs(short))
     sized = {"OUTPUT_DIR": "sized", "TEST.SIZES": (96,), "TEST.DETECTIONS_PER_IMAGE": 20}
     _, trained = results_of(*words, *pairs({**short, **sized}))
-    assert set(trained) == {"bbox", "96 px"}
+    assert {"bbox", "96 px"} <= set(trained)
 
     evaluated = [*words, "--eval-only", "MODEL.WEIGHTS", (folder / "model_final.pth").resolve()]
     _, several = results_of(*evaluated, "TEST.SIZES", (48, 96))
-    assert set(several) == {"bbox", "48 px", "96 px"}
+    assert {"bbox", "48 px", "96 px"} <= set(several)
     longest = round(96 * 1333 / 64)
     _, alone = results_of(*evaluated, *pairs({"INPUT.MIN_SIZE_TEST": 96, "INPUT.MAX_SIZE_TEST": longest}))
     assert several["96 px"]["bbox"] == alone["bbox"]

@@ -16,10 +16,8 @@ from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.catalog import register_card
 from retina_plugin.data.discover import discover, write_card
-from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.hotcoco import HotCocoEvaluator, coco_figures
 from retina_plugin.evaluation.result_table import METRICS
-from retina_plugin.evaluation.rows import write_predictions
 
 
 def random_truth(rng, num_images=30, num_classes=4):
@@ -94,25 +92,3 @@ def test_part_of_a_file_is_evaluated_alone(digits_root, tmp_path):
         found.scores = torch.ones(len(found))
         evaluator.process([record], [{"instances": found}])
     assert 0 < len(records) < 8 and evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
-
-
-def test_predictions_are_written_in_parts_with_any_ids(tmp_path, monkeypatch):
-    monkeypatch.setattr("retina_plugin.evaluation.rows.WRITTEN_AT_ONCE", 3)
-    truth = GroundTruth(
-        coco={},
-        numbers={},
-        original_ids={1: "a/ü.jpg", 2: 10**40},
-        original_categories=[7, 5],
-        labelled=True,
-        class_names=["x", "y"],
-    )
-    rows = np.array([[1 + i % 2, 1.5, 2.25, i, 4, 0.125 * i, i // 4] for i in range(8)], dtype=np.float32)
-    write_predictions(rows, truth, tmp_path / "x.json")
-    ids = [(truth.original_ids[1 + i % 2], [7, 5][i // 4]) for i in range(8)]
-    want = [
-        {"image_id": image, "category_id": category, "bbox": [1.5, 2.25, float(i), 4.0], "score": 0.125 * i}
-        for i, (image, category) in enumerate(ids)
-    ]
-    assert json.loads((tmp_path / "x.json").read_text()) == want
-    write_predictions(rows[:0], truth, tmp_path / "x.json")
-    assert json.loads((tmp_path / "x.json").read_text()) == []
