@@ -56,7 +56,7 @@ def make_inputs(sizes, boxes, classes, seed=0):
     return inputs
 
 
-def screenshot(page, file, height=1200):
+def screenshot(page, file, height=1200, width=1150):
     """A picture of a page in a headless browser."""
     flags = [
         "--headless",
@@ -68,7 +68,7 @@ def screenshot(page, file, height=1200):
         "--disable-component-update",
         "--disable-sync",
     ]
-    sizes = [f"--user-data-dir={page.parent / 'browser'}", f"--window-size=1150,{height}", f"--screenshot={file}"]
+    sizes = [f"--user-data-dir={page.parent / 'browser'}", f"--window-size={width},{height}", f"--screenshot={file}"]
     subprocess.run([CHROMIUM, *flags, *sizes, page.resolve().as_uri()], capture_output=True, timeout=120, check=True)
 
 

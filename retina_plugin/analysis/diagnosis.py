@@ -260,8 +260,8 @@ def _image_slices(
             chosen = set(numbers)
             inside = [x["image_id"] in chosen and not x["iscrowd"] for x in detections.coco["annotations"]]
             recall = 1 - float(missed[inside].mean()) if any(inside) else math.nan
-            figures = [100 * found[name][key] if found[name][key] >= 0 else math.nan for key in ("AP", "AP50")]
-            slices.append(Slice(by, name, len(numbers), *figures, recall))
+            ap, ap50 = (100 * found[name][key] if found[name][key] >= 0 else math.nan for key in ("AP", "AP50"))
+            slices.append(Slice(by, name, len(numbers), ap, ap50, recall))
     return slices
 
 
@@ -281,11 +281,12 @@ def _size_slices(detections: Detections, missed: np.ndarray) -> list[Slice]:
     precision = np.asarray(evaluated.eval["precision"])  # IoU x recall x class x area x detections
     slices = []
     for area, (name, numbers) in enumerate(parts.items(), start=1):
-        figures = [
+        ap, ap50 = (
             100 * float(x[x > -1].mean()) if (x > -1).any() else math.nan
             for x in (precision[:, :, :, area, -1], precision[0, :, :, area, -1])
-        ]
-        slices.append(Slice("size of the object, px", name, len(numbers), *figures, 1 - float(missed[numbers].mean())))
+        )
+        recall = 1 - float(missed[numbers].mean())
+        slices.append(Slice("size of the object, px", name, len(numbers), ap, ap50, recall))
     return slices
 
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     detections = read_detections(args.source, args.data)
     folder = Path(args.output) if args.output else detections.source.parent
     folder.mkdir(parents=True, exist_ok=True)
-    properties = columns_of(args.columns, detections.coco["images"]) if args.columns else {}
+    properties: dict = columns_of(args.columns, detections.coco["images"]) if args.columns else {}
     if args.brightness:
         properties["brightness of the image"] = brightness_of(detections.coco["images"])
     found = diagnose(detections, properties=properties)

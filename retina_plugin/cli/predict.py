@@ -152,7 +152,7 @@ def _view_settings(args: argparse.Namespace) -> list:
         settings += ["TEST.TILES.SIZE", int(args.tiles)]
     if args.tta:
         known = settings_of(info["config"], args.checkpoint)
-        size, longest = known["INPUT.MIN_SIZE_TEST"].value, known["INPUT.MAX_SIZE_TEST"].value
+        size, longest = (float(str(known[f"INPUT.{name}_SIZE_TEST"].value)) for name in ("MIN", "MAX"))
         sizes = [round(size * factor) for factor in TTA_SCALES]
         settings += ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", sizes]
         settings += ["TEST.AUG.MAX_SIZE", round(longest * TTA_SCALES[-1]), "TEST.AUG.FLIP", True]

@@ -42,7 +42,7 @@ class Views(NamedTuple):
         augment, tiles = cfg.TEST.AUG, cfg.TEST.TILES
         if not (augment.ENABLED or tiles.SIZE):
             return None
-        sizes = ((cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),)
+        sizes: tuple[tuple[int, int], ...] = ((cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),)
         if augment.ENABLED:
             sizes = tuple((size, augment.MAX_SIZE) for size in augment.MIN_SIZES)
         return cls(sizes, augment.ENABLED and augment.FLIP, tiles.SIZE, tiles.OVERLAP, tiles.WHOLE)

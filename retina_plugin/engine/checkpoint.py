@@ -137,6 +137,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        self.checkpointables: dict[str, Any]
         self.cfg, self.average = cfg, average
         self.facts: dict[str, Any] = {}
         self._complete = False

@@ -100,6 +100,7 @@ class PredictionFiles:
         file = self.folder.absolute() / FRAMES / name
         if set(self.formats) - set(ONE_FILE):
             file.parent.mkdir(exist_ok=True)
+            assert found.pixels is not None, "a frame has pixels"
             cv2.imwrite(str(file), found.pixels)
         return str(file)
 

@@ -147,15 +147,16 @@ class RetinaPredictor(DefaultPredictor):
         Returns:
             Detections of each image from its thresholds on, on the CPU.
         """
-        if self.detector is self.model and isinstance(self.model, RetinaPluginNet):
-            images = self.model.preprocess_image(records)
-            predictions = self.model.predict(images)
-            if self.model.device.type == "cuda":
-                torch.cuda.synchronize(self.model.device)
+        model = self.detector
+        if isinstance(model, RetinaPluginNet):
+            images = model.preprocess_image(records)
+            predictions = model.predict(images)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize(model.device)
             passed("network")
-            outputs = self.model.inference(*predictions, images, records)
+            outputs = model.inference(*predictions, images, records)
         else:
-            outputs = self.detector(records)
+            outputs = model(records)
             passed("network")
         return [self._above_thresholds(output["instances"].to("cpu")) for output in outputs]
 

@@ -50,7 +50,7 @@ def find_sources(words: Sequence[str | os.PathLike]) -> Sources:
     """
     images: dict[str, None] = {}
     videos: dict[str, None] = {}
-    for word in map(os.fspath, words):
+    for word in words:
         for path in _expand(str(word)):
             is_video = path.startswith((CAMERA, *STREAMS)) or Path(path).suffix.lower() in VIDEO_SUFFIXES
             (videos if is_video else images)[path] = None

@@ -148,7 +148,7 @@ def _workers(wanted: int | None, num_files: int) -> int:
     return 0 if num_files < 4 else max(1, min(4, (os.cpu_count() or 2) // 2))
 
 
-def _as_it_is(record: dict) -> dict:
+def _as_it_is(record: Any) -> Any:
     return record
 
 

@@ -91,7 +91,7 @@ def add_errors(page: Page, found: Diagnosis) -> None:
         "all of that kind were corrected."
     )
     rows = [(ERRORS[kind], count, f"{cost:.1f}") for kind, (count, cost) in found.errors.items()]
-    page.table(["error", "number", "AP50 it costs"], sorted(rows, key=lambda row: -float(row[2])))
+    page.table(["error", "number", "AP50 it costs"], sorted(rows, key=lambda row: -float(str(row[2]))))
     page.heading("Confusion")
     page.plot(
         _confusion(found),

@@ -13,7 +13,7 @@ from retina_plugin import load_config
 from retina_plugin.config import dump_config
 from retina_plugin.engine import RetinaTrainer
 from retina_plugin.report.page import Page
-from retina_plugin.report.run_page import _curves, _precision_recall, differences, write_run_report
+from retina_plugin.report.run_page import _best_and_last, _curves, differences, write_run_report
 
 
 @pytest.fixture()
@@ -41,10 +41,10 @@ def test_training_writes_a_page_with_every_part(run_folder):
     text = (run_folder / "report.html").read_text()
     for part in (
         "iteration 6 of 6",
-        "<h2>Result</h2>",
+        "<h2>Overview</h2>",
         "<h2>Training curves</h2>",
-        "<h2>Precision and recall",
-        "worst images first",
+        "<h2>Kinds of errors</h2>",
+        "<h2>Images with the most mistakes</h2>",
         "<h2>Speed and memory</h2>",
         "MODEL.BOTTOM_UP.NAME",
     ):
@@ -60,7 +60,14 @@ def test_page_is_written_from_a_folder_with_missing_and_cut_off_files(run_folder
     with open(run_folder / "metrics.json", "a") as stream:
         stream.write('5\n{"iteration": 99, "total_lo')  # killed while writing
     text = write_run_report(run_folder).read_text()
-    assert "Training curves" in text and "<h2>Result</h2>" not in text
+    assert "Training curves" in text and "<h2>Overview</h2>" not in text
+
+
+def test_best_and_last_weights_are_told_apart():
+    lines = [{"iteration": i, "bbox/AP": ap} for i, ap in ((9, 10.0), (19, 30.0), (29, 20.0))]
+    (text,) = _best_and_last(lines)
+    assert "iteration 30" in text and "model_best.pth is from iteration 20, with AP 30.0" in text
+    assert _best_and_last(lines[:2]) == [] and _best_and_last([]) == []
 
 
 class Figures(Page):
@@ -103,21 +110,6 @@ def test_curves_without_an_evaluation_and_without_iterations():
     page = Figures()
     _curves(page, [])
     assert page.figures == []
-
-
-@pytest.mark.parametrize(("count", "named"), [(1, 1), (8, 9), (80, 9)])
-def test_precision_recall_names_only_the_best_and_the_worst_classes(count, named):
-    curves = {f"_class ${k}$": [1 - k / 100] * 101 for k in range(count)} | {"none": [-1] * 101}
-    figure = _precision_recall(curves)
-    figure.canvas.draw()
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(texts) == named and texts[0] == r"_class \$0\$" and "none" not in texts
-    assert count == 1 or texts[-1] == f"mean of {count} classes"
-    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
-
-
-def test_precision_recall_without_ground_truth():
-    assert _precision_recall({"a": [-1] * 101}).axes[0].texts[0].get_text() == "no class has a box"
 
 
 def test_differences_from_the_method():
