@@ -2,10 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from fvcore.common.registry import Registry
 
 SLOTS: dict[str, "SlotRegistry"] = {}
 """The registries by the config key that selects from them; filled by ``import retina_plugin``."""
@@ -73,7 +71,7 @@ OPTIONS: dict[str, Option] = {}
 """The options that variants have declared, by config key."""
 
 
-class SlotRegistry(Registry):
+class SlotRegistry:
     """Variants of one part of the detector, selected by name in the config.
 
     Differs from Detectron2's ``Registry`` in four ways: a variant has a name of its own
@@ -87,7 +85,7 @@ class SlotRegistry(Registry):
     """
 
     def __init__(self, name: str, key: str, *, section: str = "") -> None:
-        super().__init__(name)
+        self._name, self._obj_map = name, dict[str, Any]()
         self.key, self.section = key, section
         self._options: dict[str, dict[str, str]] = {}
         SLOTS[key] = self
@@ -114,6 +112,15 @@ class SlotRegistry(Registry):
             return obj
 
         return decorate
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._obj_map
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self._obj_map.items())
+
+    def __repr__(self) -> str:
+        return f"{self._name} ({self.key}): {', '.join(sorted(self._obj_map))}"
 
     def _key_of(self, name: str, variant: Any, option: Option) -> str:
         """Return the config key of an option.

@@ -61,9 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from retina_plugin.data.pixels import value_range_of
-    from retina_plugin.engine.console import Console, say
+    from retina_plugin.engine.console import Console, duration, say
     from retina_plugin.engine.folder import numbered
-    from retina_plugin.engine.progress import duration
     from retina_plugin.inference.output import PredictionFiles
     from retina_plugin.inference.predictor import load_predictor
     from retina_plugin.inference.sources import find_sources

@@ -4,21 +4,21 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from detectron2.config import CfgNode
-from detectron2.data import detection_utils as utils
-
 from retina_plugin.data import tiff
 from retina_plugin.data.image_files import look_at
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile, ImageHeader
 from retina_plugin.data.pillow_files import open_with_pillow
 from retina_plugin.data.strangers_files import ImageError
+
+if TYPE_CHECKING:  # an exported model is run without detectron2
+    from detectron2.config import CfgNode
 
 REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -63,7 +63,7 @@ class PixelRange:
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def value_range_of(cfg: CfgNode) -> PixelRange | None:
+def value_range_of(cfg: "CfgNode") -> PixelRange | None:
     """Return INPUT.VALUE_RANGE; None if it is empty.
 
     Raises:
@@ -160,7 +160,7 @@ def read_image(
         return decode(image, image_format, reduce=reduce, value_range=value_range, reader=reader)
 
 
-def build_reader(cfg: CfgNode, image_format: str | None = None) -> Callable[[str], np.ndarray]:
+def build_reader(cfg: "CfgNode", image_format: str | None = None) -> Callable[[str], np.ndarray]:
     """Return :func:`read_image` as a function of the file only, with the INPUT keys of a config.
 
     Args:
@@ -232,7 +232,7 @@ def _from_bands(image: ImageFile, image_format: str, value_range: PixelRange | N
         return rgb
     if image_format == "BGR":
         return rgb[..., ::-1]
-    return utils.convert_PIL_to_numpy(Image.fromarray(rgb), image_format)
+    return _as_array(Image.fromarray(rgb), image_format)
 
 
 def _with_opencv(image: ImageFile, image_format: str, reduce: int) -> np.ndarray | None:
@@ -262,7 +262,7 @@ def _with_pillow(image: ImageFile, image_format: str) -> np.ndarray:
         if isinstance(opened, TiffImageFile):
             orientation = _after_pillow(opened.tag_v2.get(tiff.ORIENTATION), orientation)
         opened.load()
-        pixels = utils.convert_PIL_to_numpy(opened, image_format)
+        pixels = _as_array(opened, image_format)
     if orientation == 1:
         return pixels
     turned = turn(np.ascontiguousarray(pixels), orientation)
@@ -332,3 +332,13 @@ def _as_bytes(image: ImageFile, values: np.ndarray, value_range: PixelRange | No
             )
         value_range = PixelRange(0, 65535)
     return value_range.scale(values)
+
+
+def _as_array(image: Image.Image, image_format: str) -> np.ndarray:
+    """Return a Pillow image as (h, w, C) uint8 in a format of Detectron2."""
+    if image_format in ("RGB", "BGR"):
+        pixels = np.asarray(image.convert("RGB"))
+        return pixels[:, :, ::-1] if image_format == "BGR" else pixels
+    from detectron2.data.detection_utils import convert_PIL_to_numpy
+
+    return convert_PIL_to_numpy(image, image_format)

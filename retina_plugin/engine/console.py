@@ -38,6 +38,23 @@ def say(text: str, *, stream: TextIO | None = None, flush: bool = False) -> None
         stream.flush()
 
 
+def duration(seconds: float) -> str:
+    """Return a duration for people, with at most two units.
+
+    Args:
+        seconds: at least 0; fractions are dropped.
+
+    Example:
+        >>> duration(42), duration(700), duration(10000), duration(200000)
+        ('42 s', '11 min 40 s', '2 h 46 min', '2 d 7 h')
+    """
+    seconds = int(seconds)
+    for size, unit, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // smaller} {below}"
+    return f"{seconds} s"
+
+
 class ForPeople(logging.Formatter):
     """Formats records as "12:30:59 text", with the level from WARNING up; stack traces are left to the log file."""
 

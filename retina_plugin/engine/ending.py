@@ -6,8 +6,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-import torch
-
 from retina_plugin.engine.console import say
 from retina_plugin.names import one_line
 
@@ -83,8 +81,6 @@ def message(error: BaseException) -> str:
 
 def verdict(error: BaseException) -> tuple[int, str]:
     """Return the exit code of an error and the text that reports it."""
-    from retina_plugin.engine.loop import DataLoadingError
-
     full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
     if full is not None:
         return ERROR, (
@@ -93,14 +89,17 @@ def verdict(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, FloatingPointError):
         return DIVERGED, message(error)
-    if isinstance(error, torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # an exported model runs without it
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return ERROR, (
             f"out of memory: {message(error).splitlines()[0]} Reduce SOLVER.IMS_PER_BATCH or INPUT.MAX_SIZE_TRAIN, or "
             "set SOLVER.ACCUMULATE above 1"
         )
     if isinstance(error, OSError) and error.strerror:
         return ERROR, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, ValueError | TypeError | OSError | ImportError | DataLoadingError):
+    loop = sys.modules.get("retina_plugin.engine.loop")
+    kinds = (ValueError, TypeError, OSError, ImportError, *([loop.DataLoadingError] if loop else []))
+    if isinstance(error, kinds):
         return ERROR, message(error)
     return UNEXPECTED, f"{type(error).__name__}: {message(error)}"
 

@@ -7,9 +7,10 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from detectron2.config import CfgNode
+if TYPE_CHECKING:  # names of folders are needed without detectron2, too
+    from detectron2.config import CfgNode
 
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"model_\d{7}\.pth")
@@ -86,7 +87,7 @@ def evaluation_folder(run: Path, weights: str) -> Path:
     raise AssertionError("numbered() never ends")
 
 
-def with_output_dir(cfg: CfgNode, folder: Path) -> CfgNode:
+def with_output_dir(cfg: "CfgNode", folder: Path) -> "CfgNode":
     """Return a frozen copy of the config with the folder as OUTPUT_DIR."""
     cfg = cfg.clone()
     cfg.defrost()

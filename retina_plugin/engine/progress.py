@@ -5,6 +5,8 @@ import time
 
 from detectron2.engine import HookBase
 
+from retina_plugin.engine.console import duration
+
 logger = logging.getLogger(__name__)
 
 LINES = 18
@@ -80,20 +82,3 @@ class Progress(HookBase):
             each = (now - self._start) / steps
             text += f", {self.images / each:.3g} images/s, eta {duration(each * (total - done))}"
         return text
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people, with at most two units.
-
-    Args:
-        seconds: at least 0; fractions are dropped.
-
-    Example:
-        >>> duration(42), duration(700), duration(10000), duration(200000)
-        ('42 s', '11 min 40 s', '2 h 46 min', '2 d 7 h')
-    """
-    seconds = int(seconds)
-    for size, unit, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // smaller} {below}"
-    return f"{seconds} s"

@@ -8,12 +8,11 @@ import cv2
 import msgspec
 import numpy as np
 
-from detectron2.structures import BoxMode
-
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.export import writable, write_dataset
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.formats.coco import to_coco
+from retina_plugin.data.formats.reading import XYXY_ABS
 from retina_plugin.data.pixels import PixelRange, read_image
 from retina_plugin.inference.stream import Prediction
 from retina_plugin.report.drawing import draw_boxes
@@ -72,13 +71,13 @@ class PredictionFiles:
 
     def add(self, found: Prediction) -> None:
         """Add the prediction of an image or a frame, and draw it."""
-        if found.instances is None:
+        if found.found is None:
             self.failed.append(found)
             return
-        boxes = found.instances.pred_boxes.tensor.float().numpy().astype(float)
-        scores, labels = found.instances.scores.float().tolist(), found.instances.pred_classes.tolist()
+        boxes = found.found.boxes.astype(float)
+        scores, labels = found.found.scores.tolist(), found.found.labels.tolist()
         annotations = [
-            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": label, "iscrowd": 0, "score": score}
+            {"bbox": box, "bbox_mode": XYXY_ABS, "category_id": label, "iscrowd": 0, "score": score}
             for box, label, score in zip(boxes.tolist(), labels, scores, strict=True)
         ]
         file = os.path.abspath(found.name) if found.frame is None else self._frame_file(found)

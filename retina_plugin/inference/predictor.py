@@ -28,7 +28,7 @@ from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names, rea
 from retina_plugin.engine.device import check_device
 from retina_plugin.inference.image import as_image
 from retina_plugin.inference.sources import find_sources
-from retina_plugin.inference.stream import predict_stream
+from retina_plugin.inference.stream import Found, predict_stream
 from retina_plugin.modeling.meta_arch import RetinaPluginNet
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ class RetinaPredictor(DefaultPredictor):
         self.thresholds = None if thresholds is None else torch.tensor(list(thresholds), dtype=torch.float32)
         views = Views.from_config(cfg)
         self._view_mapper = ViewMapper.from_config(cfg, views) if views else None
-        self.mapper = self._view_mapper or build_mapper(cfg, is_train=False)
+        self._mapper = self._view_mapper or build_mapper(cfg, is_train=False)
+        self.max_pixels = cfg.INPUT.MAX_IMAGE_PIXELS
         most = None if cfg.TEST.TILES.SIZE else cfg.TEST.DETECTIONS_PER_IMAGE  # an image of many tiles has more objects
         self.detector = with_views(cfg, self.model, max_detections=most).eval()
 
@@ -136,12 +137,28 @@ class RetinaPredictor(DefaultPredictor):
         resized = self.aug.get_transform(pixels).apply_image(pixels)
         return {**record, "image": torch.as_tensor(contiguous(resized)).permute(2, 0, 1)}
 
+    def map_file(self, file: str) -> dict:
+        """Return an image file, read as in evaluation, as input of the network, with "height" and "width".
+
+        Raises:
+            ImageError: the file cannot be used.
+        """
+        header = read_header(file, max_pixels=self.max_pixels)
+        return self._mapper({"file_name": file, "height": header.height, "width": header.width})
+
+    def run(self, records: list[dict], passed: Callable[[str], None] = lambda part: None) -> list[Found]:
+        """Detect objects in a batch of images from :meth:`map_array` or :meth:`map_file`, see :meth:`instances_of`."""
+        return [
+            Found(x.pred_boxes.tensor.float().numpy(), x.scores.float().numpy(), x.pred_classes.numpy())
+            for x in self.instances_of(records, passed)
+        ]
+
     @torch.no_grad()
-    def run(self, records: list[dict], passed: Callable[[str], None] = lambda part: None) -> list[Instances]:
-        """Detect objects in a batch of mapped images.
+    def instances_of(self, records: list[dict], passed: Callable[[str], None] = lambda part: None) -> list[Instances]:
+        """Detect objects in a batch of images.
 
         Args:
-            records: as :meth:`map_array` and :attr:`mapper` return them.
+            records: as :meth:`map_array` and :meth:`map_file` return them.
             passed: called with "network" when the network is done.
 
         Returns:
@@ -175,15 +192,14 @@ class RetinaPredictor(DefaultPredictor):
             if self.channels == "RGB" and isinstance(image, np.ndarray):
                 pixels = np.ascontiguousarray(pixels[:, :, ::-1])
             record = self.map_array(pixels, "the image")
-        return {"instances": self.run([record])[0]}
+        return {"instances": self.instances_of([record])[0]}
 
     def _map_file(self, file: Path) -> dict:
         """Return the record of an image file, read as in evaluation."""
         if not file.is_file():
             raise FileNotFoundError(f"image file {file} does not exist")
         try:
-            header = read_header(file, max_pixels=self.cfg.INPUT.MAX_IMAGE_PIXELS)
-            return self.mapper({"file_name": str(file), "height": header.height, "width": header.width})
+            return self.map_file(str(file))
         except (OSError, ValueError, cv2.error) as error:
             raise ValueError(f"{file} cannot be read as an image: {error}") from error
 

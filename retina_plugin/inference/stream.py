@@ -4,25 +4,48 @@ import contextlib
 import itertools
 import os
 import queue
-import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
 
-from detectron2.structures import Instances
-
-from retina_plugin.data.image_files import read_header
-from retina_plugin.data.loader import BROKEN, POOL_BATCHES, MarkBroken, best_fitting
+from retina_plugin.data.batching import best_fitting
 from retina_plugin.inference.sources import CAMERA, Sources
+
+if TYPE_CHECKING:  # an exported model is run without detectron2
+    from detectron2.structures import Instances
 
 FRAMES_AHEAD = 8
 """Frames of a video that are decoded ahead."""
+
+FILES_AHEAD = 4
+"""Files that each thread reads ahead."""
+
+POOL_BATCHES = 4
+"""Size of the pool of images that wait to be batched, in batches."""
+
+BROKEN = "broken"
+"""Key of the record of a file that cannot be used: the reason."""
+
+
+class Found(NamedTuple):
+    """Detections of one image, by descending score.
+
+    Args:
+        boxes: (D, 4) float32, XYXY, pixels of the image.
+        scores: (D,) float32, 0..1.
+        labels: (D,) int64, 0..K-1.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass
@@ -33,7 +56,7 @@ class Prediction:
         name: path of the image; for a frame the path of its video.
         frame: number of the frame, from 0; None for an image.
         height, width: of the image as displayed, pixels; 0 if it could not be read.
-        instances: detections on the CPU; None if the image could not be read.
+        found: detections; None if the image could not be read.
         error: why it could not be read; "" if it could.
         pixels: (H, W, 3) uint8, BGR, of a frame; None for an image.
     """
@@ -42,9 +65,41 @@ class Prediction:
     frame: int | None = None
     height: int = 0
     width: int = 0
-    instances: Instances | None = None
+    found: Found | None = None
     error: str = ""
     pixels: np.ndarray | None = None
+
+    @property
+    def instances(self) -> "Instances | None":
+        """The detections as Detectron2's ``Instances`` on the CPU; None if the image could not be read."""
+        if self.found is None:
+            return None
+        import torch
+
+        from detectron2.structures import Boxes, Instances
+
+        boxes, scores, labels = (torch.from_numpy(x) for x in self.found)
+        return Instances((self.height, self.width), pred_boxes=Boxes(boxes), scores=scores, pred_classes=labels)
+
+
+class Predictor(Protocol):
+    """What :func:`predict_stream` needs: a checkpoint in torch, or an exported model."""
+
+    max_pixels: int
+    """INPUT.MAX_IMAGE_PIXELS."""
+
+    def map_file(self, file: str) -> dict:
+        """Return the record of an image file: "image", "height", "width" and what :meth:`run` needs.
+
+        Raises:
+            ImageError: the file cannot be used.
+        """
+
+    def map_array(self, image: np.ndarray, name: str) -> dict:
+        """Return the record of an image (H, W, 3) uint8, BGR."""
+
+    def run(self, records: list[dict], passed: Callable[[str], None]) -> list[Found]:
+        """Return the detections of a batch; calls ``passed("network")`` when the network is done."""
 
 
 @dataclass
@@ -71,36 +126,8 @@ class Timing:
         return f"{self.images / total:.1f} images/s ({shares})"
 
 
-class ImageRecords(Dataset):
-    """Image files as mapped records; one that cannot be read has ``BROKEN``.
-
-    Args:
-        files: paths.
-        mapper: of a record with "file_name", "height" and "width".
-        max_pixels: INPUT.MAX_IMAGE_PIXELS.
-    """
-
-    def __init__(self, files: Sequence[str], mapper: Callable[[dict], dict], *, max_pixels: int) -> None:
-        self.files, self.max_pixels = files, max_pixels
-        self.mapper = mapper
-        self._map = MarkBroken(self._read)
-
-    def _read(self, record: dict) -> dict:
-        """Return the mapped record of a file."""
-        header = read_header(record["file_name"], max_pixels=self.max_pixels)
-        return self.mapper({**record, "height": header.height, "width": header.width})
-
-    def __getitem__(self, index: int) -> dict:
-        """Return the record of a file; never raises for a file that cannot be used."""
-        return self._map({"file_name": self.files[index]})
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self.files)
-
-
 def predict_stream(
-    predictor: Any,
+    predictor: Predictor,
     sources: Sources,
     *,
     batch_size: int = 4,
@@ -110,13 +137,14 @@ def predict_stream(
 ) -> Iterator[Prediction]:
     """Predict on images and videos, in their order; what cannot be read is reported and costs nothing else.
 
-    Images are read in ``workers`` processes beside the network and grouped into batches that need little padding.
+    Images are read in ``workers`` threads beside the network (OpenCV decodes and resizes without holding Python's lock)
+    and grouped into batches that need little padding.
 
     Args:
-        predictor: a :class:`retina_plugin.inference.RetinaPredictor`.
+        predictor: a :class:`retina_plugin.inference.RetinaPredictor`, or an exported model.
         sources: from :func:`retina_plugin.inference.sources.find_sources`.
         batch_size: images that go through the network together.
-        workers: processes that read images; None: one per two processor cores, at most four; 0: this process.
+        workers: threads that read images; None: one per two processor cores, at most four; 0: between batches.
         every: predict on every n-th frame of a video.
         timing: is updated.
 
@@ -125,15 +153,7 @@ def predict_stream(
     """
     timing = timing if timing is not None else Timing()
     if sources.images:
-        files = ImageRecords(sources.images, predictor.mapper, max_pixels=predictor.cfg.INPUT.MAX_IMAGE_PIXELS)
-        loader = DataLoader(
-            files,
-            batch_size=None,
-            num_workers=_workers(workers, len(files)),
-            collate_fn=_as_it_is,
-            worker_init_fn=_quiet_worker,
-        )
-        records = ((Prediction(record["file_name"]), record) for record in loader)
+        records = _records(predictor, sources.images, workers=_workers(workers))
         pool = batch_size * POOL_BATCHES
         yield from _predictions(predictor, records, batch_size=batch_size, pool=pool, timing=timing)
     for video in sources.videos:
@@ -141,24 +161,41 @@ def predict_stream(
         yield from _predictions(predictor, frames, batch_size=batch_size, pool=batch_size, timing=timing)
 
 
-def _workers(wanted: int | None, num_files: int) -> int:
-    """Return the number of reading processes."""
-    if wanted is not None:
-        return wanted
-    return 0 if num_files < 4 else max(1, min(4, (os.cpu_count() or 2) // 2))
+def _workers(wanted: int | None) -> int:
+    """Return the number of reading threads."""
+    return max(1, min(4, (os.cpu_count() or 2) // 2)) if wanted is None else wanted
 
 
-def _as_it_is(record: Any) -> Any:
-    return record
+def _records(predictor: Predictor, files: Sequence[str], *, workers: int) -> Iterator[tuple[Prediction, dict]]:
+    """Yield the record of each file in order; the record of one that cannot be used has only ``BROKEN``."""
 
+    def read(file: str) -> dict:
+        """Return the record of a file."""
+        try:
+            return predictor.map_file(file)
+        except (OSError, ValueError, cv2.error) as error:
+            return {BROKEN: getattr(error, "reason", None) or str(error)}
 
-def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not workers:
+        yield from ((Prediction(file), read(file)) for file in files)
+        return
+    ahead: deque[tuple[str, Future[dict]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="read") as threads:
+        try:
+            for file in files:
+                ahead.append((file, threads.submit(read, file)))
+                if len(ahead) > workers * FILES_AHEAD:
+                    name, record = ahead.popleft()
+                    yield Prediction(name), record.result()
+            for name, record in ahead:
+                yield Prediction(name), record.result()
+        finally:
+            for _, record in ahead:
+                record.cancel()
 
 
 def _predictions(
-    predictor: Any,
+    predictor: Predictor,
     records: Iterable[tuple[Prediction, dict]],
     *,
     batch_size: int,
@@ -192,7 +229,7 @@ def _predictions(
             prediction, record = item
             number = next(numbers)
             if broken := record.get(BROKEN):
-                prediction.error = broken[0][1]
+                prediction.error = broken
                 finished[number] = prediction
             else:
                 waiting.append((number, prediction, record))
@@ -202,8 +239,8 @@ def _predictions(
             batch = [waiting[i] for i in chosen]
             waiting = [item for i, item in enumerate(waiting) if i not in set(chosen)]
             outputs = predictor.run([record for *_, record in batch], passed)
-            for (number, prediction, record), instances in zip(batch, outputs, strict=True):
-                prediction.instances = instances
+            for (number, prediction, record), found in zip(batch, outputs, strict=True):
+                prediction.found = found
                 prediction.height, prediction.width = record["height"], record["width"]
                 finished[number] = prediction
             timing.images += len(batch)
@@ -214,7 +251,7 @@ def _predictions(
         passed("other")
 
 
-def _frames(predictor: Any, video: str, *, every: int) -> Iterator[tuple[Prediction, dict]]:
+def _frames(predictor: Predictor, video: str, *, every: int) -> Iterator[tuple[Prediction, dict]]:
     """Yield the mapped frames of a video, decoded in a thread beside the network."""
     frames: queue.Queue = queue.Queue(FRAMES_AHEAD)
     stop = threading.Event()
@@ -248,7 +285,7 @@ def _frames(predictor: Any, video: str, *, every: int) -> Iterator[tuple[Predict
     try:
         while (item := frames.get()) is not None:
             if isinstance(item, str):
-                yield Prediction(video), {BROKEN: [(video, item)]}
+                yield Prediction(video), {BROKEN: item}
                 continue
             number, pixels = item
             record = predictor.map_array(pixels, f"frame {number} of {video}")

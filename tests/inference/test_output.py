@@ -5,27 +5,20 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
-
-from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.discover import discover
 from retina_plugin.data.load import load_split
 from retina_plugin.inference.output import PredictionFiles
-from retina_plugin.inference.stream import Prediction
+from retina_plugin.inference.stream import Found, Prediction
 
 NAMES = ["cat", "dog"]
 BOXES = [[1.5, 2.0, 30.0, 20.25], [40.0, 10.0, 60.0, 35.0]]
 
 
-def instances(boxes=BOXES, labels=(1, 0), scores=(0.9, 0.3125)):
-    return Instances(
-        (40, 64),
-        pred_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)),
-        scores=torch.tensor(scores[: len(boxes)]),
-        pred_classes=torch.tensor(labels[: len(boxes)], dtype=torch.int64),
-    )
+def found(boxes=BOXES, labels=(1, 0), scores=(0.9, 0.3125)):
+    n = len(boxes)
+    return Found(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores[:n], np.float32), np.array(labels[:n]))
 
 
 @pytest.fixture()
@@ -47,7 +40,7 @@ def records_of(card):
 def write(folder, photos, **options):
     files = PredictionFiles(folder, NAMES, **options)
     for name in photos:
-        files.add(Prediction(name, height=40, width=64, instances=instances(BOXES if "empty" not in name else [])))
+        files.add(Prediction(name, height=40, width=64, found=found(BOXES if "empty" not in name else [])))
     files.add(Prediction("broken.png", error="is empty"))
     return files, files.close()
 
@@ -99,7 +92,7 @@ def test_frames_become_a_video_and_files_where_a_format_needs_them(tmp_path):
     files = PredictionFiles(tmp_path / "out", NAMES, formats=["coco", "yolo"], draw=True)
     for number in range(3):
         pixels = np.full((40, 64, 3), 50, np.uint8)
-        files.add(Prediction("clip.mp4", frame=number, height=40, width=64, instances=instances(), pixels=pixels))
+        files.add(Prediction("clip.mp4", frame=number, height=40, width=64, found=found(), pixels=pixels))
     files.close()
     capture = cv2.VideoCapture(str(tmp_path / "out/pictures/clip.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3

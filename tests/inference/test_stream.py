@@ -5,38 +5,30 @@ import os
 import cv2
 import numpy as np
 import pytest
-import torch
-
-from detectron2.structures import Boxes, Instances
 
 from retina_plugin.data.pixels import read_image
 from retina_plugin.inference.sources import Sources, find_sources
-from retina_plugin.inference.stream import Timing, predict_stream
+from retina_plugin.inference.stream import Found, Timing, predict_stream
 
 
 class Predictor:
     """Finds one box whose score is the mean of the image."""
 
-    class cfg:  # noqa: N801 - the part of a config that is read
-        class INPUT:
-            MAX_IMAGE_PIXELS = 10**6
-
     def __init__(self):
         self.batches = []
 
-    def mapper(self, record):
-        return {**record, **self.map_array(read_image(record["file_name"], "BGR"), "")}
+    def map_file(self, file):
+        return self.map_array(read_image(file, "BGR", max_pixels=10**6), "")
 
     def map_array(self, image, name):
         height, width = image.shape[:2]
-        return {"height": height, "width": width, "image": torch.from_numpy(image).permute(2, 0, 1)}
+        return {"height": height, "width": width, "image": image.transpose(2, 0, 1)}
 
     def run(self, records, passed):
         self.batches.append([tuple(x["image"].shape[1:]) for x in records])
         passed("network")
-        boxes = Boxes(torch.tensor([[0.0, 0, 5, 5]]))
         return [
-            Instances((x["height"], x["width"]), pred_boxes=boxes, scores=x["image"].float().mean().view(1))
+            Found(np.array([[0, 0, 5, 5]], np.float32), x["image"].mean(keepdims=True)[0, 0], np.array([0]))
             for x in records
         ]
 
@@ -56,7 +48,7 @@ def test_predictions_come_in_the_order_of_the_images(folder, workers, batch_size
     found = list(
         predict_stream(predictor, find_sources([folder]), batch_size=batch_size, workers=workers, timing=timing)
     )
-    assert [float(x.instances.scores) for x in found] == list(range(12)) and timing.images == 12
+    assert [float(x.found.scores[0]) for x in found] == list(range(12)) and timing.images == 12
     assert [(x.height, x.width) for x in found[:2]] == [(40, 60), (60, 40)]
     assert all(len(batch) <= batch_size for batch in predictor.batches)
 
@@ -78,8 +70,8 @@ def test_files_that_cannot_be_read_cost_nothing_else(folder, workers):
     paths = [str(folder / f"{i:02d}.png") for i in range(12)] + [str(folder / "gone.png")]
     found = list(predict_stream(Predictor(), Sources(tuple(paths), ()), workers=workers))
     assert [x.name for x in found] == paths
-    assert [i for i, x in enumerate(found) if x.instances is None] == [3, 5, 7, 8, 9, 12]
-    assert all(bool(x.error) == (x.instances is None) for x in found) and "pixels" in found[9].error
+    assert [i for i, x in enumerate(found) if x.found is None] == [3, 5, 7, 8, 9, 12]
+    assert all(bool(x.error) == (x.found is None) for x in found) and "pixels" in found[9].error
 
 
 def test_nothing_but_broken_files(folder):
@@ -101,14 +93,14 @@ def video(tmp_path):
 def test_frames_of_a_video(video, every, frames):
     found = list(predict_stream(Predictor(), Sources((), (video,)), every=every, batch_size=2))
     assert [x.frame for x in found] == list(frames) and {x.name for x in found} == {video}
-    assert [float(x.instances.scores) for x in found] == pytest.approx([20 * i for i in frames], abs=3)
+    assert [float(x.found.scores[0]) for x in found] == pytest.approx([20 * i for i in frames], abs=3)
     assert found[0].pixels.shape == (48, 64, 3)
 
 
 def test_a_video_that_cannot_be_read_is_reported(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"no video")
     (found,) = predict_stream(Predictor(), Sources((), (str(tmp_path / "x.mp4"),)))
-    assert found.instances is None and "not a video" in found.error
+    assert found.found is None and "not a video" in found.error
 
 
 def test_a_caller_may_stop_early(video, folder):

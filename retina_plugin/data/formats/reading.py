@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from detectron2.structures import BoxMode
-
 from retina_plugin.data.boxes import checked_boxes, fault_of
 from retina_plugin.data.files import ImageFinder
 from retina_plugin.data.formats.image_sizes import Look, resolve_sizes
@@ -25,6 +23,9 @@ Size = tuple[int | None, int | None]
 """(height, width) in pixels; None where the annotations do not state it."""
 
 MOST_CLASSES_SHOWN = 20
+
+XYXY_ABS = 0
+"""Value of Detectron2's ``BoxMode.XYXY_ABS``, which is an integer; data is read without detectron2 as well."""
 
 
 class Reading:
@@ -219,7 +220,7 @@ class Reading:
         if len(boxes):
             self._report_faults(boxes, sizes, fault, beyond)
         for i, box in zip(np.flatnonzero(fault == 0).tolist(), clipped[fault == 0].tolist(), strict=True):
-            annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": self._box_labels[i]}
+            annotation = {"bbox": box, "bbox_mode": XYXY_ABS, "category_id": self._box_labels[i]}
             self.records[self._owners[i]]["annotations"].append({**annotation, "iscrowd": self._crowd[i]})
         self._add_areas(clipped, fault, scales)
         if not kept.all():
