@@ -93,7 +93,7 @@ def read_detections(source: str | os.PathLike, data: str | None = None) -> Detec
         what = f"no {PREDICTIONS}; `retina evaluate` writes one" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"{source}: {what}")
     cfg = _config_beside(file)
-    dataset = _dataset_of(data) if data else _dataset_in(cfg, file)
+    dataset = dataset_of(data) if data else _dataset_in(cfg, file)
     truth = GroundTruth.of(dataset)
     if not truth.labelled:
         raise ValueError(f"dataset {dataset} has no annotations, so its detections cannot be judged")
@@ -128,7 +128,7 @@ def _dataset_in(cfg: dict, file: Path) -> str:
     return names[0]
 
 
-def _dataset_of(data: str) -> str:
+def dataset_of(data: str) -> str:
     """Return the name of the dataset that ``--data`` means."""
     if data in DatasetCatalog:
         return data

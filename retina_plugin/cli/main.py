@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "train": "train on a folder of images and annotations, or from a config",
     "evaluate": "evaluate a checkpoint",
     "predict": "detect objects in images, folders and videos",
+    "export": "write ONNX or OpenVINO, proven equal to the checkpoint",
     "analyze": "show what a detector gets right and wrong, and what it costs",
     "compare": "compare two detectors on the same images",
     "data": "check, convert, describe and preview a dataset",
@@ -64,13 +65,15 @@ def main(argv: list[str] | None = None) -> int:
     run = _module(name).run
     if name == "doctor":
         return run(args)
+    from retina_plugin.engine.ending import exit_code
+
+    if not getattr(_module(name), "needs_torch", lambda args: True)(args):
+        return exit_code(lambda: run(args))
     try:
         retina_plugin.fill_registries()
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    from retina_plugin.engine.ending import exit_code
-
     return exit_code(lambda: _import_and_run(run, args))
 
 

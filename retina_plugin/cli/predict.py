@@ -1,6 +1,7 @@
 """``retina predict``: detect objects in images and videos."""
 
 import argparse
+from typing import Any
 
 from retina_plugin.arguments import add_set_option
 
@@ -8,6 +9,9 @@ EXAMPLE = """retina predict output/pets/model_best.pth photos/                  
   retina predict output/pets/model_best.pth "photos/*.jpg" clip.mp4 --draw       with pictures
   retina predict output/pets/model_best.pth photos/ --format yolo                labels to correct by hand
   find . -name '*.jpg' | retina predict output/pets/model_best.pth - --output found"""
+
+EXPORTED = (".onnx", ".xml")
+"""Suffixes of files of ``retina export``."""
 
 SECONDS = 10.0
 """Time between two lines of progress."""
@@ -18,7 +22,10 @@ FAILED_SHOWN = 50
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
-    parser.add_argument("checkpoint", help="a .pth or .safetensors file that the plugin wrote")
+    parser.add_argument(
+        "checkpoint",
+        help="a .pth or .safetensors file that the plugin wrote, or an .onnx or .xml file of `retina export`",
+    )
     parser.add_argument(
         "sources",
         nargs="+",
@@ -55,16 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_option(parser)
 
 
+def needs_torch(args: argparse.Namespace) -> bool:
+    """Return whether the detector is a checkpoint, and not a file of ``retina export``."""
+    return not args.checkpoint.endswith(EXPORTED)
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict, and write what was found; 1 if an image could not be read."""
     import time
     from pathlib import Path
 
-    from retina_plugin.data.pixels import value_range_of
     from retina_plugin.engine.console import Console, duration, say
     from retina_plugin.engine.folder import numbered
     from retina_plugin.inference.output import PredictionFiles
-    from retina_plugin.inference.predictor import load_predictor
     from retina_plugin.inference.sources import find_sources
     from retina_plugin.inference.stream import Timing, predict_stream
 
@@ -76,19 +86,13 @@ def run(args: argparse.Namespace) -> int:
     sources = find_sources(args.sources)
     folder = Path(args.output) if args.output else next(x for x in numbered(Path("output/predict")) if not x.exists())
     with Console():
-        predictor = load_predictor(
-            args.checkpoint,
-            score_thresh="best" if args.score is None else args.score,
-            device=args.device,
-            imports=bool(args.imports),
-            settings=[*_view_settings(args), *args.set],
-        )
+        predictor, value_range = _load_checkpoint(args) if needs_torch(args) else _load_exported(args)
         files = PredictionFiles(
             folder,
             predictor.class_names,
             formats=args.formats or ["coco"],
             draw=args.draw,
-            value_range=value_range_of(predictor.cfg),
+            value_range=value_range,
             origin=args.checkpoint,
         )
         timing, total = Timing(), len(sources.images)
@@ -127,6 +131,34 @@ def run(args: argparse.Namespace) -> int:
         say("stopped by Ctrl-C: what was found until then is written")
         return 130
     return 1 if files.failed else 0
+
+
+def _load_checkpoint(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the predictor of a checkpoint, and the range of its pixel values."""
+    from retina_plugin.data.pixels import value_range_of
+    from retina_plugin.inference.predictor import load_predictor
+
+    predictor = load_predictor(
+        args.checkpoint,
+        score_thresh="best" if args.score is None else args.score,
+        device=args.device,
+        imports=bool(args.imports),
+        settings=[*_view_settings(args), *args.set],
+    )
+    return predictor, value_range_of(predictor.cfg)
+
+
+def _load_exported(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return a file of ``retina export``, and the range of its pixel values."""
+    from retina_plugin.data.pixels import PixelRange
+    from retina_plugin.export.runtime import ExportedModel
+
+    unusable = {"--tiles": args.tiles, "--tta": args.tta, "--set": args.set, "--device": args.device}
+    if given := [name for name, value in unusable.items() if value]:
+        raise ValueError(f"{', '.join(given)} need the checkpoint, not an exported file")
+    model = ExportedModel(args.checkpoint, score="best" if args.score is None else args.score)
+    values = model.metadata.value_range
+    return model, PixelRange(*values) if values else None
 
 
 def _view_settings(args: argparse.Namespace) -> list:

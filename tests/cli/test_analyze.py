@@ -18,9 +18,9 @@ def folder(tmp_path_factory):
     generate_digits(folder / "numbers", splits={"train": 2, "val": 12})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        from retina_plugin.analysis.detections import _dataset_of
+        from retina_plugin.analysis.detections import dataset_of
 
-        truth = GroundTruth.of(_dataset_of("numbers"))
+        truth = GroundTruth.of(dataset_of("numbers"))
     rng = np.random.default_rng(0)
     for name, share in (("good", 1.0), ("bad", 0.67)):
         (folder / name).mkdir()

@@ -1,0 +1,153 @@
+"""``retina export``: a file that runs without torch, proven equal to the checkpoint."""
+
+import argparse
+
+from retina_plugin.arguments import add_set_option
+
+EXAMPLE = """retina export output/pets/model_best.pth --to onnx                          model_best.onnx
+  retina export output/pets/model_best.pth --to openvino --precision int8      model_best_int8.xml and .bin
+  retina export output/pets/model_best.pth --to safetensors                    weights, config and classes
+  retina predict model_best.onnx photos/                                       runs without torch"""
+
+KINDS = ("onnx", "openvino", "safetensors")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("checkpoint", help="a .pth or .safetensors file that the plugin wrote")
+    parser.add_argument("--to", choices=KINDS, default="onnx", help="kind of file")
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32", help="bf16 for openvino only"
+    )
+    parser.add_argument("--output", metavar="FILE", help="to write (default: beside the checkpoint)")
+    parser.add_argument(
+        "--data", metavar="PATH", help="dataset of the proof (default: the validation images of the checkpoint's run)"
+    )
+    parser.add_argument("--images", type=int, default=200, metavar="N", help="of the proof, at most")
+    parser.add_argument("--force", action="store_true", help="leave the file even if it differs too much")
+    add_set_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file, compare it with the checkpoint, and print what differs; 1 if it differs too much."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from retina_plugin.engine.checkpoint import read_checkpoint, read_info
+    from retina_plugin.engine.console import Console, say
+    from retina_plugin.engine.safetensors_file import write_safetensors
+    from retina_plugin.export import proof, writers
+    from retina_plugin.export.runtime import ExportedModel
+    from retina_plugin.inference.predictor import load_predictor
+
+    checkpoint = Path(args.checkpoint)
+    ending = "" if args.precision == "fp32" else f"_{args.precision}"
+    if args.to == "safetensors":
+        file = Path(args.output or checkpoint.with_suffix(".safetensors"))
+        read_info(str(checkpoint))
+        write_safetensors(read_checkpoint(str(checkpoint)), file)
+        say(f"written: {file}")
+        return 0
+    if args.precision not in writers.PRECISIONS[args.to]:
+        raise ValueError(f"--to {args.to} has the precisions {', '.join(writers.PRECISIONS[args.to])}")
+    file = Path(args.output or checkpoint.with_name(f"{checkpoint.stem}{ending}{writers.SUFFIX[args.to]}"))
+    if file.suffix != writers.SUFFIX[args.to]:
+        raise ValueError(f"--output must end in {writers.SUFFIX[args.to]}, got {file}")
+    with Console():
+        load = {"device": "cpu", "imports": bool(args.imports)}
+        exact = ["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32", *args.set]
+        reference = load_predictor(args.checkpoint, settings=exact, **load)
+        thresholds = None
+        if held := reference.info.get("thresholds"):
+            thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
+        truth, images = _images_of(args, reference)
+        metadata = writers.describe(reference, precision=args.precision, thresholds=thresholds)
+        write = writers.write_onnx if args.to == "onnx" else writers.write_openvino
+        write(reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
+        exported = ExportedModel(file)
+        most = metadata.max_detections
+        files = [x["file_name"] for x in images[:SIZES_FROM]]
+        found = proof.compare_sizes(reference, exported, files, floor=metadata.score_thresh, most=most)
+        theirs = ours = None
+        if truth is not None:
+            theirs, ours = (proof.measure(x, truth, images, most=most) for x in (reference, exported))
+        own = load_predictor(args.checkpoint, settings=list(args.set), **load)
+        speed = proof.measure(own, truth, images[:SPEED_IMAGES], most=most).rate if truth is not None else None
+        differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
+        lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
+        text = [f"{found.compared} detections in images of several sizes: {differ}; {lacking}"]
+        if theirs and ours and truth is not None:
+            precision = str(getattr(own.model, "autocast_dtype", None) or "float32").removeprefix("torch.")
+            text.append(f"AP on {len(images)} validation images: {ours.ap:.2f}; of the checkpoint {theirs.ap:.2f}")
+            torch_rates = f"in torch {theirs.rate:.1f} (float32), {speed:.1f} ({precision})"
+            text.append(f"images/s, one at a time: {ours.rate:.1f}; {torch_rates}")
+        else:
+            text.append("AP was not compared: no validation images here, give --data")
+        for line in text:
+            say(line)
+        wrong = proof.problems(args.precision, found, theirs, ours)
+        writers.with_metadata(file, replace(metadata, proof={"lines": text, "exceeds": wrong}))
+    if wrong and not args.force:
+        for leftover in {file, file.with_suffix(".bin")} if file.suffix == ".xml" else {file}:
+            leftover.unlink(missing_ok=True)
+        say(f"error: {file} is not left behind, because {'; '.join(wrong)}. --force leaves it")
+        return 1
+    say(f"written: {file}" + (f", although {'; '.join(wrong)}" if wrong else ""))
+    return 0
+
+
+SIZES_FROM = 8
+"""Images whose detections are compared one by one, each in four sizes."""
+
+SPEED_IMAGES = 50
+"""Images that torch is timed on in the precision of the config."""
+
+
+def _images_of(args: argparse.Namespace, predictor) -> tuple:  # type: ignore[no-untyped-def]
+    """Return the annotations and the images of the proof; (None, []) if there are none."""
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin.analysis.detections import dataset_of
+    from retina_plugin.config.files import settings_of
+    from retina_plugin.evaluation.ground_truth import GroundTruth
+
+    name = dataset_of(args.data) if args.data else None
+    if name is None:
+        names = settings_of(predictor.info["config"], args.checkpoint)["DATASETS.TEST"].value or ()
+        name = names[0] if names and names[0] in DatasetCatalog else _from_run(args.checkpoint, names)
+    if name is None:
+        return None, []
+    truth = GroundTruth.of(name)
+    if not truth.labelled or truth.class_names != list(predictor.class_names):
+        return None, truth.coco["images"][: args.images]
+    return truth, truth.coco["images"][: args.images]
+
+
+def _from_run(checkpoint: str, names) -> str | None:  # type: ignore[no-untyped-def]
+    """Return the dataset whose card lies beside the checkpoint, registered; None if there is none."""
+    from pathlib import Path
+
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin.data.card import RUN_CARD
+    from retina_plugin.data.catalog import register_card
+
+    card = Path(checkpoint).parent / RUN_CARD
+    if names and card.is_file():
+        register_card(card)
+    return names[0] if names and names[0] in DatasetCatalog else None
+
+
+def _calibration(args: argparse.Namespace, predictor, images: list[dict]) -> list[str]:  # type: ignore[no-untyped-def]
+    """Return the files that int8 is calibrated on: training images, or those of the proof."""
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin.config.files import settings_of
+    from retina_plugin.data.catalog import result_of
+
+    if args.precision != "int8":
+        return []
+    names = settings_of(predictor.info["config"], args.checkpoint)["DATASETS.TRAIN"].value or ()
+    if names and names[0] in DatasetCatalog:
+        return [x["file_name"] for x in result_of(names[0]).records]
+    return [x["file_name"] for x in images]

@@ -1,0 +1,229 @@
+"""Writes a detector as ONNX or OpenVINO."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2.config import CfgNode
+
+from retina_plugin.export.graph import DetectorGraph
+from retina_plugin.export.metadata import KEY, Metadata
+from retina_plugin.inference.predictor import RetinaPredictor
+from retina_plugin.modeling.anchors import TorchvisionAnchors
+from retina_plugin.modeling.meta_arch import RetinaPluginNet
+from retina_plugin.version import __version__
+
+PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
+"""Precisions of each kind of file."""
+
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+
+OPSET = 17
+NAMES = ("logits", "best", "deltas")
+
+CALIBRATION_IMAGES = 100
+"""Images that the ranges of int8 are measured on."""
+
+
+def describe(predictor: RetinaPredictor, *, precision: str, thresholds: Sequence[float] | None) -> Metadata:
+    """Return the description of an exported detector, without its proof.
+
+    Raises:
+        ValueError: the model is not one of the plugin's, or has options that an exported file does not have.
+    """
+    cfg, model = predictor.cfg, predictor.model
+    if type(model) is not RetinaPluginNet:
+        raise ValueError(f"only RetinaPluginNet can be exported, not {type(model).__name__}")
+    _refuse(cfg, model)
+    generator: Any = model.anchor_generator
+    longest = cfg.INPUT.MAX_SIZE_TEST
+    return Metadata(
+        class_names=list(predictor.class_names),
+        thresholds=None if thresholds is None else [float(x) for x in thresholds],
+        image_format=cfg.INPUT.FORMAT,
+        reader=cfg.INPUT.READER,
+        value_range=[float(x) for x in cfg.INPUT.VALUE_RANGE],
+        max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+        shorter=cfg.INPUT.MIN_SIZE_TEST,
+        longest=longest,
+        divisor=max(model.backbone.size_divisibility, 1),
+        padding=[float(x) for x in model.pixel_mean.flatten()],
+        cell_anchors=[cell.tolist() for cell in generator.cell_anchors],
+        strides=[int(x) for x in generator.strides],
+        anchor_offset=float(generator.offset),
+        steps_from_map=isinstance(generator, TorchvisionAnchors),
+        box_weights=[float(x) for x in model.box2box_transform.weights],
+        scale_clamp=float(model.box2box_transform.scale_clamp),
+        score_thresh=float(model.score_thresh_test),
+        topk=int(model.topk_candidates_test),
+        nms_thresh=float(model.nms_thresh_test),
+        max_detections=int(model.max_detections),
+        class_agnostic=bool(model.class_agnostic_nms),
+        precision=precision,
+        image_size=predictor.info.get("image_size"),
+        checkpoint=os.path.basename(cfg.MODEL.WEIGHTS),
+        version=__version__,
+    )
+
+
+def _refuse(cfg: CfgNode, model: RetinaPluginNet) -> None:
+    """Raise a ValueError for what the runtime does not compute."""
+    reasons = {
+        "MODEL.RETINANET.SOFT_NMS": bool(model.soft_nms),
+        "MODEL.RETINANET.CLIP_BEFORE_NMS": model.clip_before_nms,
+        "TEST.TILES.SIZE": cfg.TEST.TILES.SIZE > 0,
+        "TEST.AUG.ENABLED": cfg.TEST.AUG.ENABLED,
+        f"INPUT.FORMAT {cfg.INPUT.FORMAT}": cfg.INPUT.FORMAT not in ("BGR", "RGB"),
+        "a backbone of fixed input size": bool(model.backbone.padding_constraints.get("square_size", 0)),
+        f"INPUT.MAPPER {cfg.INPUT.MAPPER}": cfg.INPUT.MAPPER != "retina",
+    }
+    if wrong := [name for name, there in reasons.items() if there]:
+        raise ValueError(
+            f"an exported file has no {', '.join(wrong)}: set it differently with --set, or use the checkpoint"
+        )
+
+
+def write_onnx(
+    predictor: RetinaPredictor, file: Path, metadata: Metadata, *, images: Sequence[str] = (), precision: str = "fp32"
+) -> None:
+    """Write ONNX with a free batch size and image size.
+
+    Args:
+        predictor: in float32, on the CPU.
+        file: to write.
+        metadata: stored in the file.
+        images: files that int8 is calibrated on.
+        precision: "fp32", "fp16" or "int8".
+    """
+    import onnx
+
+    graph = DetectorGraph(predictor.model).eval()  # type: ignore[arg-type]
+    side = metadata.divisor * 2
+    example = torch.zeros(1, len(metadata.padding), side, side + metadata.divisor)
+    axes = {"images": {0: "n", 2: "height", 3: "width"}, **{name: {0: "n", 1: "anchors"} for name in NAMES}}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        # torch's newer exporter takes minutes for sizes that are free.
+        torch.onnx.export(
+            graph,
+            (example,),
+            str(file),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(NAMES),
+            dynamic_axes=axes,
+        )
+    if precision == "fp16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        onnx.save(convert_float_to_float16(onnx.load(str(file)), keep_io_types=True), str(file))
+    elif precision == "int8":
+        _quantize_onnx(file, predictor, images)
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
+    onnx.save(model, str(file))
+
+
+def _quantize_onnx(file: Path, predictor: RetinaPredictor, images: Sequence[str]) -> None:
+    """Replace an ONNX file by one of int8, calibrated on images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Batches(CalibrationDataReader):
+        """Yields one image after another."""
+
+        def __init__(self) -> None:
+            self.batches = calibration_batches(predictor, images)
+
+        def get_next(self) -> dict | None:
+            """Return the next input, None at the end."""
+            batch = next(self.batches, None)
+            return None if batch is None else {"images": batch}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(file),
+            Batches(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+        )
+
+
+def write_openvino(
+    predictor: RetinaPredictor, file: Path, metadata: Metadata, *, images: Sequence[str] = (), precision: str = "fp32"
+) -> None:
+    """Write OpenVINO's ``.xml`` and ``.bin``; arguments as of :func:`write_onnx`, and "bf16".
+
+    A bf16 file holds float32 weights and asks the processor to compute in bf16.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_file = Path(folder) / "graph.onnx"
+        write_onnx(predictor, onnx_file, metadata)
+        model = openvino.convert_model(str(onnx_file))
+    for i, name in enumerate(NAMES):
+        model.output(i).get_tensor().set_names({name})
+    if precision == "int8":
+        import nncf
+
+        data = nncf.Dataset(list(calibration_batches(predictor, images)))
+        model = nncf.quantize(model, data, subset_size=CALIBRATION_IMAGES, preset=nncf.QuantizationPreset.MIXED)
+    model.set_rt_info(metadata.to_json(), [KEY])
+    openvino.save_model(model, str(file), compress_to_fp16=precision == "fp16")
+
+
+def calibration_batches(predictor: RetinaPredictor, images: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield inputs (1, C, H, W) float32 of the graph, from image files that can be read.
+
+    Raises:
+        ValueError: there is none.
+    """
+    model, count = predictor.model, 0
+    divisor = max(model.backbone.size_divisibility, 1)  # type: ignore[union-attr]
+    padding = model.pixel_mean.reshape(-1, 1, 1)  # type: ignore[union-attr, operator]
+    for file in images[:CALIBRATION_IMAGES]:
+        try:
+            image = predictor.map_file(file)["image"].float()
+        except (OSError, ValueError):
+            continue
+        height, width = (-(-side // divisor) * divisor for side in image.shape[1:])
+        batch = padding.expand(-1, height, width).clone()
+        batch[:, : image.shape[1], : image.shape[2]] = image
+        count += 1
+        yield batch.unsqueeze(0).numpy()
+    if not count:
+        raise ValueError("int8 is calibrated on images, but none could be read: give --data")
+
+
+def with_metadata(file: Path, metadata: Metadata) -> None:
+    """Replace the description in a file."""
+    if file.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(str(file))
+        onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
+        onnx.save(model, str(file))
+        return
+    import openvino
+
+    model = openvino.Core().read_model(str(file))
+    model.set_rt_info(metadata.to_json(), [KEY])
+    unfinished = file.with_name(f"{file.stem}.tmp.xml")
+    openvino.save_model(model, str(unfinished), compress_to_fp16=False)
+    del model
+    unfinished.with_suffix(".bin").replace(file.with_suffix(".bin"))
+    unfinished.replace(file)
