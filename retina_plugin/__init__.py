@@ -13,6 +13,7 @@ or, from the checkpoint alone, ``retina_plugin.load_predictor("output/quickstart
 """
 
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .moved import install_finder
@@ -94,6 +95,14 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _has_torch() -> bool:
+    """Return whether torch can be imported; exported models run without it."""
+    try:
+        return find_spec("torch") is not None
+    except (ImportError, ValueError):
+        return False
+
+
 install_finder()
-if not is_the_command():
+if not is_the_command() and _has_torch():
     fill_registries()

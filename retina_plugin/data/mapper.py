@@ -15,6 +15,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
 from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
+from retina_plugin.data.resize import reduction, resized
 from retina_plugin.data.strangers_files import ImageError
 from retina_plugin.registry import SlotRegistry
 
@@ -49,12 +50,7 @@ class CvResizeTransform(Transform):
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """Resize an image (h', w', C) to (new_h, new_w, C); ``interp`` is ignored."""
-        if img.shape[:2] == (self.new_h, self.new_w):
-            return img
-        shrinks = self.new_h < img.shape[0] and self.new_w < img.shape[1]
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(img, (self.new_w, self.new_h), interpolation=method)
-        return resized.reshape(self.new_h, self.new_w, *img.shape[2:])  # OpenCV drops the axis of a single channel
+        return resized(img, self.new_h, self.new_w)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Map points (n, 2), (x, y) in pixels, from the original to the resized image."""
@@ -100,11 +96,6 @@ def build_augmentations(cfg: CfgNode, *, is_train: bool) -> list[T.Augmentation]
         low, high = 1 - cfg.INPUT.COLOR_JITTER, 1 + cfg.INPUT.COLOR_JITTER
         augmentations += [T.RandomBrightness(low, high), T.RandomContrast(low, high), T.RandomSaturation(low, high)]
     return augmentations
-
-
-def reduction(size: tuple[int, int], target: tuple[int, int]) -> int:
-    """Return the largest of 8, 4, 2, 1 by which an image (h, w) can be reduced and still be as large as ``target``."""
-    return next((n for n in (8, 4, 2) if size[0] >= n * target[0] and size[1] >= n * target[1]), 1)
 
 
 def contiguous(image: np.ndarray) -> np.ndarray:

@@ -27,6 +27,9 @@ SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 OPSET = 17
 NAMES = ("logits", "best", "deltas")
 
+EXACT_LAYERS = ("cls_score", "bbox_pred")
+"""The last convolutions of the head, which stay exact in int8 ONNX: their outputs span more than 8 bits resolve."""
+
 CALIBRATION_IMAGES = 100
 """Images that the ranges of int8 are measured on."""
 
@@ -133,6 +136,7 @@ def write_onnx(
 
 def _quantize_onnx(file: Path, predictor: RetinaPredictor, images: Sequence[str]) -> None:
     """Replace an ONNX file by one of int8, calibrated on images."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -150,6 +154,7 @@ def _quantize_onnx(file: Path, predictor: RetinaPredictor, images: Sequence[str]
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
+        last = [x.name for x in onnx.load(str(prepared)).graph.node if any(part in x.name for part in EXACT_LAYERS)]
         quantize_static(
             str(prepared),
             str(file),
@@ -159,6 +164,7 @@ def _quantize_onnx(file: Path, predictor: RetinaPredictor, images: Sequence[str]
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=last,
         )
 
 

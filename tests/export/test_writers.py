@@ -1,0 +1,77 @@
+"""What is written for each precision, what an export cannot do, and the calibration of int8."""
+
+import numpy as np
+import pytest
+from exported import EXACT, exact_predictor, photos, small_checkpoint
+
+from retina_plugin import load_predictor
+from retina_plugin.export.runtime import ExportedModel
+from retina_plugin.export.writers import calibration_batches, describe, with_metadata, write_onnx, write_openvino
+
+pytest.importorskip("onnx")
+pytest.importorskip("openvino")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.slow
+def test_smaller_onnx_files_run_and_are_smaller(tmp_path, precision):
+    predictor = exact_predictor(small_checkpoint(tmp_path))
+    files = photos(tmp_path / "photos")
+    metadata = describe(predictor, precision=precision, thresholds=None)
+    write_onnx(predictor, tmp_path / "exact.onnx", metadata)
+    write_onnx(predictor, tmp_path / "small.onnx", metadata, images=files, precision=precision)
+    assert (tmp_path / "small.onnx").stat().st_size < 0.7 * (tmp_path / "exact.onnx").stat().st_size
+    found = ExportedModel(tmp_path / "small.onnx")(files[0])
+    assert len(found.scores) and np.isfinite(found.boxes).all()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.slow
+def test_openvino_files_of_every_precision_run(tmp_path, precision):
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    predictor = exact_predictor(small_checkpoint(tmp_path))
+    files = photos(tmp_path / "photos")
+    metadata = describe(predictor, precision=precision, thresholds=None)
+    write_openvino(predictor, tmp_path / "x.xml", metadata, images=files, precision=precision)
+    exported = ExportedModel(tmp_path / "x.xml")
+    assert exported.metadata.precision == precision and len(exported(files[0]).scores)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_proof_is_added_to_a_file(tmp_path, suffix):
+    predictor = exact_predictor(small_checkpoint(tmp_path))
+    metadata = describe(predictor, precision="fp32", thresholds=None)
+    file = tmp_path / f"x{suffix}"
+    (write_onnx if suffix == ".onnx" else write_openvino)(predictor, file, metadata)
+    before = ExportedModel(file)(photos(tmp_path / "photos")[0])
+    metadata.proof = {"lines": ["AP 50"], "exceeds": []}
+    with_metadata(file, metadata)
+    exported = ExportedModel(file)
+    assert exported.metadata == metadata
+    assert np.array_equal(exported(photos(tmp_path / "photos")[0]).scores, before.scores)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("MODEL.RETINANET.SOFT_NMS", "linear"),
+        ("MODEL.RETINANET.CLIP_BEFORE_NMS", True),
+        ("TEST.TILES.SIZE", 64),
+        ("TEST.AUG.ENABLED", True),
+    ],
+)
+def test_what_the_runtime_does_not_compute_is_refused(tmp_path, key, value):
+    predictor = load_predictor(small_checkpoint(tmp_path), device="cpu", settings=[*EXACT, key, value])
+    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+        describe(predictor, precision="fp32", thresholds=None)
+
+
+def test_calibration_reads_what_can_be_read(tmp_path):
+    predictor = exact_predictor(small_checkpoint(tmp_path))
+    files = photos(tmp_path / "photos")
+    batches = list(calibration_batches(predictor, ["gone.png", *files]))
+    d = predictor.model.backbone.size_divisibility
+    assert len(batches) == 3 and all(x.shape[2] % d == 0 and x.shape[3] % d == 0 for x in batches)
+    with pytest.raises(ValueError, match="give --data"):
+        list(calibration_batches(predictor, ["gone.png"]))
