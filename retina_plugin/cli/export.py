@@ -1,6 +1,8 @@
 """``retina export``: a file that runs without torch, proven equal to the checkpoint."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from retina_plugin.arguments import add_set_option
 
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file, compare it with the checkpoint, and print what differs; 1 if it differs too much."""
     from dataclasses import replace
+    from functools import partial
     from pathlib import Path
 
     from retina_plugin.engine.checkpoint import read_checkpoint, read_info
@@ -54,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     if file.suffix != writers.SUFFIX[args.to]:
         raise ValueError(f"--output must end in {writers.SUFFIX[args.to]}, got {file}")
     with Console():
-        load = {"device": "cpu", "imports": bool(args.imports)}
+        load = partial(load_predictor, args.checkpoint, device="cpu", imports=bool(args.imports))
         exact = ["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32", *args.set]
-        reference = load_predictor(args.checkpoint, settings=exact, **load)
+        reference = load(settings=exact)
         thresholds = None
         if held := reference.info.get("thresholds"):
             thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         theirs = ours = None
         if truth is not None:
             theirs, ours = (proof.measure(x, truth, images, most=most) for x in (reference, exported))
-        own = load_predictor(args.checkpoint, settings=list(args.set), **load)
+        own = load(settings=list(args.set))
         speed = proof.measure(own, truth, images[:SPEED_IMAGES], most=most).rate if truth is not None else None
         differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
         lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
@@ -103,17 +106,16 @@ SPEED_IMAGES = 50
 """Images that torch is timed on in the precision of the config."""
 
 
-def _images_of(args: argparse.Namespace, predictor) -> tuple:  # type: ignore[no-untyped-def]
+def _images_of(args: argparse.Namespace, predictor: Any) -> tuple[Any, list[dict]]:
     """Return the annotations and the images of the proof; (None, []) if there are none."""
     from detectron2.data import DatasetCatalog
 
     from retina_plugin.analysis.detections import dataset_of
-    from retina_plugin.config.files import settings_of
     from retina_plugin.evaluation.ground_truth import GroundTruth
 
     name = dataset_of(args.data) if args.data else None
     if name is None:
-        names = settings_of(predictor.info["config"], args.checkpoint)["DATASETS.TEST"].value or ()
+        names = _datasets(args, predictor, "TEST")
         name = names[0] if names and names[0] in DatasetCatalog else _from_run(args.checkpoint, names)
     if name is None:
         return None, []
@@ -123,7 +125,15 @@ def _images_of(args: argparse.Namespace, predictor) -> tuple:  # type: ignore[no
     return truth, truth.coco["images"][: args.images]
 
 
-def _from_run(checkpoint: str, names) -> str | None:  # type: ignore[no-untyped-def]
+def _datasets(args: argparse.Namespace, predictor: Any, key: str) -> list[str]:
+    """Return the datasets that the config of a checkpoint names, DATASETS.TRAIN or TEST."""
+    from retina_plugin.config.files import settings_of
+
+    found: Any = settings_of(predictor.info["config"], args.checkpoint)[f"DATASETS.{key}"].value
+    return list(found or ())
+
+
+def _from_run(checkpoint: str, names: Sequence[str]) -> str | None:
     """Return the dataset whose card lies beside the checkpoint, registered; None if there is none."""
     from pathlib import Path
 
@@ -138,16 +148,15 @@ def _from_run(checkpoint: str, names) -> str | None:  # type: ignore[no-untyped-
     return names[0] if names and names[0] in DatasetCatalog else None
 
 
-def _calibration(args: argparse.Namespace, predictor, images: list[dict]) -> list[str]:  # type: ignore[no-untyped-def]
+def _calibration(args: argparse.Namespace, predictor: Any, images: list[dict]) -> list[str]:
     """Return the files that int8 is calibrated on: training images, or those of the proof."""
     from detectron2.data import DatasetCatalog
 
-    from retina_plugin.config.files import settings_of
     from retina_plugin.data.catalog import result_of
 
     if args.precision != "int8":
         return []
-    names = settings_of(predictor.info["config"], args.checkpoint)["DATASETS.TRAIN"].value or ()
+    names = _datasets(args, predictor, "TRAIN")
     if names and names[0] in DatasetCatalog:
         return [x["file_name"] for x in result_of(names[0]).records]
     return [x["file_name"] for x in images]

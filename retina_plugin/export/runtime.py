@@ -210,7 +210,7 @@ def nms(boxes: np.ndarray, groups: np.ndarray, thresh: float, most: int) -> np.n
     """
     left = boxes.astype(np.float64)
     areas = (left[:, 2] - left[:, 0]) * (left[:, 3] - left[:, 1])
-    indices, keep = np.arange(len(boxes)), []
+    indices, keep = np.arange(len(boxes)), list[int]()
     while len(indices) and len(keep) < most:
         first, rest = indices[0], indices[1:]
         keep.append(int(first))

@@ -106,7 +106,7 @@ def write_onnx(
     """
     import onnx
 
-    graph = DetectorGraph(predictor.model).eval()  # type: ignore[arg-type]
+    graph = DetectorGraph(predictor.model).eval()
     side = metadata.divisor * 2
     example = torch.zeros(1, len(metadata.padding), side, side + metadata.divisor)
     axes = {"images": {0: "n", 2: "height", 3: "width"}, **{name: {0: "n", 1: "anchors"} for name in NAMES}}
@@ -199,8 +199,8 @@ def calibration_batches(predictor: RetinaPredictor, images: Sequence[str]) -> It
         ValueError: there is none.
     """
     model, count = predictor.model, 0
-    divisor = max(model.backbone.size_divisibility, 1)  # type: ignore[union-attr]
-    padding = model.pixel_mean.reshape(-1, 1, 1)  # type: ignore[union-attr, operator]
+    divisor = max(model.backbone.size_divisibility, 1)
+    padding = model.pixel_mean.reshape(-1, 1, 1)
     for file in images[:CALIBRATION_IMAGES]:
         try:
             image = predictor.map_file(file)["image"].float()

@@ -66,8 +66,8 @@ class Block:
             raise ImportError(name)
 sys.meta_path.insert(0, Block())
 from retina_plugin.cli.main import main
-words = ["predict", "free.onnx", "numbers/val", "--output", "out_free", "--draw", "--format", "yolo", "--format", "coco"]
-sys.exit(main(words))
+words = ["--output", "out_free", "--draw", "--format", "yolo", "--format", "coco"]
+sys.exit(main(["predict", "free.onnx", "numbers/val", *words]))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr
