@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from retina_plugin.bench import data_cases, model_cases
+from retina_plugin.bench import data_cases, model_cases, predict_cases
 from retina_plugin.bench.dataset_start import CORNERS, detectron2_reads, plugin_reads
 from retina_plugin.bench.measure import Implementation
 
@@ -80,6 +80,15 @@ CASES = {
             TORCHVISION: model_cases.torchvision_inference(4),
             FP32: model_cases.batched(model_cases.plugin_model(*model_cases.FP32_OPTS)),
             DEFAULT: model_cases.batched(model_cases.plugin_model()),
+        },
+    ),
+    "predict": Case(
+        f"prediction on a folder, {predict_cases.IMAGES} JPEGs of 480 x 640 and a broken one, R-50 at 800 x 1066",
+        {
+            "Detectron2, DefaultPredictor in a loop": predict_cases.detectron2_loop,
+            "plugin, retina predict": predict_cases.stream,
+            "plugin, OpenVINO bf16": predict_cases.exported("bf16"),
+            "plugin, OpenVINO int8": predict_cases.exported("int8"),
         },
     ),
     "postprocess": Case(

@@ -62,7 +62,7 @@ def synthetic_labels(num_anchors: int, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def _weights(device: str) -> dict[str, Tensor]:
+def random_weights(device: str) -> dict[str, Tensor]:
     """Return the state dict of Detectron2's RetinaNet R-50 with calibrated random weights."""
     torch.manual_seed(0)
     model = build_model(detectron2_cfg(num_classes=K, device=device))
@@ -72,7 +72,7 @@ def _weights(device: str) -> dict[str, Tensor]:
 def detectron2_model(device: torch.device) -> nn.Module:
     """Build Detectron2's unmodified RetinaNet R-50."""
     model = build_model(detectron2_cfg(num_classes=K, device=device.type))
-    model.load_state_dict(_weights(device.type))
+    model.load_state_dict(random_weights(device.type))
     return model
 
 
@@ -86,7 +86,7 @@ def plugin_model(*opts: Any) -> Build:
     def build(device: torch.device) -> nn.Module:
         """Build the model on a device."""
         model = build_model(plugin_cfg(*opts, num_classes=K, device=device.type))
-        model.load_state_dict(_weights(device.type), strict=False)
+        model.load_state_dict(random_weights(device.type), strict=False)
         return model
 
     return build
@@ -267,7 +267,7 @@ def predictor(cfg_of: Callable[[str], CfgNode]) -> Implementation:
         """Build the predictor from a file of weights."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "weights.pth"
-            torch.save({"model": _weights(device.type)}, file)
+            torch.save({"model": random_weights(device.type)}, file)
             cfg = cfg_of(device.type).clone()
             cfg.defrost()
             cfg.MODEL.WEIGHTS = str(file)

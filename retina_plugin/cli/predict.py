@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint holds)",
     )
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images in the network at once")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: half the cores)")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read images (default: half the cores)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="predict on every Nth frame of a video")
     parser.add_argument(
         "--tiles",

@@ -10,8 +10,8 @@ from retina_plugin.bench.implementations import random_inputs
 
 CPU = torch.device("cpu")
 SLOW = ["inference", "inference_batch", "loss_compiled"]
-UNTRIED = ["train_step_compiled"]
-"""Cases that take minutes to compile; tests/modeling/test_meta_arch.py compiles their parts."""
+UNTRIED = ["train_step_compiled", "predict"]
+"""Cases that take minutes; tests/modeling/test_meta_arch.py compiles their parts, test_predict_cases.py predicts."""
 
 
 @pytest.fixture(autouse=True)
