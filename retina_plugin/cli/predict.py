@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"{len(files.records)} images, {boxes} objects in {spent}: {timing}")
         say(f"written: {', '.join(map(str, written))}")
         if files.failed:
-            say(f"{len(files.failed)} images could not be read:")
+            say(f"{len(files.failed)} of the images could not be read:")
             for failed in files.failed[:FAILED_SHOWN]:
                 say(f"  {failed.name}: {failed.error}")
             if len(files.failed) > FAILED_SHOWN:

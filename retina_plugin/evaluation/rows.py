@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Instances
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
 
@@ -25,10 +25,15 @@ def rows_of(number: int, instances: Instances) -> np.ndarray:
         instances: with "pred_boxes", "scores" and "pred_classes".
     """
     found = instances.to("cpu")
-    rows = np.empty((len(found), 7), dtype=np.float32)
-    rows[:, 0] = number
-    rows[:, 1:5] = BoxMode.convert(found.pred_boxes.tensor.float().numpy(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-    rows[:, 5], rows[:, 6] = found.scores.float().numpy(), found.pred_classes.numpy()
+    boxes, scores = found.pred_boxes.tensor.float().numpy(), found.scores.float().numpy()
+    return rows_from(number, boxes, scores, found.pred_classes.numpy())
+
+
+def rows_from(number: int, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the same of boxes (D, 4) XYXY, scores (D,) and labels (D,)."""
+    rows = np.empty((len(boxes), 7), dtype=np.float32)
+    rows[:, 0], rows[:, 5], rows[:, 6] = number, scores, labels
+    rows[:, 1:3], rows[:, 3:5] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.hotcoco import coco_figures, counted
-from retina_plugin.evaluation.rows import numbered_from_one
+from retina_plugin.evaluation.rows import numbered_from_one, rows_from
 from retina_plugin.inference.stream import Found, Predictor
 
 
@@ -158,7 +158,7 @@ def measure(predictor: Predictor, truth: GroundTruth, images: Sequence[dict], *,
     """
     import hotcoco
 
-    rows, seconds, chosen = [np.zeros((0, 7))], 0.0, {x["id"] for x in images}
+    rows, seconds, chosen = [np.zeros((0, 7), np.float32)], 0.0, {x["id"] for x in images}
     for i, image in enumerate(images):
         record = predictor.map_file(image["file_name"])
         if not i:
@@ -166,10 +166,7 @@ def measure(predictor: Predictor, truth: GroundTruth, images: Sequence[dict], *,
         start = time.perf_counter()
         (found,) = predictor.run([record], _ignore)
         seconds += time.perf_counter() - start
-        block = np.empty((len(found.scores), 7))
-        block[:, 0], block[:, 5], block[:, 6] = image["id"], found.scores, found.labels
-        block[:, 1:3], block[:, 3:5] = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
-        rows.append(block)
+        rows.append(rows_from(image["id"], *found))
     found_rows = np.concatenate(rows)
     if not len(found_rows):
         return Measured(0.0, len(images) / seconds)

@@ -275,7 +275,7 @@ def best_thresholds(info: dict, checkpoint: str) -> list[float]:
     found, names = info.get("thresholds"), info["class_names"]
     if not found:
         logger.warning(
-            "%s holds no score thresholds, because it was written before an evaluation: %s is used for all classes",
+            "%s holds no score thresholds (an evaluation during training finds them): %s is used for all classes",
             checkpoint,
             FALLBACK_SCORE,
         )

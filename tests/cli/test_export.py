@@ -49,6 +49,17 @@ def test_a_file_that_differs_is_not_left_behind_unless_forced(folder, capsys, mo
     assert ExportedModel(folder / "bad.onnx").metadata.proof["exceeds"]
 
 
+def test_an_exported_file_is_evaluated_like_the_checkpoint(folder, capsys):
+    main(["export", "model.pth", "--output", "same.onnx", "--data", "numbers"])
+    assert main(["evaluate", "same.onnx", "--data", "numbers"]) == 0
+    keys = ["SOLVER.AMP.ENABLED=False", "SOLVER.AMP.PRECISION=fp32", "OUTPUT_DIR=there"]
+    words = [word for key in keys for word in ("--set", key)]
+    assert main(["evaluate", "model.pth", "--data", "numbers", "--device", "cpu", *words]) == 0
+    theirs, ours = (json.loads((folder / x / "results.json").read_text()) for x in ("there/eval/model", "eval/same"))
+    assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=0.05, nan_ok=True)
+    assert main(["evaluate", "same.onnx"]) == 2
+
+
 def test_safetensors(folder):
     assert main(["export", "model.pth", "--to", "safetensors", "--output", "m.safetensors"]) == 0
     words = ["--device", "cpu", "--output", "out_safetensors"]

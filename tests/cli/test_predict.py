@@ -54,7 +54,7 @@ def test_broken_files_are_named_at_the_end_and_the_exit_code_tells(folder, capsy
     words = ["photos/0.png", "bad/text.jpg", "photos/1.png"]
     assert main(["predict", "model.pth", *words, "--device", "cpu", "--output", "b", "--workers", "2"]) == 1
     assert found(folder / "b/predictions.json") == (2, 200)
-    assert "1 images could not be read:\n  bad/text.jpg: " in capsys.readouterr().out
+    assert "1 of the images could not be read:\n  bad/text.jpg: " in capsys.readouterr().out
 
 
 def test_without_an_output_folders_are_numbered(folder):

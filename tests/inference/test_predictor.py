@@ -179,3 +179,11 @@ def test_tiles_and_augmentation_by_key_from_files_and_arrays(checkpoint, setting
     assert torch.equal(found.scores, again.scores)
     (streamed,) = predictor.run([predictor.map_array(IMAGE, "")])
     assert np.array_equal(streamed.scores, found.scores.numpy())
+
+
+def test_supervision_takes_the_detections_as_they_are(checkpoint):
+    supervision = pytest.importorskip("supervision")
+    results = load_predictor(checkpoint, score_thresh=0.0, device="cpu")(IMAGE)
+    detections = supervision.Detections.from_detectron2(results)
+    assert np.allclose(detections.xyxy, results["instances"].pred_boxes.tensor.numpy())
+    assert detections.class_id.tolist() == results["instances"].pred_classes.tolist()
