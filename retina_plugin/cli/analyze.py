@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--columns", metavar="FILE", help="a CSV file with a first column of file names: slices by the other columns"
     )
     parser.add_argument("--brightness", action="store_true", help="also slice by the brightness of the images")
-    parser.add_argument("--output", metavar="FOLDER", help="of analysis.html and analysis.json (default: beside them)")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="of analysis.html and analysis.json (default: next to the detections)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

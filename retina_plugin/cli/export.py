@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retina_plugin.arguments import add_set_option
 
@@ -10,6 +10,9 @@ EXAMPLE = """retina export output/pets/model_best.pth --to onnx                 
   retina export output/pets/model_best.pth --to openvino --precision int8      model_best_int8.xml and .bin
   retina export output/pets/model_best.pth --to safetensors                    weights, config and classes
   retina predict model_best.onnx photos/                                       runs without torch"""
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KINDS = ("onnx", "openvino", "safetensors")
 
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32", help="bf16 for openvino only"
     )
-    parser.add_argument("--output", metavar="FILE", help="to write (default: beside the checkpoint)")
+    parser.add_argument("--output", metavar="FILE", help="to write (default: next to the checkpoint)")
     parser.add_argument(
         "--data", metavar="PATH", help="dataset of the proof (default: the validation images of the checkpoint's run)"
     )
@@ -32,19 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file, compare it with the checkpoint, and print what differs; 1 if it differs too much."""
-    from dataclasses import replace
-    from functools import partial
     from pathlib import Path
 
     from retina_plugin.engine.checkpoint import read_checkpoint, read_info
     from retina_plugin.engine.console import Console, say
     from retina_plugin.engine.safetensors_file import write_safetensors
-    from retina_plugin.export import proof, writers
-    from retina_plugin.export.runtime import ExportedModel
-    from retina_plugin.inference.predictor import load_predictor
+    from retina_plugin.export import writers
 
     checkpoint = Path(args.checkpoint)
-    ending = "" if args.precision == "fp32" else f"_{args.precision}"
     if args.to == "safetensors":
         file = Path(args.output or checkpoint.with_suffix(".safetensors"))
         read_info(str(checkpoint))
@@ -53,57 +51,56 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.precision not in writers.PRECISIONS[args.to]:
         raise ValueError(f"--to {args.to} has the precisions {', '.join(writers.PRECISIONS[args.to])}")
+    ending = "" if args.precision == "fp32" else f"_{args.precision}"
     file = Path(args.output or checkpoint.with_name(f"{checkpoint.stem}{ending}{writers.SUFFIX[args.to]}"))
     if file.suffix != writers.SUFFIX[args.to]:
         raise ValueError(f"--output must end in {writers.SUFFIX[args.to]}, got {file}")
-    with Console():
-        load = partial(load_predictor, args.checkpoint, device="cpu", imports=bool(args.imports))
-        exact = ["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32", *args.set]
-        reference = load(settings=exact)
-        thresholds = None
-        if held := reference.info.get("thresholds"):
-            thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
-        truth, images = _images_of(args, reference)
-        metadata = writers.describe(reference, precision=args.precision, thresholds=thresholds)
-        write = writers.write_onnx if args.to == "onnx" else writers.write_openvino
-        write(reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
-        exported = ExportedModel(file)
-        most = metadata.max_detections
-        files = [x["file_name"] for x in images[:SIZES_FROM]]
-        found = proof.compare_sizes(reference, exported, files, floor=metadata.score_thresh, most=most)
-        theirs = ours = None
-        if truth is not None:
-            theirs, ours = (proof.measure(x, truth, images, most=most) for x in (reference, exported))
-        own = load(settings=list(args.set))
-        speed = proof.measure(own, truth, images[:SPEED_IMAGES], most=most).rate if truth is not None else None
-        differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
-        lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
-        text = [f"{found.compared} detections in images of several sizes: {differ}; {lacking}"]
-        if theirs and ours and truth is not None:
-            precision = str(getattr(own.model, "autocast_dtype", None) or "float32").removeprefix("torch.")
-            text.append(f"AP on {len(images)} validation images: {ours.ap:.2f}; of the checkpoint {theirs.ap:.2f}")
-            torch_rates = f"in torch {theirs.rate:.1f} (float32), {speed:.1f} ({precision})"
-            text.append(f"images/s, one at a time: {ours.rate:.1f}; {torch_rates}")
-        else:
-            text.append("AP was not compared: no validation images here, give --data")
-        for line in text:
-            say(line)
-        wrong = proof.problems(args.precision, found, theirs, ours)
-        writers.with_metadata(file, replace(metadata, proof={"lines": text, "exceeds": wrong}))
-    if wrong and not args.force:
-        for leftover in {file, file.with_suffix(".bin")} if file.suffix == ".xml" else {file}:
+    unproven = file.with_name(f"{file.stem}.unproven{file.suffix}")
+    try:
+        with Console():
+            wrong = _write_and_prove(args, unproven)
+        if wrong and not args.force:
+            say(f"error: {file} is not left behind, because {'; '.join(wrong)}. --force leaves it")
+            return 1
+        if file.suffix == ".xml":
+            unproven.with_suffix(".bin").replace(file.with_suffix(".bin"))
+        unproven.replace(file)
+    finally:
+        for leftover in (unproven, unproven.with_suffix(".bin")):
             leftover.unlink(missing_ok=True)
-        say(f"error: {file} is not left behind, because {'; '.join(wrong)}. --force leaves it")
-        return 1
     say(f"written: {file}" + (f", although {'; '.join(wrong)}" if wrong else ""))
     return 0
 
 
-SIZES_FROM = 8
-"""Images whose detections are compared one by one, each in four sizes."""
+def _write_and_prove(args: argparse.Namespace, file: "Path") -> list[str]:
+    """Write a file, with what its comparison with the checkpoint has shown, and print that.
 
-SPEED_IMAGES = 50
-"""Images that torch is timed on in the precision of the config."""
+    Returns:
+        How it exceeds the bound of its precision; empty if it does not.
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    from retina_plugin.engine.console import say
+    from retina_plugin.export import writers
+    from retina_plugin.export.proof import prove
+    from retina_plugin.export.runtime import ExportedModel
+    from retina_plugin.inference.predictor import load_predictor
+
+    load = partial(load_predictor, args.checkpoint, device="cpu", imports=bool(args.imports))
+    reference = load(settings=["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32", *args.set])
+    thresholds = None
+    if held := reference.info.get("thresholds"):
+        thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
+    truth, images = _images_of(args, reference)
+    metadata = writers.describe(reference, precision=args.precision, thresholds=thresholds)
+    write = writers.write_onnx if args.to == "onnx" else writers.write_openvino
+    write(reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
+    lines, wrong = prove(ExportedModel(file), reference, load(settings=list(args.set)), truth, images)
+    for line in lines:
+        say(line)
+    writers.with_metadata(file, replace(metadata, proof={"lines": lines, "exceeds": wrong}))
+    return wrong
 
 
 def _images_of(args: argparse.Namespace, predictor: Any) -> tuple[Any, list[dict]]:

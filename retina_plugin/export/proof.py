@@ -37,6 +37,12 @@ BOUNDS = {
 }
 """The bound of each precision."""
 
+SIZES_FROM = 8
+"""Images whose detections are compared one by one, each in four sizes."""
+
+SPEED_IMAGES = 50
+"""Images that torch is timed on in the precision of the config."""
+
 SAME = 1.0
 """Pixels that the boxes of one detection may be apart."""
 
@@ -197,3 +203,35 @@ def problems(precision: str, found: Differences, theirs: Measured | None, ours: 
     if theirs and ours and abs(ours.ap - theirs.ap) > bound.ap:
         wrong.append(f"AP is {ours.ap:.2f} instead of {theirs.ap:.2f} (allowed: {bound.ap})")
     return wrong
+
+
+def prove(
+    exported: Any, reference: Any, own: Any, truth: GroundTruth | None, images: Sequence[dict]
+) -> tuple[list[str], list[str]]:
+    """Compare a file with its checkpoint.
+
+    Args:
+        exported: the file, an ``ExportedModel``.
+        reference: the checkpoint in float32, a ``RetinaPredictor``.
+        own: the checkpoint in the precision of its config, for the speed.
+        truth: annotations of validation images; None: AP is not compared.
+        images: those of ``truth.coco["images"]`` to use.
+
+    Returns:
+        What was found, as sentences, and how the file exceeds the bound of its precision.
+    """
+    most, files = exported.metadata.max_detections, [x["file_name"] for x in images[:SIZES_FROM]]
+    found = compare_sizes(reference, exported, files, floor=exported.metadata.score_thresh, most=most)
+    differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
+    lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
+    lines = [f"{found.compared} detections in images of several sizes: {differ}; {lacking}"]
+    if truth is None:
+        lines.append("AP was not compared: no validation images here, give --data")
+        return lines, problems(exported.metadata.precision, found, None, None)
+    theirs, ours = (measure(x, truth, images, most=most) for x in (reference, exported))
+    rate = measure(own, truth, images[:SPEED_IMAGES], most=most).rate
+    precision = str(getattr(own.model, "autocast_dtype", None) or "float32").removeprefix("torch.")
+    lines.append(f"AP on {len(images)} validation images: {ours.ap:.2f}; of the checkpoint {theirs.ap:.2f}")
+    torch_rates = f"in torch {theirs.rate:.1f} (float32), {rate:.1f} ({precision})"
+    lines.append(f"images/s, one at a time: {ours.rate:.1f}; {torch_rates}")
+    return lines, problems(exported.metadata.precision, found, theirs, ours)

@@ -14,7 +14,7 @@ from retina_plugin.export.metadata import KEY, Metadata
 from retina_plugin.inference.stream import Found
 
 SUFFIXES = (".onnx", ".xml")
-"""Of files that can be run: ONNX, and OpenVINO's, which lies beside a ``.bin``."""
+"""Of files that can be run: ONNX, and OpenVINO's, which comes with a ``.bin``."""
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Maps a batch (N, C, H, W) float32 to logits (N, R, K), their maxima (N, R) and deltas (N, R, 4)."""

@@ -1,4 +1,4 @@
-"""Prediction on many images: reading beside the network, batches of similar images, results in order."""
+"""Prediction on many images: reading while the network computes, batches of similar images, results in order."""
 
 import contextlib
 import itertools
@@ -137,8 +137,8 @@ def predict_stream(
 ) -> Iterator[Prediction]:
     """Predict on images and videos, in their order; what cannot be read is reported and costs nothing else.
 
-    Images are read in ``workers`` threads beside the network (OpenCV decodes and resizes without holding Python's lock)
-    and grouped into batches that need little padding.
+    Images are read in ``workers`` threads while the network computes: OpenCV decodes and resizes without holding
+    Python's lock. They are grouped into batches that need little padding.
 
     Args:
         predictor: a :class:`retina_plugin.inference.RetinaPredictor`, or an exported model.
@@ -252,7 +252,7 @@ def _predictions(
 
 
 def _frames(predictor: Predictor, video: str, *, every: int) -> Iterator[tuple[Prediction, dict]]:
-    """Yield the mapped frames of a video, decoded in a thread beside the network."""
+    """Yield the mapped frames of a video, decoded in a thread."""
     frames: queue.Queue = queue.Queue(FRAMES_AHEAD)
     stop = threading.Event()
 
