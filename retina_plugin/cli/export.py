@@ -80,6 +80,7 @@ def _write_and_prove(args: argparse.Namespace, file: "Path") -> list[str]:
     """
     from dataclasses import replace
     from functools import partial
+    from importlib.util import find_spec
 
     from retina_plugin.engine.console import say
     from retina_plugin.export import writers
@@ -87,6 +88,9 @@ def _write_and_prove(args: argparse.Namespace, file: "Path") -> list[str]:
     from retina_plugin.export.runtime import ExportedModel
     from retina_plugin.inference.predictor import load_predictor
 
+    for package in writers.PACKAGES[args.to]:
+        if find_spec(package) is None:
+            raise ImportError(f"--to {args.to} needs {package}: pip install 'retina-plugin[export]'")
     load = partial(load_predictor, args.checkpoint, device="cpu", imports=bool(args.imports))
     reference = load(settings=["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32", *args.set])
     thresholds = None

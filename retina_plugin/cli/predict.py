@@ -69,14 +69,12 @@ def needs_torch(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, and write what was found; 1 if an image could not be read."""
-    import time
     from pathlib import Path
 
-    from retina_plugin.engine.console import Console, duration, say
+    from retina_plugin.engine.console import Console, say
     from retina_plugin.engine.folder import numbered
     from retina_plugin.inference.output import PredictionFiles
     from retina_plugin.inference.sources import find_sources
-    from retina_plugin.inference.stream import Timing, predict_stream
 
     for name, least in (("batch", 1), ("every", 1), ("workers", 0)):
         if (value := getattr(args, name)) is not None and value < least:
@@ -95,32 +93,7 @@ def run(args: argparse.Namespace) -> int:
             value_range=value_range,
             origin=args.checkpoint,
         )
-        timing, total = Timing(), len(sources.images)
-        start = shown = time.monotonic()
-        predictions = predict_stream(
-            predictor,
-            sources,
-            batch_size=args.batch,
-            workers=args.workers,
-            every=args.every,
-            timing=timing,
-        )
-        stopped = False
-        try:
-            for found in predictions:
-                files.add(found)
-                if (now := time.monotonic()) - shown > SECONDS:
-                    shown = now
-                    of = f" of {total}" if total and not sources.videos else ""
-                    say(f"{len(files.records) + len(files.failed)}{of} images, {timing}", flush=True)
-        except KeyboardInterrupt:
-            stopped = True
-        finally:
-            written = files.close()
-        boxes = sum(len(record["annotations"]) for record in files.records)
-        spent = duration(time.monotonic() - start)
-        say(f"{len(files.records)} images, {boxes} objects in {spent}: {timing}")
-        say(f"written: {', '.join(map(str, written))}")
+        stopped = _predict(args, predictor, sources, files)
         if files.failed:
             say(f"{len(files.failed)} of the images could not be read:")
             for failed in files.failed[:FAILED_SHOWN]:
@@ -131,6 +104,36 @@ def run(args: argparse.Namespace) -> int:
         say("stopped by Ctrl-C: what was found until then is written")
         return 130
     return 1 if files.failed else 0
+
+
+def _predict(args: argparse.Namespace, predictor: Any, sources: Any, files: Any) -> bool:
+    """Predict on all sources, report the progress, and write the files; return whether Ctrl-C ended it early."""
+    import time
+
+    from retina_plugin.engine.console import duration, say
+    from retina_plugin.inference.stream import Timing, predict_stream
+
+    timing, stopped = Timing(), False
+    of = f" of {len(sources.images)}" if not sources.videos else ""
+    start = shown = time.monotonic()
+    stream = predict_stream(
+        predictor, sources, batch_size=args.batch, workers=args.workers, every=args.every, timing=timing
+    )
+    try:
+        for found in stream:
+            files.add(found)
+            if (now := time.monotonic()) - shown > SECONDS:
+                shown = now
+                say(f"{len(files.records) + len(files.failed)}{of} images, {timing}", flush=True)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        written = files.close()
+    boxes = sum(len(record["annotations"]) for record in files.records)
+    spent = duration(time.monotonic() - start)
+    say(f"{len(files.records)} images, {boxes} objects in {spent}: {timing}")
+    say(f"written: {', '.join(map(str, written))}")
+    return stopped
 
 
 def _load_checkpoint(args: argparse.Namespace) -> tuple[Any, Any]:

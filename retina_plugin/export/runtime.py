@@ -57,6 +57,8 @@ class ExportedModel:
         self._cells = [np.array(cell, dtype=np.float32) for cell in m.cell_anchors]
         self._anchors: dict[tuple[int, int], list[np.ndarray]] = {}
 
+    has_views = False
+
     def map_file(self, file: str) -> dict:
         """Return an image file as "image" (C, h, w) uint8 of the network's size, with its "height" and "width".
 

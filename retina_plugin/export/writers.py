@@ -22,6 +22,9 @@ from retina_plugin.version import __version__
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 """Precisions of each kind of file."""
 
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
+"""What has to be installed to write each kind of file."""
+
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 
 OPSET = 17

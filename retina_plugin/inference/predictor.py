@@ -74,6 +74,7 @@ class RetinaPredictor(DefaultPredictor):
         self.thresholds = None if thresholds is None else torch.tensor(list(thresholds), dtype=torch.float32)
         views = Views.from_config(cfg)
         self._view_mapper = ViewMapper.from_config(cfg, views) if views else None
+        self.has_views = views is not None
         self._mapper = self._view_mapper or build_mapper(cfg, is_train=False)
         self.max_pixels = cfg.INPUT.MAX_IMAGE_PIXELS
         most = None if cfg.TEST.TILES.SIZE else cfg.TEST.DETECTIONS_PER_IMAGE  # an image of many tiles has more objects

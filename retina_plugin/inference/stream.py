@@ -88,6 +88,9 @@ class Predictor(Protocol):
     max_pixels: int
     """INPUT.MAX_IMAGE_PIXELS."""
 
+    has_views: bool
+    """Whether a record holds several views of its image, which take as much memory as the whole image or more."""
+
     def map_file(self, file: str) -> dict:
         """Return the record of an image file: "image", "height", "width" and what :meth:`run` needs.
 
@@ -152,9 +155,12 @@ def predict_stream(
         One :class:`Prediction` per image and per frame.
     """
     timing = timing if timing is not None else Timing()
+    if predictor.has_views:  # they form batches of their own
+        batch_size, workers = 1, min(_workers(workers), 1)
     if sources.images:
-        records = _records(predictor, sources.images, workers=_workers(workers))
-        pool = batch_size * POOL_BATCHES
+        ahead = 1 if predictor.has_views else FILES_AHEAD
+        records = _records(predictor, sources.images, workers=_workers(workers), ahead=ahead)
+        pool = 1 if predictor.has_views else batch_size * POOL_BATCHES
         yield from _predictions(predictor, records, batch_size=batch_size, pool=pool, timing=timing)
     for video in sources.videos:
         frames = _frames(predictor, video, every=every)
@@ -166,8 +172,17 @@ def _workers(wanted: int | None) -> int:
     return max(1, min(4, (os.cpu_count() or 2) // 2)) if wanted is None else wanted
 
 
-def _records(predictor: Predictor, files: Sequence[str], *, workers: int) -> Iterator[tuple[Prediction, dict]]:
-    """Yield the record of each file in order; the record of one that cannot be used has only ``BROKEN``."""
+def _records(
+    predictor: Predictor, files: Sequence[str], *, workers: int, ahead: int
+) -> Iterator[tuple[Prediction, dict]]:
+    """Yield the record of each file in order; the record of one that cannot be used has only ``BROKEN``.
+
+    Args:
+        predictor: reads the files.
+        files: paths.
+        workers: threads; 0: none.
+        ahead: files that each thread reads ahead.
+    """
 
     def read(file: str) -> dict:
         """Return the record of a file."""
@@ -179,18 +194,19 @@ def _records(predictor: Predictor, files: Sequence[str], *, workers: int) -> Ite
     if not workers:
         yield from ((Prediction(file), read(file)) for file in files)
         return
-    ahead: deque[tuple[str, Future[dict]]] = deque()
+    waiting: deque[tuple[str, Future[dict]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="read") as threads:
         try:
             for file in files:
-                ahead.append((file, threads.submit(read, file)))
-                if len(ahead) > workers * FILES_AHEAD:
-                    name, record = ahead.popleft()
+                waiting.append((file, threads.submit(read, file)))
+                if len(waiting) > workers * ahead:
+                    name, record = waiting.popleft()
                     yield Prediction(name), record.result()
-            for name, record in ahead:
+            while waiting:
+                name, record = waiting.popleft()
                 yield Prediction(name), record.result()
         finally:
-            for _, record in ahead:
+            for _, record in waiting:
                 record.cancel()
 
 

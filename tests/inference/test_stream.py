@@ -14,6 +14,8 @@ from retina_plugin.inference.stream import Found, Timing, predict_stream
 class Predictor:
     """Finds one box whose score is the mean of the image."""
 
+    has_views = False
+
     def __init__(self):
         self.batches = []
 
@@ -72,6 +74,16 @@ def test_files_that_cannot_be_read_cost_nothing_else(folder, workers):
     assert [x.name for x in found] == paths
     assert [i for i, x in enumerate(found) if x.found is None] == [3, 5, 7, 8, 9, 12]
     assert all(bool(x.error) == (x.found is None) for x in found) and "pixels" in found[9].error
+
+
+def test_images_of_many_views_go_one_by_one_and_are_not_read_far_ahead(folder):
+    predictor = Predictor()
+    predictor.has_views, read, most = True, [], 0
+    original = predictor.map_file
+    predictor.map_file = lambda file: read.append(file) or original(file)
+    for i, _ in enumerate(predict_stream(predictor, find_sources([folder]), batch_size=4, workers=4)):
+        most = max(most, len(read) - i)
+    assert all(len(batch) == 1 for batch in predictor.batches) and len(read) == 12 and most <= 4
 
 
 def test_nothing_but_broken_files(folder):
