@@ -31,7 +31,7 @@ def assert_close(ours, theirs):
             assert a[0] == b[0] and a[1:] == pytest.approx(b[1:], abs=0.11), file
 
 
-@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv"])
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv", "labelme"])
 def test_a_copy_reads_like_the_original_and_is_never_overwritten(kind, small_digits, tmp_path):
     assert kind in writable()
     card = find_card("digits")
@@ -41,11 +41,11 @@ def test_a_copy_reads_like_the_original_and_is_never_overwritten(kind, small_dig
         assert_close(content(copy.load(split)), content(found))
     with pytest.raises(FileExistsError, match="already contains"):
         write_dataset(card, records, tmp_path / "copy", name="digits_copy", format=kind)
-    with pytest.raises(ValueError, match="format 'labelme' cannot be written"):
-        write_dataset(card, records, tmp_path / "other", name="x", format="labelme")
+    with pytest.raises(ValueError, match="format 'cvat' cannot be written"):
+        write_dataset(card, records, tmp_path / "other", name="x", format="cvat")
 
 
-@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv"])
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv", "labelme"])
 def test_copies_of_real_data_read_like_the_original(kind, tmp_path):
     card = discover(SAMPLE, format="coco")
     records = {split: card.load(split) for split in card.splits}
