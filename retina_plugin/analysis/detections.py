@@ -13,9 +13,9 @@ import yaml
 
 from detectron2.data import DatasetCatalog
 
-from retina_plugin.data.card import RUN_CARD, DatasetCard
-from retina_plugin.data.catalog import register_card
-from retina_plugin.data.discover import find_card
+from retina_plugin.data.card import RUN_CARD
+from retina_plugin.data.catalog import FOUND, register_card
+from retina_plugin.data.discover import find_card, write_card
 from retina_plugin.evaluation.ground_truth import GroundTruth
 from retina_plugin.evaluation.hotcoco import counted
 from retina_plugin.evaluation.rows import PREDICTIONS, numbered_from_one
@@ -133,18 +133,11 @@ def dataset_of(data: str) -> str:
     if data in DatasetCatalog:
         return data
     card = find_card(data)
+    found = not card.file.exists() or card.file.parent.name == FOUND  # rewritten on every search
+    file = write_card(card, Path("datasets") / FOUND)[0] if found else card.file
+    card = register_card(file, replace=found)
     split = next(x for x in ("val", "test", *card.splits) if x in card.splits)
-    if f"{card.name}_{split}" not in DatasetCatalog:
-        register_card(card.file) if card.file.exists() else _register_found(card)
     return f"{card.name}_{split}"
-
-
-def _register_found(card: DatasetCard) -> None:
-    """Register a dataset that has no card, from a temporary one."""
-    from retina_plugin.data.discover import write_card
-
-    file, _ = write_card(card, Path("datasets/found"))
-    register_card(file, replace=True)
 
 
 def _rows_of_list(content: list, truth: GroundTruth, file: Path, dataset: str) -> np.ndarray:

@@ -6,6 +6,8 @@ from planted import planted, random_detections
 
 from retina_plugin.analysis.comparison import Difference, compare, verdict
 
+pytestmark = pytest.mark.slow
+
 
 def degraded(detections, share, seed=1):
     """The same without a share of the detections."""

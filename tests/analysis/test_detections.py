@@ -9,7 +9,9 @@ import yaml
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from retina_plugin.analysis.detections import read_detections
+from retina_plugin.analysis.detections import dataset_of, read_detections
+from retina_plugin.data.digits import generate_digits
+from retina_plugin.evaluation.ground_truth import GroundTruth
 
 
 @pytest.fixture()
@@ -80,3 +82,12 @@ def test_what_is_missing_is_named(run, tmp_path):
     (run / "config.yaml").unlink()
     with pytest.raises(ValueError, match="give --data"):
         read_detections(run)
+
+
+def test_a_folder_of_the_same_name_elsewhere_is_a_different_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counts = []
+    for place, count in (("a", 3), ("b", 5)):
+        generate_digits(tmp_path / place / "numbers", splits={"train": 2, "val": count})
+        counts.append(len(GroundTruth.of(dataset_of(f"{place}/numbers")).coco["images"]))
+    assert counts == [3, 5]

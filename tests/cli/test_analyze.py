@@ -10,6 +10,8 @@ from retina_plugin.cli.main import main
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.evaluation.ground_truth import GroundTruth
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -79,7 +81,6 @@ def test_mistakes_are_named(words, message, capsys):
     assert error.startswith("error: ") and message in error
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser here")
 @pytest.mark.parametrize("width", [1150, 420])
 def test_browser_renders_both_pages(folder, tmp_path, width):

@@ -9,6 +9,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from retina_plugin.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture()
 def folder(tmp_path, monkeypatch):

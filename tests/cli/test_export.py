@@ -11,6 +11,9 @@ from retina_plugin.cli.main import main
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.export.runtime import ExportedModel
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
@@ -66,7 +69,6 @@ def test_safetensors(folder):
     assert main(["predict", "m.safetensors", "numbers/val", *words]) == 0
 
 
-@pytest.mark.slow
 def test_prediction_imports_no_torch(folder):
     main(["export", "model.pth", "--output", "free.onnx", "--data", "numbers"])
     program = """

@@ -14,6 +14,8 @@ from retina_plugin import load_config
 from retina_plugin.cli.main import main
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -13,6 +13,8 @@ from retina_plugin.config.checkpoint_info import config_in_checkpoint
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, read_checkpoint, read_info
 from retina_plugin.engine.safetensors_file import write_safetensors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture()
 def files(tmp_path):

@@ -8,6 +8,8 @@ from detectron2.modeling import build_model
 
 from retina_plugin.export.graph import DetectorGraph
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("keys", [[], ["MODEL.FPN.NAME", "bifpn"], ["MODEL.RETINANET.LEVELS", [3, 4, 5, 6]]])
 @torch.no_grad()

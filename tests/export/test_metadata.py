@@ -8,6 +8,8 @@ from exported import exact_predictor, small_checkpoint
 from retina_plugin.export.metadata import Metadata
 from retina_plugin.export.writers import describe
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_description_is_read_back(tmp_path):
     predictor = exact_predictor(small_checkpoint(tmp_path))

@@ -13,6 +13,9 @@ from retina_plugin.export.proof import Differences
 from retina_plugin.export.runtime import ExportedModel, decoded, nms
 from retina_plugin.export.writers import describe, write_onnx, write_openvino
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 

@@ -8,12 +8,14 @@ from retina_plugin import load_predictor
 from retina_plugin.export.runtime import ExportedModel
 from retina_plugin.export.writers import calibration_batches, describe, with_metadata, write_onnx, write_openvino
 
+pytestmark = pytest.mark.slow
+
+
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-@pytest.mark.slow
 def test_smaller_onnx_files_run_and_are_smaller(tmp_path, precision):
     predictor = exact_predictor(small_checkpoint(tmp_path))
     files = photos(tmp_path / "photos")
@@ -26,7 +28,6 @@ def test_smaller_onnx_files_run_and_are_smaller(tmp_path, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
-@pytest.mark.slow
 def test_openvino_files_of_every_precision_run(tmp_path, precision):
     if precision == "int8":
         pytest.importorskip("nncf")
