@@ -9,7 +9,7 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_runs(small_digits, monkeypatch, tmp_path):
     monkeypatch.setenv("RETINA_NOTEBOOK_ITERATIONS", "4")
     monkeypatch.setenv("MPLBACKEND", "agg")

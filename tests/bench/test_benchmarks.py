@@ -31,7 +31,7 @@ def test_every_implementation_of_every_case_runs(name):
         prepare(CPU)()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SLOW)
 def test_every_implementation_of_every_slow_case_runs(name, monkeypatch):
     def small_inputs(size, batch, **options):

@@ -59,7 +59,7 @@ def report(tmp_path_factory):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_documented_value_and_both_ends_of_every_range_work(report):
     assert report["wrong"] == [] and report["tried"] > 250
 
@@ -68,7 +68,7 @@ READ_BEFORE_THERE_IS_A_CONFIG = {"NEEDS_IMPORT_RETINA_PLUGIN", "VERSION", "IMPOR
 """The check of the first two is their only purpose; IMPORTS is read from the file, as its modules may add keys."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_declared_key_is_read(report):
     unread = {*KEYS, *DETECTRON2_KEYS} - set(report["readers"])
     assert unread == READ_BEFORE_THERE_IS_A_CONFIG
@@ -82,7 +82,7 @@ WITHOUT_RECORD = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_key_of_detectron2_that_the_plugin_reads_has_a_record(report):
     known = set(all_keys(get_cfg()))
     readers = {key: found for key, found in report["readers"].items() if key in known}
