@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-CARDS = ["README.md", "bccd.yaml", "bccd_voc.yaml", "digits.yaml"]
+CARDS = ["README.md", "bccd.yaml", "bccd_voc.yaml", "digits.yaml", "digits_dense.yaml", "digits_few.yaml"]
 """Of datasets/, which holds data and other people's cards, too."""
 
 
@@ -32,6 +32,6 @@ def shipped_files() -> list[Path]:
 
 setup(
     packages=find_packages(include=["retina_plugin", "retina_plugin.*"]),
-    package_data={"retina_plugin": ["py.typed"]},
+    package_data={"retina_plugin": ["py.typed", "report/templates/*.html"]},
     cmdclass={"build_py": BuildWithShippedFiles},
 )

@@ -83,3 +83,25 @@ def random_detections(seed=0, num_images=60):
     numbers = {x["id"]: x["id"] for x in images}
     truth = GroundTruth(coco, numbers, dict(numbers), [1, 2, 3], True, NAMES)
     return Detections("random", truth, coco, np.array(rows, dtype=np.float64), 100, Path("random.json"))
+
+
+def scene(images):
+    """Detections of images, each a pair of ((x, y, w, h, label[, crowd]), ...) and ((x, y, w, h, label, score), ...)."""
+    annotations, rows = [], []
+    for number, (objects, found) in enumerate(images, start=1):
+        for x, y, w, h, label, *crowd in objects:
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": [x, y, w, h],
+                 "area": w * h, "iscrowd": int(bool(crowd))}
+            )  # fmt: skip
+        rows += [[number, x, y, w, h, score, label] for x, y, w, h, label, score in found]
+    coco = {
+        "info": {},
+        "images": [{"id": i + 1, "file_name": f"{i}.png", "height": 400, "width": 400} for i in range(len(images))],
+        "annotations": annotations,
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(NAMES)],
+    }
+    numbers = {i + 1: i + 1 for i in range(len(images))}
+    truth = GroundTruth(coco, numbers, dict(numbers), [1, 2, 3], True, NAMES)
+    rows = np.array(rows, dtype=np.float64).reshape(-1, 7)
+    return Detections("scene", truth, coco, rows, 100, Path("scene.json"))

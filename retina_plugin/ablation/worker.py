@@ -67,7 +67,7 @@ def main(folder: Path, parent: int) -> None:
     # A run that ended before its first checkpoint starts again.
     start = "--resume" if any(folder.glob("model_*.pth")) else "--overwrite"
     words = ["--config-file", plan["config_file"], "--num-gpus", str(plan["num_gpus"]), start]
-    args = argument_parser().parse_args(words)
+    args = argument_parser().parse_args([*words, *(["--data", plan["data"]] if "data" in plan else [])])
     args.opts = plan["opts"]
     run(args)
 

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from retina_plugin.bench.benchmarks import CASES, DEFAULT
-    from retina_plugin.bench.flops import share_of_matmul
+    from retina_plugin.bench.flops import matmul_ratio, share_of_matmul
     from retina_plugin.bench.measure import alternate, extra_memory_in_fresh_process, median_and_spread
     from retina_plugin.bench.results import Row, table, write
 
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
                 row.extra_bytes = extra_memory_in_fresh_process(name, row.implementation, device)
         if name == "train_step":
             notes.append(share_of_matmul(median_and_spread(seconds[DEFAULT])[0], device))
+        if name == "predict":
+            notes.append(matmul_ratio(device))
         rows += new
         print(table(new, []), flush=True)
         text = write(rows, notes, Path(args.output))  # after every case: what is measured is not lost

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retina_plugin.arguments import add_set_option
+from retina_plugin.cli import data_next, data_review
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -46,6 +47,12 @@ ACTIONS = {
 }
 """Action -> what it does, and an example."""
 
+WITH_MODEL = {
+    "review": ("find mistakes in the annotations, as a page to accept or reject corrections on", data_review),
+    "next": ("choose the images that are worth labelling next, with labels to correct", data_next),
+}
+"""Actions that need a detector -> what they do, and their module."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand and of its actions."""
@@ -81,10 +88,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "convert": "folder (default: NAME_FORMAT)",
         }
         action.add_argument("--output", help=outputs.get(name, "file to write (default: NAME_ACTION.html or .jpg)"))
+    for name, (text, module) in WITH_MODEL.items():
+        action = actions.add_parser(
+            name, help=text, description=f"{text.capitalize()}.", epilog=f"example:\n  {module.EXAMPLE}"
+        )
+        module.add_arguments(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
+    if args.action in WITH_MODEL:
+        return WITH_MODEL[args.action][1].run(args)
     from retina_plugin.data.discover import find_card
 
     actions = {"check": _check, "convert": _convert, "stats": _stats, "anchors": _anchors, "preview": _preview}

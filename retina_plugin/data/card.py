@@ -8,15 +8,12 @@ from typing import Any
 
 import yaml
 
-from retina_plugin.data.digits import generate_digits
+from retina_plugin.data.digits import GENERATORS
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.values import spelled_alike
 from retina_plugin.paths import data_folder
 from retina_plugin.registry import IMPORT_IT
 from retina_plugin.text import read_yaml
-
-GENERATORS = {"digits": generate_digits}
-"""Functions ``generate(root)`` that create a bundled dataset where it does not exist yet."""
 
 RUN_CARD = "dataset.yaml"
 """File name of the dataset card in the folder of a run that was started with ``--data``."""

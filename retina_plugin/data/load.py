@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from retina_plugin.data.card import GENERATORS, DatasetCard
+from retina_plugin.data.card import DatasetCard
+from retina_plugin.data.digits import GENERATORS
 from retina_plugin.data.files import relative
 from retina_plugin.data.formats import FORMAT_REGISTRY
 from retina_plugin.data.formats.base import Reading

@@ -76,20 +76,18 @@ class Page:
 
     def picture(self, image: np.ndarray, caption: str = "", *, quality: int = 85) -> None:
         """Add an image (H, W, 3) uint8, BGR, as JPEG."""
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-        self._embed("image/jpeg", data, caption)
+        self._embed(jpeg_uri(image, quality), caption)
 
     def plot(self, figure: plt.Figure, caption: str = "") -> None:
         """Add a figure of matplotlib as PNG, and close it."""
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=110)
         plt.close(figure)
-        self._embed("image/png", stream.getvalue(), caption)
+        self._embed(_data_uri("image/png", stream.getvalue()), caption)
 
-    def _embed(self, kind: str, data: bytes, caption: str) -> None:
-        """Add an image of a MIME type as a data URI."""
+    def _embed(self, source: str, caption: str) -> None:
+        """Add an image from a data URI."""
         below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
         self._parts.append(f'<figure><img alt="{html.escape(caption or self.title)}" src="{source}">{below}</figure>')
 
     def write(self, file: str | os.PathLike) -> None:
@@ -97,11 +95,26 @@ class Page:
         body = "\n".join(self._parts)
         head = f"{HEAD}<title>{html.escape(self.title)}</title><style>{STYLE}</style></head>"
         text = f"{head}\n<body>\n{body}\n</body></html>\n"
-        unfinished = f"{os.fspath(file)}.unfinished"
-        # File names on the page need not be valid UTF-8.
-        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-        os.replace(unfinished, file)
+        write_page(text, file)
+
+
+def write_page(text: str, file: str | os.PathLike) -> None:
+    """Write a page atomically: a reader sees the old or the new version."""
+    unfinished = f"{os.fspath(file)}.unfinished"
+    # File names on the page need not be valid UTF-8.
+    with open(unfinished, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.write(text)
+    os.replace(unfinished, file)
+
+
+def jpeg_uri(image: np.ndarray, quality: int = 85) -> str:
+    """Return an image (H, W, 3) uint8, BGR, as a data URI with a JPEG."""
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return _data_uri("image/jpeg", data)
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _table_row(cells: Sequence[object], tag: str) -> str:
