@@ -1,9 +1,11 @@
 """Cross-validation: every image of a dataset is predicted by a detector that was not trained on it."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,12 +49,13 @@ def cross_validated(
         seed: of the division into folds.
 
     Raises:
-        ValueError: there are fewer images than folds, or fewer than two folds.
-        RuntimeError: a training failed.
+        ValueError: there are fewer images than folds, fewer than two folds, ``output`` holds a cross-validation of
+            something else, or a training failed.
     """
     if not 2 <= folds <= len(records):
         raise ValueError(f"--folds must be from 2 to the number of images, {len(records)}; got {folds}")
     output = Path(output).resolve()
+    _check_same(output, records, folds=folds, seed=seed, config_file=config_file, opts=opts)
     name = f"{card.name}_folds"
     whole = _dataset(card, {SPLIT: list(records)}, output / "data", name)
     number_of_fold = np.random.default_rng(seed).permutation(len(records)) % folds
@@ -75,6 +78,30 @@ def cross_validated(
     return Detections(f"{name}_{SPLIT}", truth, truth.coco, np.concatenate(rows), most, output / "folds")
 
 
+def _check_same(output: Path, records: Sequence[dict], **settings: Any) -> None:
+    """Check that what is in the folder comes from the same annotations and settings; an empty folder notes them.
+
+    Raises:
+        ValueError: it does not.
+    """
+    boxes = [
+        (record["file_name"], [(list(map(float, x["bbox"])), x["category_id"]) for x in record["annotations"]])
+        for record in records
+    ]
+    digest = hashlib.sha256(repr(boxes).encode(errors="surrogateescape")).hexdigest()
+    now = {"annotations": digest, **{name: str(value) for name, value in settings.items()}}
+    file = output / "folds.json"
+    output.mkdir(parents=True, exist_ok=True)
+    if not file.is_file():
+        file.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if changed := [name for name in now if before.get(name) != now[name]]:
+        raise ValueError(
+            f"{output} holds a cross-validation with different {', '.join(changed)}; choose a different --output"
+        )
+
+
 def _dataset(card: DatasetCard, records: dict[str, list[dict]], folder: Path, name: str) -> Path:
     """Write records as COCO JSON unless they are there, and return the card."""
     file = folder / f"{name}.yaml"
@@ -94,7 +121,7 @@ def _train(folder: Path, data: Path, config_file: str | os.PathLike, opts: Seque
     start_worker(folder)
     if (folder / FAILED).is_file():
         reason = (folder / FAILED).read_text(encoding="utf-8")
-        raise RuntimeError(f"the training in {folder} failed: {reason}")
+        raise ValueError(f"the training in {folder} failed: {reason}")
 
 
 def _renumbered(found: Detections, truth: GroundTruth) -> np.ndarray:
