@@ -4,15 +4,21 @@ import csv
 import dataclasses
 import io
 import json
+import logging
 import math
 import statistics
 from pathlib import Path
 
-from retina_plugin.ablation.sweep import Sweep
+from retina_plugin.ablation.sweep import Run, Sweep
 from retina_plugin.ablation.worker import FAILED
+from retina_plugin.analysis.comparison import SAMPLES, paired_intervals
+from retina_plugin.analysis.detections import Detections, read_detections
 from retina_plugin.analysis.significance import ALPHA, Difference, Spread, differences, pooled_spread
 from retina_plugin.engine.summary import SUMMARY
+from retina_plugin.evaluation.rows import PREDICTIONS
 from retina_plugin.names import markdown_cell, one_line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class TableRow:
         unfinished: seeds that are not finished.
         nan: metric -> number of finished runs whose value is NaN.
         absent: metrics that the evaluation of a finished run did not report.
+        interval: 95 % interval over images of the difference from the row compared to, in percent; None if unknown.
     """
 
     labels: tuple[str, ...]
@@ -39,6 +46,7 @@ class TableRow:
     unfinished: list[int]
     nan: dict[str, int] = dataclasses.field(default_factory=dict)
     absent: list[str] = dataclasses.field(default_factory=list)
+    interval: tuple[float, float] | None = None
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over the seeds; None without a finished run."""
@@ -71,6 +79,11 @@ class SweepTable:
         """Return the difference of every row that has been run from the row compared to, by labels."""
         return differences({row.labels: row.values.get(metric, []) for row in self.rows}, self.sweep.compare_to)
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any row has an interval over images."""
+        return any(row.interval is not None for row in self.rows)
+
     def markdown(self) -> str:
         """Return the table as Markdown, with notes that explain its columns."""
         sweep, compared = self.sweep, self.sweep.report[0]
@@ -81,6 +94,7 @@ class SweepTable:
             *sweep.report,
             f"Δ {compared}",
             "p",
+            *(["over images"] if self.has_intervals else []),
             "parameters, M",
             "images/s",
             "memory, MiB",
@@ -93,6 +107,7 @@ class SweepTable:
                 *map(markdown_cell, row.labels),
                 *(self._cell(row, metric) for metric in sweep.report),
                 *self._difference(row, found.get(row.labels)),
+                *([_shown_interval(row.interval)] if self.has_intervals else []),
                 _number(row.parameters and row.parameters / 1e6, 2),
                 _number(row.images_per_second, 1),
                 _number(row.peak_memory_mib, 0),
@@ -137,6 +152,12 @@ class SweepTable:
                 f"{spread.freedom} degrees of freedom); p is from Student's t test, two-sided, with Holm's correction "
                 f"for the number of rows; above {ALPHA:g} a Δ is within the spread"
             )
+        if self.has_intervals:
+            notes.append(
+                f"- over images: 95 % interval of Δ {metric} by paired bootstrap over the validation images, for the "
+                "first seed of both rows; it tells how the two trained detectors differ on other images, not how "
+                "other trainings would"
+            )
         for row in self.rows:
             name = markdown_cell(", ".join(row.labels))
             notes += [f"- {name}, seed {seed}: failed: {one_line(why)}" for seed, why in row.failed.items()]
@@ -179,14 +200,15 @@ class SweepTable:
         found = self.differences(metrics[0])
         writer = csv.writer(text, lineterminator="\n")
         pairs = [name for metric in metrics for name in (metric, f"{metric} sd")]
-        difference = [f"difference in {metrics[0]}", "p", "p by Holm"]
+        difference = [f"difference in {metrics[0]}", "p", "p by Holm", "low over images", "high over images"]
         cost_names = ["parameters", "images per second", "peak memory MiB"]
         writer.writerow([*self.sweep.axes, "seeds", *pairs, *difference, *cost_names])
         for row in self.rows:
             figures = [value for metric in metrics for value in (row.mean(metric), row.sd(metric))]
             cost = [row.parameters, row.images_per_second, row.peak_memory_mib]
             compared = found.get(row.labels, (None, None, None))
-            writer.writerow([*row.labels, len(row.values[metrics[0]]), *figures, *compared, *cost])
+            limits = row.interval or (None, None)
+            writer.writerow([*row.labels, len(row.values[metrics[0]]), *figures, *compared, *limits, *cost])
         return text.getvalue()
 
 
@@ -221,12 +243,18 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
+def _shown_interval(limits: tuple[float, float] | None) -> str:
+    """Return an interval as a cell; empty for None."""
+    return "" if limits is None else f"{limits[0] + 0.0:+.1f} to {limits[1] + 0.0:+.1f}"
+
+
+def collect(sweep: Sweep, folders: list[Path], *, samples: int = SAMPLES) -> SweepTable:
     """Read the results that the runs of a sweep have written.
 
     Args:
         sweep: the sweep.
         folders: as :func:`retina_plugin.ablation.run_sweep` returned them, in the order of ``sweep.runs``.
+        samples: of the bootstrap over images; 0: no intervals.
     """
     pairs = list(zip(sweep.runs, folders, strict=True))
     rows, machines = [], []
@@ -236,7 +264,43 @@ def collect(sweep: Sweep, folders: list[Path]) -> SweepTable:
         summaries = [json.loads(file.read_text(encoding="utf-8")) for file in finished]
         rows.append(_row(labels, of_row, summaries, sweep.report))
         machines += [f"{summary['machine']}, {summary['precision']}" for summary in summaries]
+    if samples:
+        rows = _with_intervals(rows, sweep, pairs, samples)
     return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
+
+
+def _with_intervals(
+    rows: list[TableRow], sweep: Sweep, pairs: list[tuple[Run, Path]], samples: int
+) -> list[TableRow]:
+    """Return the rows with intervals over images, where the detections of both runs are there.
+
+    Evaluators other than COCO's write no detections.
+    """
+    detections = {
+        (run.labels, run.seed): folder
+        for run, folder in pairs
+        if (folder / SUMMARY).exists() and (folder / PREDICTIONS).exists()
+    }
+    read: dict[Path, Detections] = {}
+    found = []
+    for row in rows:
+        seed = next(
+            (x for x in sweep.seeds if {(row.labels, x), (sweep.compare_to, x)} <= set(detections)),
+            None,
+        )
+        if seed is None or row.labels == sweep.compare_to:
+            found.append(row)
+            continue
+        base, this = detections[sweep.compare_to, seed], detections[row.labels, seed]
+        try:
+            for folder in (base, this):
+                read[folder] = read.get(folder) or read_detections(folder)
+            limits = paired_intervals(read[base], read[this], samples=samples).get(sweep.report[0])
+        except ValueError as error:  # such as rows of different datasets
+            logger.warning("%s: no interval over images: %s", ", ".join(row.labels), error)
+            limits = None
+        found.append(dataclasses.replace(row, interval=limits))
+    return found
 
 
 def _row(

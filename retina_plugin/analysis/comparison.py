@@ -66,17 +66,11 @@ def compare(first: Detections, second: Detections, *, samples: int = SAMPLES) ->
     Raises:
         ValueError: they are not of the same images and classes.
     """
-    theirs, ours = ([x["file_name"] for x in one.coco["images"]] for one in (first, second))
-    if theirs != ours or first.class_names != second.class_names:
-        raise ValueError(
-            f"{first.source} and {second.source} are not of the same images and classes ({len(theirs)} images of "
-            f"{first.dataset}, {len(ours)} of {second.dataset})"
-        )
+    limits = paired_intervals(first, second, samples=samples)
     a, b = diagnose(first, samples=0), diagnose(second, samples=0)
-    found = hotcoco.compare(first.evaluated(), second.evaluated(), n_bootstrap=samples, seed=0)
     metrics = [
-        Difference(name, a.metrics[name], b.metrics[name], 100 * limits["lower"], 100 * limits["upper"])
-        for name, limits in found["ci"].items()
+        Difference(name, a.metrics[name], b.metrics[name], low, high)
+        for name, (low, high) in limits.items()
         if name in a.metrics and not math.isnan(a.metrics[name])
     ]
     by_class = {x.name: x.ap for x in b.classes}
@@ -97,6 +91,24 @@ def compare(first: Detections, second: Detections, *, samples: int = SAMPLES) ->
         slices,
         sorted((x for x in images if x[0]), key=lambda x: x[0]),
     )
+
+
+def paired_intervals(
+    first: Detections, second: Detections, *, samples: int = SAMPLES
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of the difference of each metric, second - first, in percent, by paired bootstrap.
+
+    Raises:
+        ValueError: they are not of the same images and classes.
+    """
+    theirs, ours = ([x["file_name"] for x in one.coco["images"]] for one in (first, second))
+    if theirs != ours or first.class_names != second.class_names:
+        raise ValueError(
+            f"{first.source} and {second.source} are not of the same images and classes ({len(theirs)} images of "
+            f"{first.dataset}, {len(ours)} of {second.dataset})"
+        )
+    found = hotcoco.compare(first.evaluated(), second.evaluated(), n_bootstrap=samples, seed=0)["ci"]
+    return {name: (100 * limits["lower"], 100 * limits["upper"]) for name, limits in found.items()}
 
 
 def _mistakes(image: ImageResult) -> int:

@@ -240,6 +240,11 @@ SOLVER = [
 ]  # fmt: skip
 
 RUN = [
+    Key("LOGGING.TRACKERS", Several(Choice(("mlflow", "wandb", "clearml", "trackio"))),
+        "Experiment trackers that training sends its scalars to, besides metrics.json and TensorBoard. Each needs its "
+        "package.", (), shown=((),)),
+    Key("LOGGING.PROJECT", Text("a name", empty=False), "Project or experiment of the run in the trackers.",
+        "retina_plugin"),
     Key("DETERMINISTIC", Flag(),
         "Use only algorithms with reproducible results (torch.use_deterministic_algorithms). Slower on a GPU; an error "
         "names any operation without such an algorithm.", False),

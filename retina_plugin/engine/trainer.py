@@ -46,6 +46,7 @@ from retina_plugin.engine.resume import (
 from retina_plugin.engine.setup import seed
 from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.solver import build_lr_scheduler, build_optimizer
+from retina_plugin.engine.trackers import build_trackers
 from retina_plugin.engine.validation_loss import validation_losses
 from retina_plugin.evaluation import thresholds_in
 from retina_plugin.registry import SlotRegistry
@@ -146,12 +147,16 @@ class RetinaTrainer(DefaultTrainer):
         return ordered_hooks(self, self._evaluation, self._resume)
 
     def build_writers(self) -> list[EventWriter]:
-        """Build Detectron2's writers, without the console's (see ``Progress``) and, if it is absent, TensorBoard's."""
+        """Build Detectron2's writers and the trackers of LOGGING.TRACKERS.
+
+        The console's is left out (see ``Progress``) and, if it is absent, TensorBoard's.
+        """
         repair_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
         left_out: tuple[type[EventWriter], ...] = (CommonMetricPrinter,)
         if find_spec("tensorboard") is None:  # an extra, [tracking]
             left_out += (TensorboardXWriter,)
-        return [writer for writer in super().build_writers() if not isinstance(writer, left_out)]
+        writers = [writer for writer in super().build_writers() if not isinstance(writer, left_out)]
+        return [*writers, *build_trackers(self.cfg)]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load MODEL.WEIGHTS, or resume from the last intact checkpoint of OUTPUT_DIR.
