@@ -8,13 +8,15 @@ from retina_plugin.arguments import add_set_option
 
 EXAMPLE = """retina export output/pets/model_best.pth --to onnx                          model_best.onnx
   retina export output/pets/model_best.pth --to openvino --precision int8      model_best_int8.xml and .bin
+  retina export output/pets/model_best.pth --to torchscript                    model_best.ts, for torch without Detectron2
+  retina export output/pets/model_best.pth --to detectron2                     for Detectron2's own RetinaNet
   retina export output/pets/model_best.pth --to safetensors                    weights, config and classes
   retina predict model_best.onnx photos/                                       runs without torch"""
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = ("onnx", "openvino", "safetensors")
+KINDS = ("onnx", "openvino", "torchscript", "torch-export", "detectron2", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", choices=KINDS, default="onnx", help="kind of file")
     parser.add_argument(
         "--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32", help="bf16 for openvino only"
+    )
+    parser.add_argument(
+        "--nms",
+        action="store_true",
+        help="decoding and suppression inside the file, which then takes one image and returns boxes, scores and "
+        "labels: for runtimes of your own; with onnx, openvino and torchscript, fp32",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="with torch-export: size of the images, which is fixed (default: the median of the training images)",
     )
     parser.add_argument("--output", metavar="FILE", help="to write (default: next to the checkpoint)")
     parser.add_argument(
@@ -49,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
         write_safetensors(read_checkpoint(str(checkpoint)), file)
         say(f"written: {file}")
         return 0
+    if args.size and args.to != "torch-export":
+        raise ValueError("--size goes with --to torch-export; the other kinds take images of any size")
+    if args.nms and args.to in ("torch-export", "detectron2"):
+        raise ValueError(f"--nms goes with onnx, openvino and torchscript, not with {args.to}")
+    if args.to == "detectron2":
+        return _to_detectron2(args)
     if args.precision not in writers.PRECISIONS[args.to]:
         raise ValueError(f"--to {args.to} has the precisions {', '.join(writers.PRECISIONS[args.to])}")
     ending = "" if args.precision == "fp32" else f"_{args.precision}"
@@ -97,14 +118,67 @@ def _write_and_prove(args: argparse.Namespace, file: "Path") -> list[str]:
     if held := reference.info.get("thresholds"):
         thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
     truth, images = _images_of(args, reference)
-    metadata = writers.describe(reference, precision=args.precision, thresholds=thresholds)
-    write = writers.write_onnx if args.to == "onnx" else writers.write_openvino
-    write(reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
+    metadata = writers.describe(
+        reference, precision=args.precision, thresholds=thresholds, nms_inside=args.nms
+    )
+    if args.to == "torch-export":
+        metadata = replace(metadata, input_size=_input_size(args, metadata))
+    writers.WRITERS[args.to](reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
     lines, wrong = prove(ExportedModel(file), reference, load(settings=list(args.set)), truth, images)
     for line in lines:
         say(line)
     writers.with_metadata(file, replace(metadata, proof={"lines": lines, "exceeds": wrong}))
     return wrong
+
+
+def _input_size(args: argparse.Namespace, metadata: Any) -> list[int]:
+    """Return the size of the network's input for images of ``--size``, or of the median size in training."""
+    from retina_plugin.data.resize import output_size
+
+    size = args.size or metadata.image_size
+    if not size:
+        raise ValueError(f"{args.checkpoint} does not say how large its training images were: give --size HEIGHT WIDTH")
+    if min(size) < 1:
+        raise ValueError(f"--size must be at least 1 x 1, got {size[0]} x {size[1]}")
+    d = metadata.divisor
+    return [-(-side // d) * d for side in output_size(*size, metadata.shorter, metadata.longest)]
+
+
+def _to_detectron2(args: argparse.Namespace) -> int:
+    """Write a config and weights for Detectron2's own RetinaNet, compared with the checkpoint."""
+    from pathlib import Path
+
+    from retina_plugin.engine.console import Console, say
+    from retina_plugin.export.to_detectron2 import prove_detectron2, write_detectron2
+    from retina_plugin.inference.predictor import load_predictor
+
+    if args.precision != "fp32":
+        raise ValueError(f"--to detectron2 has the precision fp32, got {args.precision}")
+    checkpoint = Path(args.checkpoint)
+    file = Path(args.output or checkpoint.with_name(f"{checkpoint.stem}_detectron2.pth"))
+    if file.suffix != ".pth":
+        raise ValueError(f"--output must end in .pth, got {file}")
+    exact = ["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32"]
+    unproven = file.with_name(f"{file.stem}.unproven.pth")
+    try:
+        with Console():
+            load = {"device": "cpu", "imports": bool(args.imports)}
+            reference = load_predictor(args.checkpoint, settings=[*exact, *args.set], **load)
+            images = [x["file_name"] for x in _images_of(args, reference)[1]]
+            write_detectron2(reference, unproven)
+            lines, wrong = prove_detectron2(unproven, reference, images)
+            for line in lines:
+                say(line)
+        if wrong and not args.force:
+            say(f"error: {file} is not left behind, because {'; '.join(wrong)}. --force leaves it")
+            return 1
+        unproven.with_suffix(".yaml").replace(file.with_suffix(".yaml"))
+        unproven.replace(file)
+    finally:
+        for leftover in (unproven, unproven.with_suffix(".yaml")):
+            leftover.unlink(missing_ok=True)
+    say(f"written: {file}, {file.with_suffix('.yaml')}")
+    return 0
 
 
 def _images_of(args: argparse.Namespace, predictor: Any) -> tuple[Any, list[dict]]:

@@ -10,7 +10,7 @@ EXAMPLE = """retina predict output/pets/model_best.pth photos/                  
   retina predict output/pets/model_best.pth photos/ --format yolo                labels to correct by hand
   find . -name '*.jpg' | retina predict output/pets/model_best.pth - --output found"""
 
-EXPORTED = (".onnx", ".xml")
+EXPORTED = (".onnx", ".xml", ".ts", ".pt2")
 """Suffixes of files of ``retina export``."""
 
 SECONDS = 10.0

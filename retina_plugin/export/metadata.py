@@ -7,6 +7,9 @@ from typing import Any
 KEY = "retina_plugin"
 """Name of the entry in the metadata of a file; its value is JSON."""
 
+LATER = ("input_size", "nms_inside")
+"""Attributes that files of version 0.2.0 lack."""
+
 
 @dataclass
 class Metadata:
@@ -32,6 +35,8 @@ class Metadata:
         score_thresh, topk, nms_thresh, max_detections, class_agnostic: as in
             :func:`retina_plugin.modeling.postprocess.detect`.
         precision: "fp32", "fp16", "bf16" or "int8".
+        input_size: the only [height, width] of the network's input that the file takes; None: any.
+        nms_inside: whether the file takes one image and returns its detections.
         image_size: median (height, width) of the training images; None if unknown.
         checkpoint: name of the file it comes from.
         version: of the plugin.
@@ -63,6 +68,8 @@ class Metadata:
     image_size: list[int] | None
     checkpoint: str
     version: str
+    input_size: list[int] | None = None
+    nms_inside: bool = False
     proof: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -82,6 +89,6 @@ class Metadata:
         """
         try:
             values = json.loads(text)
-            return cls(**{x.name: values[x.name] for x in fields(cls)})
+            return cls(**{x.name: values[x.name] for x in fields(cls) if x.name in values or x.name not in LATER})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source} was not written by `retina export`, or by another version: {error}") from error

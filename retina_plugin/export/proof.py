@@ -1,8 +1,9 @@
 """Proves that an exported file detects what its checkpoint detects."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -113,7 +114,13 @@ def _is_near(score: float, limits: Sequence[float]) -> bool:
 
 
 def compare_sizes(
-    reference: Predictor, exported: Predictor, files: Sequence[str], *, floor: float, most: int
+    reference: Predictor,
+    exported: Predictor,
+    files: Sequence[str],
+    *,
+    floor: float,
+    most: int,
+    takes: Callable[[np.ndarray], bool] = lambda pixels: True,
 ) -> Differences:
     """Compare the detections in images, and in parts of them of other sizes and shapes.
 
@@ -123,6 +130,7 @@ def compare_sizes(
         files: images; noise if there are none.
         floor: minimum score of both.
         most: detections that are kept per image.
+        takes: whether the file takes an image (H, W, 3); others are left out.
     """
     found = Differences()
     images = [x for x in (cv2.imread(file) for file in files) if x is not None]
@@ -131,9 +139,20 @@ def compare_sizes(
         height, width = image.shape[:2]
         for part in (image, image[: max(1, height // 2)], image[:, : max(1, width // 2)], image[::2, ::3]):
             pixels = np.ascontiguousarray(part)
+            if not takes(pixels):
+                continue
             theirs, ours = (x.run([x.map_array(pixels, "")], _ignore)[0] for x in (reference, exported))
             found.add(theirs, ours, floor=floor, most=most)
     return found
+
+
+def _takes(exported: Any, pixels: np.ndarray) -> bool:
+    """Return whether a file takes images of the size of this one (H, W, 3)."""
+    only, d = exported.metadata.input_size, exported.metadata.divisor
+    if only is None:
+        return True
+    sides = exported.map_array(pixels, "")["image"].shape[1:]
+    return [-(-side // d) * d for side in sides] == only
 
 
 def _ignore(part: str) -> None:
@@ -220,11 +239,14 @@ def prove(
     Returns:
         What was found, as sentences, and how the file exceeds the bound of its precision.
     """
+    if only := exported.metadata.input_size:
+        images = [x for x in images if _takes(exported, np.zeros((x["height"], x["width"], 3), np.uint8))]
     most, files = exported.metadata.max_detections, [x["file_name"] for x in images[:SIZES_FROM]]
-    found = compare_sizes(reference, exported, files, floor=exported.metadata.score_thresh, most=most)
+    found = compare_sizes(reference, exported, files, floor=exported.metadata.score_thresh, most=most, takes=partial(_takes, exported))
     differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
     lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
-    lines = [f"{found.compared} detections in images of several sizes: {differ}; {lacking}"]
+    lines = [f"takes images that become {only[0]} x {only[1]} pixels only"] if only else []
+    lines += [f"{found.compared} detections in images of several sizes: {differ}; {lacking}"]
     if truth is None:
         lines.append("AP was not compared: no validation images here, give --data")
         return lines, problems(exported.metadata.precision, found, None, None)

@@ -1,4 +1,7 @@
-"""Runs an exported detector with NumPy, OpenCV and ONNX Runtime or OpenVINO; torch is not imported."""
+"""Runs an exported detector with NumPy, OpenCV and ONNX Runtime or OpenVINO; torch is not imported.
+
+Files of torch itself need torch, but neither Detectron2 nor the model's code.
+"""
 
 import math
 import os
@@ -13,18 +16,19 @@ from retina_plugin.data.resize import output_size, read_resized, resized
 from retina_plugin.export.metadata import KEY, Metadata
 from retina_plugin.inference.stream import Found
 
-SUFFIXES = (".onnx", ".xml")
-"""Of files that can be run: ONNX, and OpenVINO's, which comes with a ``.bin``."""
+SUFFIXES = (".onnx", ".xml", ".ts", ".pt2")
+"""Of files that can be run: ONNX, OpenVINO's, which comes with a ``.bin``, TorchScript, and torch.export's."""
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Maps a batch (N, C, H, W) float32 to logits (N, R, K), their maxima (N, R) and deltas (N, R, 4)."""
+"""Maps a batch (N, C, H, W) float32 to logits (N, R, K), their maxima (N, R) and deltas (N, R, 4), or, in a file with
+suppression inside, one image (1, C, H, W) to boxes (D, 4) in its pixels, scores (D,) and labels (D,)."""
 
 
 class ExportedModel:
     """A detector from a file of ``retina export``.
 
     Args:
-        file: ``.onnx`` or ``.xml``.
+        file: with one of ``SUFFIXES``.
         score: minimum score: a number for all classes; "best": the thresholds in the file; None: MODEL's.
         threads: of the processor; None: all.
 
@@ -44,7 +48,8 @@ class ExportedModel:
         path = Path(file)
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist (looked in {Path.cwd()})")
-        self.metadata, self.network = _open_onnx(path, threads) if path.suffix == ".onnx" else _open_xml(path, threads)
+        openers = {".onnx": _open_onnx, ".ts": _open_script, ".pt2": _open_program}
+        self.metadata, self.network = openers.get(path.suffix, _open_xml)(path, threads)
         m = self.metadata
         self.class_names, self.max_pixels = m.class_names, m.max_pixels
         self.score_thresh, self.thresholds = m.score_thresh, None
@@ -98,19 +103,26 @@ class ExportedModel:
             passed: called with "network" when the network is done.
         """
         images = [record["image"] for record in records]
+        if self.metadata.nms_inside:
+            found = [self.network(self._batch([image])) for image in images]
+            passed("network")
+            return [self._in_image(*x, record) for x, record in zip(found, records, strict=True)]
         logits, best, deltas = self.network(self._batch(images))
         passed("network")
         sides = self._padded(images)
         return [
-            self._detect(logits[i], best[i], deltas[i], sides, record["image"].shape[1:], record)
+            self._detect(logits[i], best[i], deltas[i], sides, record)
             for i, record in enumerate(records)
         ]
 
     def _padded(self, images: list[np.ndarray]) -> tuple[int, int]:
         """Return the (height, width) of a batch: the largest sides, rounded up to the divisor."""
         d = self.metadata.divisor
-        height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-        return -(-height // d) * d, -(-width // d) * d
+        height, width = (-(-max(image.shape[axis] for image in images) // d) * d for axis in (1, 2))
+        if self.metadata.input_size and [height, width] != self.metadata.input_size:
+            only = "{} x {}".format(*self.metadata.input_size)
+            raise ValueError(f"the file takes images that become {only} pixels, not {height} x {width}")
+        return height, width
 
     def _batch(self, images: list[np.ndarray]) -> np.ndarray:
         """Return images as one batch (N, C, H, W) float32, padded with the pixel mean."""
@@ -146,7 +158,6 @@ class ExportedModel:
         best: np.ndarray,
         deltas: np.ndarray,
         sides: tuple[int, int],
-        size: tuple[int, int],
         record: dict,
     ) -> Found:
         """Return the detections of one image: threshold and best candidates per level, then NMS over all levels."""
@@ -169,14 +180,19 @@ class ExportedModel:
         kinds, all_boxes = np.concatenate(labels)[order], np.concatenate(boxes)[order]
         groups = np.zeros_like(kinds) if m.class_agnostic else kinds
         keep = nms(all_boxes, groups, m.nms_thresh, m.max_detections)
-        found_boxes, kept_scores, kept_labels = all_boxes[keep], scores[keep].astype(np.float32), kinds[keep]
-        scale = np.array([record["width"] / size[1], record["height"] / size[0]] * 2, dtype=np.float32)
+        return self._in_image(all_boxes[keep], scores[keep], kinds[keep], record)
+
+    def _in_image(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, record: dict) -> Found:
+        """Return detections with boxes (D, 4) of the network's input as detections of the image, clipped to it."""
+        height, width = record["image"].shape[1:]
+        scale = np.array([record["width"] / width, record["height"] / height] * 2, dtype=np.float32)
         ends = np.array([record["width"], record["height"]] * 2, dtype=np.float32)
-        found_boxes = np.clip(found_boxes * scale, 0, ends).astype(np.float32)
-        there = (found_boxes[:, 2] > found_boxes[:, 0]) & (found_boxes[:, 3] > found_boxes[:, 1])
+        boxes = np.clip(boxes * scale, 0, ends).astype(np.float32)
+        scores, labels = scores.astype(np.float32), labels.astype(np.int64)
+        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & (scores > self.score_thresh)
         if self.thresholds is not None:
-            there &= kept_scores >= self.thresholds[kept_labels]
-        return Found(found_boxes[there], kept_scores[there], kept_labels[there].astype(np.int64))
+            kept &= scores >= self.thresholds[labels]
+        return Found(boxes[kept], scores[kept], labels[kept])
 
 
 FALLBACK_SCORE = 0.5
@@ -244,12 +260,10 @@ def _open_onnx(path: Path, threads: int | None) -> tuple[Metadata, Run]:
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run a batch."""
-        logits, best, deltas = session.run(None, {"images": images.astype(kind, copy=False)})
-        return (
-            logits.astype(np.float32, copy=False),
-            best.astype(np.float32, copy=False),
-            deltas.astype(np.float32, copy=False),
+        one, two, three = (
+            x.astype(np.float32, copy=False) for x in session.run(None, {"images": images.astype(kind, copy=False)})
         )
+        return one, two, three
 
     return Metadata.from_json(text, str(path)), run
 
@@ -288,3 +302,44 @@ def _open_xml(path: Path, threads: int | None) -> tuple[Metadata, Run]:
         return logits, best, deltas
 
     return metadata, run
+
+
+def _open_script(path: Path, threads: int | None) -> tuple[Metadata, Run]:
+    """Open a TorchScript file."""
+    import torch
+
+    texts = {KEY: ""}
+    try:
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=texts).eval()
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a TorchScript file, or it is damaged: {str(error).splitlines()[0]}") from error
+    text = texts[KEY]
+    return Metadata.from_json(text.decode() if isinstance(text, bytes) else text, str(path)), _in_torch(module, threads)
+
+
+def _open_program(path: Path, threads: int | None) -> tuple[Metadata, Run]:
+    """Open a program of torch.export."""
+    import torch
+
+    texts = {KEY: ""}
+    try:
+        program = torch.export.load(str(path), extra_files=texts)
+    except Exception as error:  # whatever a damaged archive causes
+        raise ValueError(f"{path} is not a torch.export file, or it is damaged: {error}") from error
+    return Metadata.from_json(texts[KEY], str(path)), _in_torch(program.module(), threads)
+
+
+def _in_torch(module: Callable, threads: int | None) -> Run:
+    """Return a function that runs a module of torch on the CPU."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run a batch."""
+        with torch.no_grad():
+            logits, best, deltas = module(torch.from_numpy(images))
+        return logits.numpy(), best.numpy(), deltas.numpy()
+
+    return run

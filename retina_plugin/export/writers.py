@@ -1,4 +1,4 @@
-"""Writes a detector as ONNX or OpenVINO."""
+"""Writes a detector as ONNX, OpenVINO, TorchScript or a program of torch.export."""
 
 import os
 import tempfile
@@ -12,23 +12,37 @@ import torch
 
 from detectron2.config import CfgNode
 
-from retina_plugin.export.graph import DetectorGraph
+from retina_plugin.export.graph import DetectorGraph, WholeGraph
 from retina_plugin.export.metadata import KEY, Metadata
 from retina_plugin.inference.predictor import RetinaPredictor
 from retina_plugin.modeling.anchors import TorchvisionAnchors
 from retina_plugin.modeling.meta_arch import RetinaPluginNet
 from retina_plugin.version import __version__
 
-PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
+PRECISIONS = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torchscript": ("fp32",),
+    "torch-export": ("fp32",),
+}
 """Precisions of each kind of file."""
 
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino", "nncf"),
+    "torchscript": (),
+    "torch-export": (),
+}
 """What has to be installed to write each kind of file."""
 
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".ts", "torch-export": ".pt2"}
 
 OPSET = 17
 NAMES = ("logits", "best", "deltas")
+"""Outputs of a file without post-processing."""
+
+WHOLE_NAMES = ("boxes", "scores", "labels")
+"""Outputs of a file with post-processing inside."""
 
 EXACT_LAYERS = ("cls_score", "bbox_pred")
 """The last convolutions of the head, which stay exact in int8 ONNX: their outputs span more than 8 bits resolve."""
@@ -37,8 +51,16 @@ CALIBRATION_IMAGES = 100
 """Images that the ranges of int8 are measured on."""
 
 
-def describe(predictor: RetinaPredictor, *, precision: str, thresholds: Sequence[float] | None) -> Metadata:
+def describe(
+    predictor: RetinaPredictor, *, precision: str, thresholds: Sequence[float] | None, nms_inside: bool = False
+) -> Metadata:
     """Return the description of an exported detector, without its proof.
+
+    Args:
+        predictor: the detector.
+        precision: of the file.
+        thresholds: minimum score of each class, see :class:`Metadata`.
+        nms_inside: whether the file takes one image and returns its detections.
 
     Raises:
         ValueError: the model is not one of the plugin's, or has options that an exported file does not have.
@@ -48,6 +70,10 @@ def describe(predictor: RetinaPredictor, *, precision: str, thresholds: Sequence
         raise ValueError(f"only RetinaPluginNet can be exported, not {type(model).__name__}")
     _refuse(cfg, model)
     generator: Any = model.anchor_generator
+    if nms_inside and precision != "fp32":
+        raise ValueError(f"suppression inside the file needs the precision fp32, got {precision}")
+    if nms_inside and isinstance(generator, TorchvisionAnchors):
+        raise ValueError("torchvision's anchors depend on the size of the image: leave suppression outside the file")
     longest = cfg.INPUT.MAX_SIZE_TEST
     return Metadata(
         class_names=list(predictor.class_names),
@@ -64,6 +90,7 @@ def describe(predictor: RetinaPredictor, *, precision: str, thresholds: Sequence
         strides=[int(x) for x in generator.strides],
         anchor_offset=float(generator.offset),
         steps_from_map=isinstance(generator, TorchvisionAnchors),
+        nms_inside=nms_inside,
         box_weights=[float(x) for x in model.box2box_transform.weights],
         scale_clamp=float(model.box2box_transform.scale_clamp),
         score_thresh=float(model.score_thresh_test),
@@ -109,10 +136,13 @@ def write_onnx(
     """
     import onnx
 
-    graph = DetectorGraph(predictor.model).eval()
-    side = metadata.divisor * 2
-    example = torch.zeros(1, len(metadata.padding), side, side + metadata.divisor)
-    axes = {"images": {0: "n", 2: "height", 3: "width"}, **{name: {0: "n", 1: "anchors"} for name in NAMES}}
+    graph, example = _graph(predictor, metadata)
+    if metadata.nms_inside:
+        names: tuple[str, ...] = WHOLE_NAMES
+        axes = {"images": {2: "height", 3: "width"}, **{name: {0: "detections"} for name in names}}
+    else:
+        names = NAMES
+        axes = {"images": {0: "n", 2: "height", 3: "width"}, **{name: {0: "n", 1: "anchors"} for name in names}}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         # torch's newer exporter takes minutes for sizes that are free.
@@ -123,7 +153,7 @@ def write_onnx(
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=list(NAMES),
+            output_names=list(names),
             dynamic_axes=axes,
         )
     if precision == "fp16":
@@ -135,6 +165,13 @@ def write_onnx(
     model = onnx.load(str(file))
     onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.save(model, str(file))
+
+
+def _graph(predictor: RetinaPredictor, metadata: Metadata) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Return what is traced, and an input of it."""
+    model, side = predictor.model, metadata.divisor * 2
+    graph = WholeGraph(model) if metadata.nms_inside else DetectorGraph(model)
+    return graph.eval(), torch.zeros(1, len(metadata.padding), side, side + metadata.divisor)
 
 
 def _quantize_onnx(file: Path, predictor: RetinaPredictor, images: Sequence[str]) -> None:
@@ -184,7 +221,7 @@ def write_openvino(
         onnx_file = Path(folder) / "graph.onnx"
         write_onnx(predictor, onnx_file, metadata)
         model = openvino.convert_model(str(onnx_file))
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(WHOLE_NAMES if metadata.nms_inside else NAMES):
         model.output(i).get_tensor().set_names({name})
     if precision == "int8":
         import nncf
@@ -193,6 +230,43 @@ def write_openvino(
         model = nncf.quantize(model, data, subset_size=CALIBRATION_IMAGES, preset=nncf.QuantizationPreset.MIXED)
     model.set_rt_info(metadata.to_json(), [KEY])
     openvino.save_model(model, str(file), compress_to_fp16=precision == "fp16")
+
+
+def write_script(
+    predictor: RetinaPredictor, file: Path, metadata: Metadata, *, images: Sequence[str] = (), precision: str = "fp32"
+) -> None:
+    """Write TorchScript with a free batch size and image size; arguments as of :func:`write_onnx`, fp32 only."""
+    graph, example = _graph(predictor, metadata)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(graph, (example,), check_trace=False)
+        torch.jit.save(script, str(file), _extra_files={KEY: metadata.to_json()})
+
+
+def write_program(
+    predictor: RetinaPredictor, file: Path, metadata: Metadata, *, images: Sequence[str] = (), precision: str = "fp32"
+) -> None:
+    """Write a program of torch.export with a free batch size; arguments as of :func:`write_onnx`, fp32 only.
+
+    The size of the input is that of ``metadata.input_size``: torch's tracer takes many minutes for sizes that are free.
+    """
+    assert metadata.input_size is not None, "set by the caller"
+    graph = DetectorGraph(predictor.model).eval()
+    example = torch.zeros(2, len(metadata.padding), *metadata.input_size)
+    sizes = {"images": {0: torch.export.Dim("n", min=1, max=1024)}}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(graph, (example,), dynamic_shapes=sizes)
+        torch.export.save(program, str(file), extra_files={KEY: metadata.to_json()})
+
+
+WRITERS = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "torchscript": write_script,
+    "torch-export": write_program,
+}
+"""Functions that write each kind of file."""
 
 
 def calibration_batches(predictor: RetinaPredictor, images: Sequence[str]) -> Iterator[np.ndarray]:
@@ -226,6 +300,12 @@ def with_metadata(file: Path, metadata: Metadata) -> None:
         model = onnx.load(str(file))
         onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
         onnx.save(model, str(file))
+        return
+    if file.suffix == ".ts":
+        torch.jit.save(torch.jit.load(str(file)), str(file), _extra_files={KEY: metadata.to_json()})
+        return
+    if file.suffix == ".pt2":
+        torch.export.save(torch.export.load(str(file)), str(file), extra_files={KEY: metadata.to_json()})
         return
     import openvino
 

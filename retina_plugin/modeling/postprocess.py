@@ -53,9 +53,16 @@ def best_logits(logits: Tensor, *, floor: float, topk: int) -> tuple[Tensor, Ten
 def _largest(values: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Return the largest of values (D,), descending, and their positions; a trace must not fix their number."""
     if torch.jit.is_tracing():
-        values, order = values.sort(descending=True, stable=True)
+        values, order = descending(values)
         return values[:most], order[:most]
     return values.topk(min(most, len(values)))
+
+
+def descending(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort values (D,), equal ones in their order, and return their positions as well; ONNX has no stable sort."""
+    if torch.onnx.is_in_onnx_export():
+        return values.topk(values.shape[0])
+    return values.sort(descending=True, stable=True)
 
 
 def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
@@ -64,7 +71,8 @@ def classwise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: fl
     Boxes (D, 4) of different classes (D,) are moved apart, so that one call handles all classes. This is done in
     float64, where it costs no precision (in float32 it changes overlaps in the fourth digit).
     """
-    boxes = boxes if boxes.device.type == "mps" else boxes.double()  # MPS has no float64
+    single = boxes.device.type == "mps" or torch.onnx.is_in_onnx_export()  # neither suppresses in float64
+    boxes = boxes if single else boxes.double()
     everything = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
     extent = everything.max() - everything.min() + 1
     return nms(boxes + (classes * extent).unsqueeze(1), scores.to(boxes.dtype), nms_thresh)
@@ -170,7 +178,7 @@ def detect(
         level_classes.append(position % num_classes)
         level_anchors.append(level_a[anchor])
         level_deltas.append(level_d[anchor])
-    values, order = torch.cat(level_values).sort(descending=True, stable=True)
+    values, order = descending(torch.cat(level_values))
     passed = (values > floor).nonzero().squeeze(1)  # synchronises with the GPU
     order, scores = order[passed], values[passed].sigmoid()
     classes = torch.cat(level_classes)[order]

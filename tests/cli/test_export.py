@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from exported import small_checkpoint
+from support import BASE
 
 from retina_plugin.cli.main import main
 from retina_plugin.data.digits import generate_digits
@@ -31,15 +33,26 @@ def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
 
-@pytest.mark.parametrize("kind, file", [("onnx", "model.onnx"), ("openvino", "model.xml")])
-def test_a_file_is_proven_equal_and_says_so(folder, kind, file, capsys):
-    assert main(["export", "model.pth", "--to", kind, "--data", "numbers"]) == 0
+@pytest.mark.parametrize(
+    "kind, file, words",
+    [
+        ("onnx", "model.onnx", []),
+        ("openvino", "model.xml", []),
+        ("torchscript", "model.ts", []),
+        ("torch-export", "model.pt2", ["--size", "192", "192"]),
+        ("onnx", "whole.onnx", ["--nms"]),
+        ("openvino", "whole.xml", ["--nms"]),
+        ("torchscript", "whole.ts", ["--nms"]),
+    ],
+)
+def test_a_file_is_proven_equal_and_says_so(folder, kind, file, words, capsys):
+    assert main(["export", "model.pth", "--to", kind, "--data", "numbers", "--output", file, *words]) == 0
     printed = capsys.readouterr().out
     assert "0 in only one of file and checkpoint" in printed and "AP on 6 validation images" in printed
     metadata = ExportedModel(folder / file).metadata
     assert metadata.proof["exceeds"] == [] and metadata.thresholds[3] == 0.3
-    assert main(["predict", file, "numbers/val", "--output", f"out_{kind}"]) == 0
-    assert len(json.loads((folder / f"out_{kind}/predictions.json").read_text())["images"]) == 6
+    assert main(["predict", file, "numbers/val", "--output", f"out_{file}"]) == 0
+    assert len(json.loads((folder / f"out_{file}/predictions.json").read_text())["images"]) == 6
 
 
 def test_a_file_that_differs_is_not_left_behind_unless_forced(folder, capsys, monkeypatch):
@@ -99,3 +112,48 @@ sys.exit(main(["predict", "free.onnx", "numbers/val", *words]))
 def test_mistakes_are_named(words, message, capsys):
     assert main(["export", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_of_one_size_refuses_others(folder, capsys):
+    words = ["--to", "torch-export", "--size", "192", "192", "--data", "numbers", "--output", "fixed.pt2"]
+    assert main(["export", "model.pth", *words]) == 0
+    assert "takes images that become 64 x 64 pixels only" in capsys.readouterr().out
+    model = ExportedModel(folder / "fixed.pt2")
+    with pytest.raises(ValueError, match="64 x 64 pixels, not 64 x 128"):
+        model(np.zeros((50, 100, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--to", "torch-export", "--size", "0", "5"], "--size must be at least 1 x 1"),
+        (["--to", "onnx", "--size", "64", "64"], "--size goes with --to torch-export"),
+        (["--to", "onnx", "--nms", "--precision", "fp16"], "needs the precision fp32"),
+        (["--to", "detectron2", "--nms"], "--nms goes with"),
+        (["--to", "detectron2"], "Detectron2's RetinaNet has a ResNet"),
+        (["--to", "torchscript", "--precision", "int8"], "has the precisions fp32"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(words, message, capsys):
+    assert main(["export", "model.pth", "--data", "numbers", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_detectron2_runs_its_files_without_the_plugin(folder, tmp_path, capsys):
+    keys = {"MODEL.FPN.NORM": "GN", "MODEL.FPN.OUT_CHANNELS": 64, "MODEL.ANCHOR_GENERATOR.SCALE": 2.0}
+    checkpoint = small_checkpoint(tmp_path, BASE, **keys)
+    file = tmp_path / "theirs.pth"
+    assert main(["export", str(checkpoint), "--to", "detectron2", "--data", "numbers", "--output", str(file)]) == 0
+    assert "0 in only one of the two" in capsys.readouterr().out
+    program = f"""
+import sys, cv2
+from detectron2.config import get_cfg
+from detectron2.engine import DefaultPredictor
+cfg = get_cfg()
+cfg.merge_from_file({str(file.with_suffix(".yaml"))!r})
+cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = {str(file)!r}, "cpu"
+found = DefaultPredictor(cfg)(cv2.imread("numbers/val/000000.png"))["instances"]
+assert "retina_plugin" not in sys.modules and len(found)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
+    assert result.returncode == 0, result.stderr[-2000:]

@@ -6,7 +6,15 @@ from exported import EXACT, exact_predictor, photos, small_checkpoint
 
 from retina_plugin import load_predictor
 from retina_plugin.export.runtime import ExportedModel
-from retina_plugin.export.writers import calibration_batches, describe, with_metadata, write_onnx, write_openvino
+from retina_plugin.export.writers import (
+    SUFFIX,
+    WRITERS,
+    calibration_batches,
+    describe,
+    with_metadata,
+    write_onnx,
+    write_openvino,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -39,12 +47,15 @@ def test_openvino_files_of_every_precision_run(tmp_path, precision):
     assert exported.metadata.precision == precision and len(exported(files[0]).scores)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts", ".pt2"])
 def test_the_proof_is_added_to_a_file(tmp_path, suffix):
     predictor = exact_predictor(small_checkpoint(tmp_path))
     metadata = describe(predictor, precision="fp32", thresholds=None)
+    if suffix == ".pt2":
+        metadata.input_size = [64, 96]  # of an image of 60 x 80
     file = tmp_path / f"x{suffix}"
-    (write_onnx if suffix == ".onnx" else write_openvino)(predictor, file, metadata)
+    kind = next(kind for kind, ending in SUFFIX.items() if ending == suffix)
+    WRITERS[kind](predictor, file, metadata)
     before = ExportedModel(file)(photos(tmp_path / "photos")[0])
     metadata.proof = {"lines": ["AP 50"], "exceeds": []}
     with_metadata(file, metadata)
