@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from retina_plugin.report.page import STYLE
+from retina_plugin.report.style import STYLE
 
 
 def render(template: str, **values: Any) -> str:
