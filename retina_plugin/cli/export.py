@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 KINDS = ("onnx", "openvino", "torchscript", "torch-export", "detectron2", "safetensors")
 
+FITS = {
+    "nms": ("onnx", "openvino", "torchscript"),
+    "triton": ("onnx", "openvino", "torchscript"),
+    "size": ("torch-export",),
+}
+"""Options that only some kinds of files have."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
@@ -39,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="with torch-export: size of the images, which is fixed (default: the median of the training images)",
     )
+    parser.add_argument(
+        "--triton", metavar="FOLDER", help="also put the file into this model repository of NVIDIA Triton"
+    )
     parser.add_argument("--output", metavar="FILE", help="to write (default: next to the checkpoint)")
     parser.add_argument(
         "--data", metavar="PATH", help="dataset of the proof (default: the validation images of the checkpoint's run)"
@@ -58,16 +68,15 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.export import writers
 
     checkpoint = Path(args.checkpoint)
+    for option, kinds in FITS.items():
+        if getattr(args, option) and args.to not in kinds:
+            raise ValueError(f"--{option} goes with {', '.join(kinds)}, not with {args.to}")
     if args.to == "safetensors":
         file = Path(args.output or checkpoint.with_suffix(".safetensors"))
         read_info(str(checkpoint))
         write_safetensors(read_checkpoint(str(checkpoint)), file)
         say(f"written: {file}")
         return 0
-    if args.size and args.to != "torch-export":
-        raise ValueError("--size goes with --to torch-export; the other kinds take images of any size")
-    if args.nms and args.to in ("torch-export", "detectron2"):
-        raise ValueError(f"--nms goes with onnx, openvino and torchscript, not with {args.to}")
     if args.to == "detectron2":
         return _to_detectron2(args)
     if args.precision not in writers.PRECISIONS[args.to]:
@@ -90,6 +99,11 @@ def run(args: argparse.Namespace) -> int:
         for leftover in (unproven, unproven.with_suffix(".bin")):
             leftover.unlink(missing_ok=True)
     say(f"written: {file}" + (f", although {'; '.join(wrong)}" if wrong else ""))
+    if args.triton:
+        from retina_plugin.export.runtime import ExportedModel
+        from retina_plugin.export.triton import write_repository
+
+        say(f"written: {write_repository(file, ExportedModel(file).metadata, Path(args.triton), file.stem)}")
     return 0
 
 

@@ -182,7 +182,7 @@ EVALUATION = [
     Key("TEST.TILES.WHOLE", Flag(), "With tiles: also look at the whole image, for objects larger than a tile.", True),
     Key("TEST.EVAL_EPOCHS", COUNT,
         "With SOLVER.EPOCHS: period of evaluations and checkpoints; sets TEST.EVAL_PERIOD and "
-        "SOLVER.CHECKPOINT_PERIOD.", 1, "epochs"),
+        "SOLVER.CHECKPOINT_PERIOD. 0: evaluated at the end only, checkpoints every epoch.", 1, "epochs"),
 ]  # fmt: skip
 
 SOLVER = [

@@ -254,14 +254,16 @@ def resolve_epochs(cfg: CfgNode) -> None:
     solver.STEPS = tuple(round(solver.MAX_ITER * fraction) for fraction in (2 / 3, 8 / 9))
     solver.WARMUP_ITERS = max(1, min(round(cfg.SOLVER.WARMUP_EPOCHS * one), solver.MAX_ITER // 4))
     solver.FREEZE_ITERS = round(cfg.SOLVER.FREEZE_EPOCHS * one)
-    cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * one))
+    every = cfg.TEST.EVAL_EPOCHS
+    solver.CHECKPOINT_PERIOD = max(1, round((every or 1) * one))
+    cfg.TEST.EVAL_PERIOD = solver.CHECKPOINT_PERIOD if every else 0
     cfg.SOLVER.EPOCHS = 0
     logger.info(
-        "%d epochs of %d images are %d iterations, evaluated every %d",
+        "%d epochs of %d images are %d iterations, evaluated %s",
         epochs,
         images,
         solver.MAX_ITER,
-        cfg.TEST.EVAL_PERIOD,
+        f"every {cfg.TEST.EVAL_PERIOD}" if every else "at the end",
     )
 
 

@@ -127,9 +127,10 @@ def test_a_file_of_one_size_refuses_others(folder, capsys):
     "words, message",
     [
         (["--to", "torch-export", "--size", "0", "5"], "--size must be at least 1 x 1"),
-        (["--to", "onnx", "--size", "64", "64"], "--size goes with --to torch-export"),
+        (["--to", "onnx", "--size", "64", "64"], "--size goes with torch-export, not with onnx"),
         (["--to", "onnx", "--nms", "--precision", "fp16"], "needs the precision fp32"),
         (["--to", "detectron2", "--nms"], "--nms goes with"),
+        (["--to", "safetensors", "--triton", "x"], "--triton goes with"),
         (["--to", "detectron2"], "Detectron2's RetinaNet has a ResNet"),
         (["--to", "torchscript", "--precision", "int8"], "has the precisions fp32"),
     ],
@@ -157,3 +158,12 @@ assert "retina_plugin" not in sys.modules and len(found)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_a_triton_repository_has_the_file_its_config_and_the_classes(folder, capsys):
+    words = ["--data", "numbers", "--output", "served.onnx", "--triton", "repository"]
+    assert main(["export", "model.pth", *words]) == 0
+    root = folder / "repository/served"
+    assert (root / "1/model.onnx").read_bytes() == (folder / "served.onnx").read_bytes()
+    assert (root / "classes.txt").read_text().split() == [str(i) for i in range(10)]
+    assert 'backend: "onnxruntime"' in (root / "config.pbtxt").read_text()

@@ -58,6 +58,14 @@ def test_epochs_are_converted_to_iterations(small_digits, caplog):
     assert "9 epochs of 8 images are 36 iterations, evaluated every 12" in caplog.text
 
 
+def test_zero_epochs_between_evaluations_means_one_at_the_end(small_digits, caplog):
+    epochs = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.EPOCHS", 9, "TEST.EVAL_EPOCHS", 0]
+    with caplog.at_level("INFO"):
+        cfg = load_config(DIGITS, [*CPU, *epochs])
+    assert (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD) == (0, 4)
+    assert "36 iterations, evaluated at the end" in caplog.text
+
+
 def test_the_frozen_iterations_scale_with_the_batch_size():
     cfg = load_config(
         BASE, [*TINY, "SOLVER.REFERENCE_BATCH_SIZE", 8, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.FREEZE_ITERS", 5]
