@@ -8,10 +8,13 @@ import hotcoco
 import numpy as np
 
 from retina_plugin.analysis.detections import Detections
-from retina_plugin.analysis.diagnosis import Diagnosis, ImageResult, diagnose
+from retina_plugin.analysis.diagnosis import CROWDING, Diagnosis, ImageResult, crowding_of, diagnose, parts_of
 
 SAMPLES = 1000
 """Bootstrap samples."""
+
+MOST_CLASSES = 30
+"""Classes with intervals, those that changed most."""
 
 
 class Difference(NamedTuple):
@@ -73,24 +76,47 @@ def compare(first: Detections, second: Detections, *, samples: int = SAMPLES) ->
         for name, (low, high) in limits.items()
         if name in a.metrics and not math.isnan(a.metrics[name])
     ]
-    by_class = {x.name: x.ap for x in b.classes}
-    classes = [Difference(x.name, x.ap, by_class[x.name]) for x in a.classes if not math.isnan(x.ap)]
-    by_slice = {(x.by, x.name): x.ap for x in b.slices}
-    slices = [
-        Difference(f"{x.by}: {x.name}", x.ap, by_slice[x.by, x.name])
-        for x in a.slices
-        if (x.by, x.name) in by_slice and not math.isnan(x.ap)
-    ]
+    classes = _of_classes(a, b, samples)
+    slices = _of_slices(a, b, samples)
     other = {x.number: x for x in b.images}
     images = [(_mistakes(other[x.number]) - _mistakes(x), x, other[x.number]) for x in a.images]
     return Comparison(
         a,
         b,
         metrics,
-        sorted(classes, key=lambda x: -abs(np.nan_to_num(x.second - x.first))),
+        classes,
         slices,
         sorted((x for x in images if x[0]), key=lambda x: x[0]),
     )
+
+
+def _of_classes(a: Diagnosis, b: Diagnosis, samples: int) -> list[Difference]:
+    """Return the differences of the classes, the largest change first; the first ones with intervals."""
+    by_class = {x.name: x.ap for x in b.classes}
+    found = [Difference(x.name, x.ap, by_class[x.name]) for x in a.classes if not math.isnan(x.ap)]
+    found.sort(key=lambda x: -abs(np.nan_to_num(x.second - x.first)))
+    for i, x in enumerate(found[:MOST_CLASSES]):
+        label = a.detections.class_names.index(x.name)
+        limits = paired_intervals(a.detections.of_class(label), b.detections.of_class(label), samples=samples)["AP"]
+        found[i] = x._replace(low=limits[0], high=limits[1])
+    return found
+
+
+def _of_slices(a: Diagnosis, b: Diagnosis, samples: int) -> list[Difference]:
+    """Return the differences in parts of the data; with intervals where they are parts of the images."""
+    parts = parts_of(crowding_of(a.detections))
+    by_slice = {(x.by, x.name): x.ap for x in b.slices}
+    found = []
+    for x in a.slices:
+        if (x.by, x.name) not in by_slice or math.isnan(x.ap):
+            continue
+        limits = (math.nan, math.nan)
+        if x.by == CROWDING:
+            numbers = set(parts[x.name])
+            one, other = (side.detections.of_images(numbers) for side in (a, b))
+            limits = paired_intervals(one, other, samples=samples)["AP"]
+        found.append(Difference(f"{x.by}: {x.name}", x.ap, by_slice[x.by, x.name], *limits))
+    return found
 
 
 def paired_intervals(

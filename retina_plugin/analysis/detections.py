@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Return the detections from a score on."""
         return replace(self, rows=self.rows[self.rows[:, 5] >= score])
+
+    def of_class(self, label: int) -> "Detections":
+        """Return the detections and annotations of one class; all classes keep their numbers."""
+        kept = [x for x in self.coco["annotations"] if x["category_id"] == label + 1]
+        return replace(self, rows=self.rows[self.rows[:, 6] == label], coco={**self.coco, "annotations": kept})
+
+    def of_images(self, numbers: Collection[int]) -> "Detections":
+        """Return the detections and annotations of some images."""
+        images = [x for x in self.coco["images"] if x["id"] in numbers]
+        kept = [x for x in self.coco["annotations"] if x["image_id"] in numbers]
+        mine = np.isin(self.rows[:, 0], list(numbers))
+        return replace(self, rows=self.rows[mine], coco={**self.coco, "images": images, "annotations": kept})
 
     def evaluated(self, **params: Any) -> Any:
         """Return a ``COCOeval`` of hotcoco, evaluated and accumulated; detection i has the id i + 1.

@@ -1,6 +1,7 @@
 """What a detector gets right and wrong: metrics, errors and what they cost, calibration, slices of the data."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ import numpy as np
 
 from retina_plugin.analysis.detections import Detections
 from retina_plugin.evaluation.hotcoco import coco_figures
+from retina_plugin.evaluation.lvis import LvisEvaluator
 from retina_plugin.evaluation.thresholds import Threshold, best_threshold, match
+from retina_plugin.evaluation.voc import VocEvaluator
 
 MATCH = 0.5
 """IoU from which a detection is right, everywhere but in COCO's AP."""
@@ -27,6 +30,9 @@ ERRORS = {
     "Miss": "missed object",
 }
 """TIDE's kinds of errors, by its names (Bolya et al. 2020, *TIDE*, section 2.2)."""
+
+CROWDING = "objects in the image"
+"""The property of images that every analysis is sliced by."""
 
 PARTS = 3
 """Number of slices that a continuous property is divided into, with about the same number of images or objects."""
@@ -91,6 +97,8 @@ class Diagnosis:
         images: from the most mistakes to the fewest.
         status: of each detection in ``detections.rows``: 1 right, 0 wrong, -1 not counted or below the threshold.
         missed: (M,) bool, for each annotation of ``detections.coco``.
+        advice: sentences drawn from the numbers.
+        others: metrics of other benchmarks, benchmark -> metric -> percent.
     """
 
     detections: Detections
@@ -107,6 +115,7 @@ class Diagnosis:
     status: np.ndarray
     missed: np.ndarray
     advice: list[str] = field(default_factory=list)
+    others: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def diagnose(
@@ -242,16 +251,20 @@ def parts_of(values: dict[int, Any]) -> dict[str, list[int]]:
     return found
 
 
+def crowding_of(detections: Detections) -> dict[int, int]:
+    """Return the number of objects in each image that has any, by the number of the image."""
+    objects = dict.fromkeys((x["id"] for x in detections.coco["images"]), 0)
+    for annotation in detections.coco["annotations"]:
+        objects[annotation["image_id"]] += not annotation["iscrowd"]
+    return {number: count for number, count in objects.items() if count}
+
+
 def _image_slices(
     detections: Detections, evaluated: Any, missed: np.ndarray, properties: dict[str, dict[int, Any]]
 ) -> list[Slice]:
     """Return AP by the number of objects in an image and by further properties of images."""
-    objects = dict.fromkeys((x["id"] for x in detections.coco["images"]), 0)
-    for annotation in detections.coco["annotations"]:
-        objects[annotation["image_id"]] += not annotation["iscrowd"]
-    crowding = {number: count for number, count in objects.items() if count}
     slices = []
-    for by, values in {"objects in the image": crowding, **properties}.items():
+    for by, values in {CROWDING: crowding_of(detections), **properties}.items():
         parts = parts_of(values)
         if len(parts) < 2:
             continue
@@ -307,7 +320,7 @@ def _shape_slices(detections: Detections, missed: np.ndarray) -> list[Slice]:
 
 def as_json(found: Diagnosis) -> dict:
     """Return a diagnosis as plain values."""
-    parts = ("metrics", "interval", "overall", "classes", "errors", "confusion", "calibration", "slices", "images")
+    parts = ("metrics", "interval", "overall", "classes", "errors", "confusion", "calibration", "slices", "images", "others")
     return {
         "dataset": found.detections.dataset,
         "detections": str(found.detections.source),
@@ -315,6 +328,25 @@ def as_json(found: Diagnosis) -> dict:
         "class_names": list(found.detections.class_names),
         "advice": found.advice,
     }
+
+
+def other_metrics(detections: Detections, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the metrics of other benchmarks.
+
+    Args:
+        detections: to score.
+        names: of evaluators in TEST.EVALUATOR, "voc" or "lvis".
+
+    Raises:
+        ValueError: the dataset is not annotated as LVIS is.
+    """
+    kinds = {"voc": VocEvaluator, "lvis": LvisEvaluator}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            evaluator = kinds[name](detections.dataset, output_dir=folder, detections_per_image=detections.most)
+            found[name] = evaluator.score(detections.rows, detections.coco)["bbox"]
+    return found
 
 
 def plain(value: Any) -> Any:

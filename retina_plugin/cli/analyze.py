@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--brightness", action="store_true", help="also slice by the brightness of the images")
     parser.add_argument(
+        "--metrics",
+        action="append",
+        default=[],
+        choices=("voc", "lvis"),
+        help="also VOC's or LVIS's metrics; may be repeated",
+    )
+    parser.add_argument(
         "--output", metavar="FOLDER", help="of analysis.html and analysis.json (default: next to the detections)"
     )
 
@@ -28,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     from retina_plugin.analysis.advice import advise
     from retina_plugin.analysis.detections import read_detections
-    from retina_plugin.analysis.diagnosis import as_json, diagnose
+    from retina_plugin.analysis.diagnosis import as_json, diagnose, other_metrics
     from retina_plugin.analysis.properties import brightness_of, columns_of
     from retina_plugin.data.pixels import read_image
     from retina_plugin.engine.console import say
@@ -42,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.brightness:
         properties["brightness of the image"] = brightness_of(detections.coco["images"])
     found = diagnose(detections, properties=properties)
+    found.others = other_metrics(detections, args.metrics)
     beside = detections.source.parent
     found.advice = advise(found, metrics=json_lines(beside / "metrics.json"))
     (folder / "analysis.json").write_text(json.dumps(as_json(found), indent=1), encoding="utf-8")

@@ -54,6 +54,10 @@ def add_overview(page: Page, found: Diagnosis) -> None:
         page.text(line)
     names = [name for name in METRICS if name in found.metrics]
     page.table(names, [[percent(found.metrics[name]) for name in names]])
+    for name, figures in found.others.items():
+        means = [metric for metric in figures if not any(metric.endswith(f"-{x.name}") for x in found.classes)]
+        page.text(f"{name.upper()}'s metrics:")
+        page.table(means, [[percent(figures[metric]) for metric in means]])
     if not math.isnan(low):
         page.text(
             f"AP is between {low:.1f} and {high:.1f} with a confidence of 95 %: so much would it vary over other "

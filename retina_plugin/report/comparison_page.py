@@ -76,7 +76,8 @@ def _differences(page: Page, differences: list[Difference], names: tuple[str, st
     rows = []
     for x in differences:
         row = [x.name, percent(x.first), percent(x.second), f"{x.second - x.first:+.1f}"]
-        rows.append([*row, f"{x.low:+.1f} to {x.high:+.1f}" + (" *" if x.certain else "")] if with_interval else row)
+        limits = "" if math.isnan(x.low) else f"{x.low:+.1f} to {x.high:+.1f}" + (" *" if x.certain else "")
+        rows.append([*row, limits] if with_interval else row)
     page.table([what, *names, "difference", *(["95 % interval"] if with_interval else [])], rows)
     if with_interval:
         page.text("* the interval excludes 0.")

@@ -58,3 +58,13 @@ def test_other_images_or_classes_are_refused():
 def test_an_interval_around_zero_is_not_certain():
     assert not Difference("AP", 1, 2, -0.1, 2).certain and not Difference("AP", 1, 2).certain
     assert Difference("AP", 1, 2, 0.1, 2).certain and Difference("AP", 2, 1, -2, -0.1).certain
+
+
+def test_classes_and_parts_have_intervals_that_fit_their_difference():
+    first = random_detections()
+    found = compare(first, first.above(0.6), samples=200)
+    for x in [*found.classes, *(x for x in found.slices if x.name.startswith("objects in the image"))]:
+        assert x.low <= x.second - x.first <= x.high, x
+    assert any(x.certain for x in found.classes), "AP falls without most of the detections"
+    same = compare(first, first, samples=100)
+    assert all(x.low == x.high == 0 for x in same.classes)

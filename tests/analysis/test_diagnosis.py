@@ -130,3 +130,18 @@ def test_the_interval_contains_ap_and_narrows_with_more_images():
 )
 def test_parts(values, parts):
     assert parts_of(values) == parts
+
+
+def test_voc_metrics_are_those_of_its_evaluator(small_digits):
+    from retina_plugin.analysis.diagnosis import other_metrics
+    from retina_plugin.evaluation.voc import average_precisions, matched
+
+    detections = random_detections()
+    detections.dataset = "digits_val"  # the evaluator needs a registered one; its annotations are not used
+    names = [str(i) for i in range(10)]
+    found = other_metrics(detections, ["voc"])["voc"]
+    truth = [x for x in detections.coco["annotations"] if x["category_id"] == 1]
+    area, _ = average_precisions(*matched(detections.rows[detections.rows[:, 6] == 0], truth))
+    assert found[f"AP50-{names[0]}"] == pytest.approx(100 * area) and 0 < found["AP50"] < 100
+    with pytest.raises(ValueError, match="needs an LVIS dataset"):
+        other_metrics(detections, ["lvis"])
