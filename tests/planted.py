@@ -86,7 +86,7 @@ def random_detections(seed=0, num_images=60):
 
 
 def scene(images):
-    """Detections of images, each a pair of ((x, y, w, h, label[, crowd]), ...) and ((x, y, w, h, label, score), ...)."""
+    """Detections of images, each a pair of (x, y, w, h, label[, crowd]) and (x, y, w, h, label, score), several."""
     annotations, rows = [], []
     for number, (objects, found) in enumerate(images, start=1):
         for x, y, w, h, label, *crowd in objects:

@@ -46,7 +46,10 @@ def test_it_holds_configs_cards_and_the_licence_and_no_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     configs = {str(file.relative_to(ROOT)) for file in (ROOT / "configs").rglob("*") if file.suffix in (".yaml", ".py")}
     shipped = {name.removeprefix("retina_plugin/shipped/") for name in names if "/shipped/" in name}
-    cards = {f"datasets/{name}" for name in ("README.md", "bccd.yaml", "bccd_voc.yaml", "digits.yaml", "digits_dense.yaml", "digits_few.yaml")}
+    cards = {
+        f"datasets/{name}"
+        for name in ("README.md", "bccd.yaml", "bccd_voc.yaml", "digits.yaml", "digits_dense.yaml", "digits_few.yaml")
+    }
     assert shipped == configs | cards
     assert "retina_plugin/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "tools", "configs", "datasets", "output"))]

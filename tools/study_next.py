@@ -51,7 +51,12 @@ def main() -> None:
 
 
 def train(
-    args: argparse.Namespace, folder: Path, card: DatasetCard, splits: dict[str, list[dict]], chosen: list[int], seed: int
+    args: argparse.Namespace,
+    folder: Path,
+    card: DatasetCard,
+    splits: dict[str, list[dict]],
+    chosen: list[int],
+    seed: int,
 ) -> float:
     """Train on the chosen images unless that is done, and return AP."""
     data, run = folder / "data", folder / "run"
@@ -61,19 +66,19 @@ def train(
     if not (run / "summary.json").is_file():
         words = ["--data", str(data), "--config-file", args.config_file, "OUTPUT_DIR", str(run), "SEED", str(seed)]
         retina(["train", *words, *args.opts])
-    return json.loads((run / "results.json").read_text())["bbox"]["AP"]
+    return json.loads((run / "results.json").read_text(encoding="utf-8"))["bbox"]["AP"]
 
 
 def choose(args: argparse.Namespace, folder: Path, files: list[str]) -> list[str]:
     """Return the images that `retina data next` chooses."""
     output = folder / "chosen"
     if not (output / "next.txt").is_file():
-        (folder / "pool.txt").write_text("".join(f"{Path(file).resolve()}\n" for file in files))
+        (folder / "pool.txt").write_text("".join(f"{Path(file).resolve()}\n" for file in files), encoding="utf-8")
         run = folder / "start/run"
         model = next(x for x in (run / "model_best.pth", run / "model_final.pth") if x.is_file())
         words = ["--model", str(model), "--budget", str(args.budget), "--output", str(output)]
         retina(["data", "next", str(folder / "pool.txt"), *words])
-    return (output / "next.txt").read_text().splitlines()
+    return (output / "next.txt").read_text(encoding="utf-8").splitlines()
 
 
 def retina(words: list[str]) -> None:
@@ -93,7 +98,7 @@ def write(rows: list[dict[str, float]], args: argparse.Namespace, file: Path) ->
     difference = [x["next"] - x["random"] for x in rows]
     spread = f" ± {np.std(difference, ddof=1):.1f}" if len(rows) > 1 else ""
     lines.append(f"\nchosen - random: {np.mean(difference):+.1f}{spread} AP (mean and standard deviation over seeds)")
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

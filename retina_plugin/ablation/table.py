@@ -269,9 +269,7 @@ def collect(sweep: Sweep, folders: list[Path], *, samples: int = SAMPLES) -> Swe
     return SweepTable(sweep, rows, list(dict.fromkeys(machines)))
 
 
-def _with_intervals(
-    rows: list[TableRow], sweep: Sweep, pairs: list[tuple[Run, Path]], samples: int
-) -> list[TableRow]:
+def _with_intervals(rows: list[TableRow], sweep: Sweep, pairs: list[tuple[Run, Path]], samples: int) -> list[TableRow]:
     """Return the rows with intervals over images, where the detections of both runs are there.
 
     Evaluators other than COCO's write no detections.

@@ -320,7 +320,18 @@ def _shape_slices(detections: Detections, missed: np.ndarray) -> list[Slice]:
 
 def as_json(found: Diagnosis) -> dict:
     """Return a diagnosis as plain values."""
-    parts = ("metrics", "interval", "overall", "classes", "errors", "confusion", "calibration", "slices", "images", "others")
+    parts = (
+        "metrics",
+        "interval",
+        "overall",
+        "classes",
+        "errors",
+        "confusion",
+        "calibration",
+        "slices",
+        "images",
+        "others",
+    )
     return {
         "dataset": found.detections.dataset,
         "detections": str(found.detections.source),

@@ -59,10 +59,10 @@ def plant(
     if not 0 < share <= 0.25:
         raise ValueError(f"the share of mistakes must be above 0 and at most 0.25, of each of 4 kinds; got {share}")
     rng = np.random.default_rng(seed)
-    records = copy.deepcopy(list(records))
+    changed = copy.deepcopy(list(records))
     places = [
         (i, j)
-        for i, record in enumerate(records)
+        for i, record in enumerate(changed)
         for j, x in enumerate(record.get("annotations") or ())
         if not x.get("iscrowd")
     ]
@@ -72,7 +72,7 @@ def plant(
     planted, dropped = [], []
     for n, at in enumerate(chosen):
         kind, (i, j) = kinds[n % len(kinds)], places[at]
-        record, annotation = records[i], records[i]["annotations"][j]
+        record, annotation = changed[i], changed[i]["annotations"][j]
         box = true_box = np.asarray(annotation["bbox"], dtype=float)
         if kind == "missing":
             dropped.append((i, annotation))
@@ -86,8 +86,8 @@ def plant(
             record["annotations"].append({**annotation, "bbox": box})
         planted.append(Planted(kind, record["file_name"], tuple(true_box), tuple(box)))
     for i, annotation in dropped:
-        records[i]["annotations"] = [x for x in records[i]["annotations"] if x is not annotation]
-    return records, planted
+        changed[i]["annotations"] = [x for x in changed[i]["annotations"] if x is not annotation]
+    return changed, planted
 
 
 def _moved(rng: np.random.Generator, box: np.ndarray, record: dict) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 from torchvision.ops import box_iou
 
 from retina_plugin.analysis.detections import Detections
@@ -123,8 +123,9 @@ def _probabilities(detections: Detections) -> np.ndarray:
         mine = labels == label
         known = mine & counted
         if known.any():
-            curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores[known], right[known] > 0)
-            found[mine] = curve.predict(scores[mine])
+            values, groups, counts = np.unique(scores[known], return_inverse=True, return_counts=True)
+            shares = np.bincount(groups, weights=right[known] > 0) / counts
+            found[mine] = np.interp(scores[mine], values, isotonic_regression(shares, weights=counts).x)
     return found
 
 
@@ -219,11 +220,11 @@ def _contradictions(image: _Image, tight: float, loose: float) -> Sequence[Candi
     used = (near & same).any(axis=1)
     swapped = np.zeros(len(image.ids), dtype=bool)
     if len(image.scores):
-        for m in np.flatnonzero(different.max(axis=0) > agreeing):
+        for m in np.flatnonzero(different.max(axis=0) > agreeing).tolist():
             d = int(different[:, m].argmax())
             suspicion = float(different[d, m] - agreeing[m])
             swapped[m] = True
-            found.append(_candidate(image, "class", suspicion, d, int(m)))
+            found.append(_candidate(image, "class", suspicion, d, m))
         used |= (near & swapped[None]).any(axis=1)
         used |= near.any(axis=1)  # a weaker detection of another class at the place of a right annotation
     free = ~used & ~image.crowds
@@ -241,11 +242,11 @@ def _contradictions(image: _Image, tight: float, loose: float) -> Sequence[Candi
         taken[d] = True
         if share > 0:
             found.append(_candidate(image, "box", float(image.scores[d] * share), d, m))
-    for d in np.flatnonzero(free & ~taken):
+    for d in np.flatnonzero(free & ~taken).tolist():
         others = overlaps_of(image.boxes[d : d + 1], image.boxes[free & ~taken])[0]
         if (image.scores[free & ~taken][others >= SAME_PLACE] > image.scores[d]).any():
             continue  # of several classes at one place, the most probable one
-        found.append(_candidate(image, "missing", float(image.scores[d]), int(d), None))
+        found.append(_candidate(image, "missing", float(image.scores[d]), d, None))
     return found
 
 

@@ -87,6 +87,6 @@ def matmul_ratio(device: torch.device) -> str:
     """Describe how much faster matrix products are in bfloat16 than in float32, which bounds what precision gives."""
     float32, bfloat16 = (matmul_speed(x, device) for x in (torch.float32, torch.bfloat16))
     return (
-        f"a {SIDE} x {SIDE} matrix product runs at {float32 / 1e9:,.0f} GFLOP/s in float32 and at {bfloat16 / 1e9:,.0f} "
-        f"in bfloat16, {bfloat16 / float32:.2f} times faster"
+        f"a {SIDE} x {SIDE} matrix product runs at {float32 / 1e9:,.0f} GFLOP/s in float32 and at "
+        f"{bfloat16 / 1e9:,.0f} in bfloat16, {bfloat16 / float32:.2f} times faster"
     )

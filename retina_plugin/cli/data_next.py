@@ -63,22 +63,21 @@ def run(args: argparse.Namespace) -> int:
     say(f"{len(sources.images)} images, {len(sources.images) - len(files)} of them labelled already")
     if not files:
         raise ValueError("all images are labelled already")
-    predictor = load_predictor(
-        model, device=args.device, settings=["TEST.TILES.SIZE", 0, "TEST.AUG.ENABLED", False]
-    )
+    predictor = load_predictor(model, device=args.device, settings=["TEST.TILES.SIZE", 0, "TEST.AUG.ENABLED", False])
     thresholds = best_thresholds(predictor.info, str(model))
     labels = PredictionFiles(
         Path(args.output) / LABELS, predictor.class_names, formats=(args.format,), draw=args.draw, origin=str(model)
     )
     described = EmbeddingPredictor(predictor)
     stream = predict_stream(described, Sources(files, ()), batch_size=args.batch)
-    predictions: list["Prediction"] = []
-    failed: list["Prediction"] = []
+    predictions: list[Prediction] = []
+    failed: list[Prediction] = []
     for prediction in stream:
         (predictions if prediction.found is not None else failed).append(prediction)
     if not predictions:
         raise ValueError(f"none of the {len(files)} images can be read")
-    unsure = np.array([image_uncertainty(x.found.scores, x.found.labels, thresholds) for x in predictions])
+    found = [x.found for x in predictions if x.found is not None]
+    unsure = np.array([image_uncertainty(x.scores, x.labels, thresholds) for x in found])
     features = np.stack([described.features[x.name] for x in predictions])
     chosen = choose_images(unsure, features, args.budget)
     written = _write(labels, Path(args.output), [predictions[i] for i in chosen], unsure[chosen], thresholds)

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--plant needs --folds: the detector has to be trained on annotations with the same mistakes")
     if args.most < 1:
         raise ValueError(f"--most must be at least 1; got {args.most}")
-    planted: list["Planted"] = []
+    planted: list[Planted] = []
+    card: DatasetCard | None
     if args.folds:
         card, detections, planted, output = _cross_validated(args)
     else:
@@ -104,7 +105,7 @@ def _cross_validated(args: argparse.Namespace) -> tuple["DatasetCard", "Detectio
     if args.split not in card.splits:
         raise ValueError(f"{card.name} has no split {args.split}; it has {', '.join(card.splits)}")
     records: list[dict] = load_split(card, args.split).records
-    planted: list["Planted"] = []
+    planted: list[Planted] = []
     output = Path(args.output or Path("output/review") / card.name)
     if args.plant:
         records, planted = plant(records, len(card.classes), share=args.plant, seed=args.seed)
@@ -150,7 +151,11 @@ def _card_of_run(config: Path) -> "DatasetCard":
 
 
 def _report(
-    args: argparse.Namespace, found: Sequence["Candidate"], planted: list["Planted"], detections: "Detections", output: Path
+    args: argparse.Namespace,
+    found: Sequence["Candidate"],
+    planted: list["Planted"],
+    detections: "Detections",
+    output: Path,
 ) -> None:
     """Print how many of the planted mistakes were found, and write it."""
     from retina_plugin.analysis.planting import judge
@@ -220,7 +225,7 @@ def _write_page(
 
 
 def complete_dataset(card: "DatasetCard", split: str, folder: Path, annotations: str) -> Path:
-    """Write the card of a dataset whose annotations of one split are in a COCO JSON of the folder, and the other splits.
+    """Write a dataset of which the annotations of one split are in a COCO JSON that does not exist yet.
 
     Args:
         card: of the dataset as it is.

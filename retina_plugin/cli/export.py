@@ -8,7 +8,7 @@ from retina_plugin.arguments import add_set_option
 
 EXAMPLE = """retina export output/pets/model_best.pth --to onnx                          model_best.onnx
   retina export output/pets/model_best.pth --to openvino --precision int8      model_best_int8.xml and .bin
-  retina export output/pets/model_best.pth --to torchscript                    model_best.ts, for torch without Detectron2
+  retina export output/pets/model_best.pth --to torchscript                    for torch without Detectron2
   retina export output/pets/model_best.pth --to detectron2                     for Detectron2's own RetinaNet
   retina export output/pets/model_best.pth --to safetensors                    weights, config and classes
   retina predict model_best.onnx photos/                                       runs without torch"""
@@ -132,12 +132,12 @@ def _write_and_prove(args: argparse.Namespace, file: "Path") -> list[str]:
     if held := reference.info.get("thresholds"):
         thresholds = [held["classes"].get(name, held["all"]) for name in reference.class_names]
     truth, images = _images_of(args, reference)
-    metadata = writers.describe(
-        reference, precision=args.precision, thresholds=thresholds, nms_inside=args.nms
-    )
+    metadata = writers.describe(reference, precision=args.precision, thresholds=thresholds, nms_inside=args.nms)
     if args.to == "torch-export":
         metadata = replace(metadata, input_size=_input_size(args, metadata))
-    writers.WRITERS[args.to](reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision)
+    writers.WRITERS[args.to](
+        reference, file, metadata, images=_calibration(args, reference, images), precision=args.precision
+    )
     lines, wrong = prove(ExportedModel(file), reference, load(settings=list(args.set)), truth, images)
     for line in lines:
         say(line)
@@ -155,7 +155,8 @@ def _input_size(args: argparse.Namespace, metadata: Any) -> list[int]:
     if min(size) < 1:
         raise ValueError(f"--size must be at least 1 x 1, got {size[0]} x {size[1]}")
     d = metadata.divisor
-    return [-(-side // d) * d for side in output_size(*size, metadata.shorter, metadata.longest)]
+    height, width = size
+    return [-(-side // d) * d for side in output_size(height, width, metadata.shorter, metadata.longest)]
 
 
 def _to_detectron2(args: argparse.Namespace) -> int:
@@ -176,8 +177,8 @@ def _to_detectron2(args: argparse.Namespace) -> int:
     unproven = file.with_name(f"{file.stem}.unproven.pth")
     try:
         with Console():
-            load = {"device": "cpu", "imports": bool(args.imports)}
-            reference = load_predictor(args.checkpoint, settings=[*exact, *args.set], **load)
+            settings = [*exact, *args.set]
+            reference = load_predictor(args.checkpoint, device="cpu", imports=bool(args.imports), settings=settings)
             images = [x["file_name"] for x in _images_of(args, reference)[1]]
             write_detectron2(reference, unproven)
             lines, wrong = prove_detectron2(unproven, reference, images)

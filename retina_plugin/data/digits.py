@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def generate_digits(
         shutil.rmtree(work)
 
 
-GENERATORS = {
+GENERATORS: dict[str, Callable[[str | os.PathLike], None]] = {
     "digits": generate_digits,
     "digits_dense": functools.partial(generate_digits, layout=DIGITS_DENSE),
     "digits_few": functools.partial(generate_digits, layout=DIGITS_FEW),

@@ -242,7 +242,9 @@ def prove(
     if only := exported.metadata.input_size:
         images = [x for x in images if _takes(exported, np.zeros((x["height"], x["width"], 3), np.uint8))]
     most, files = exported.metadata.max_detections, [x["file_name"] for x in images[:SIZES_FROM]]
-    found = compare_sizes(reference, exported, files, floor=exported.metadata.score_thresh, most=most, takes=partial(_takes, exported))
+    found = compare_sizes(
+        reference, exported, files, floor=exported.metadata.score_thresh, most=most, takes=partial(_takes, exported)
+    )
     differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
     lacking = f"{found.tied} ties, {found.lacking} in only one of file and checkpoint"
     lines = [f"takes images that become {only[0]} x {only[1]} pixels only"] if only else []

@@ -48,8 +48,7 @@ class ExportedModel:
         path = Path(file)
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist (looked in {Path.cwd()})")
-        openers = {".onnx": _open_onnx, ".ts": _open_script, ".pt2": _open_program}
-        self.metadata, self.network = openers.get(path.suffix, _open_xml)(path, threads)
+        self.metadata, self.network = _opener(path.suffix)(path, threads)
         m = self.metadata
         self.class_names, self.max_pixels = m.class_names, m.max_pixels
         self.score_thresh, self.thresholds = m.score_thresh, None
@@ -110,10 +109,7 @@ class ExportedModel:
         logits, best, deltas = self.network(self._batch(images))
         passed("network")
         sides = self._padded(images)
-        return [
-            self._detect(logits[i], best[i], deltas[i], sides, record)
-            for i, record in enumerate(records)
-        ]
+        return [self._detect(logits[i], best[i], deltas[i], sides, record) for i, record in enumerate(records)]
 
     def _padded(self, images: list[np.ndarray]) -> tuple[int, int]:
         """Return the (height, width) of a batch: the largest sides, rounded up to the divisor."""
@@ -241,6 +237,15 @@ def nms(boxes: np.ndarray, groups: np.ndarray, thresh: float, most: int) -> np.n
     return np.array(keep, dtype=np.int64)
 
 
+def _opener(suffix: str) -> Callable[[Path, int | None], tuple[Metadata, Run]]:
+    """Return the function that opens files with a suffix."""
+    if suffix in (".ts", ".pt2"):
+        from retina_plugin.export import torch_files
+
+        return torch_files.open_script if suffix == ".ts" else torch_files.open_program
+    return _open_onnx if suffix == ".onnx" else _open_xml
+
+
 def _open_onnx(path: Path, threads: int | None) -> tuple[Metadata, Run]:
     """Open a file with ONNX Runtime."""
     try:
@@ -302,44 +307,3 @@ def _open_xml(path: Path, threads: int | None) -> tuple[Metadata, Run]:
         return logits, best, deltas
 
     return metadata, run
-
-
-def _open_script(path: Path, threads: int | None) -> tuple[Metadata, Run]:
-    """Open a TorchScript file."""
-    import torch
-
-    texts = {KEY: ""}
-    try:
-        module = torch.jit.load(str(path), map_location="cpu", _extra_files=texts).eval()
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not a TorchScript file, or it is damaged: {str(error).splitlines()[0]}") from error
-    text = texts[KEY]
-    return Metadata.from_json(text.decode() if isinstance(text, bytes) else text, str(path)), _in_torch(module, threads)
-
-
-def _open_program(path: Path, threads: int | None) -> tuple[Metadata, Run]:
-    """Open a program of torch.export."""
-    import torch
-
-    texts = {KEY: ""}
-    try:
-        program = torch.export.load(str(path), extra_files=texts)
-    except Exception as error:  # whatever a damaged archive causes
-        raise ValueError(f"{path} is not a torch.export file, or it is damaged: {error}") from error
-    return Metadata.from_json(texts[KEY], str(path)), _in_torch(program.module(), threads)
-
-
-def _in_torch(module: Callable, threads: int | None) -> Run:
-    """Return a function that runs a module of torch on the CPU."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-
-    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run a batch."""
-        with torch.no_grad():
-            logits, best, deltas = module(torch.from_numpy(images))
-        return logits.numpy(), best.numpy(), deltas.numpy()
-
-    return run

@@ -124,10 +124,9 @@ def prove_detectron2(file: Path, reference: RetinaPredictor, images: Sequence[st
         found.add(theirs, ours, floor=floor, most=most)
     if not images:
         return ["not compared on images: none here, give --data"], []
-    lines = [
-        f"{found.compared} detections in {min(len(images), SIZES_FROM)} images: boxes differ by up to {found.box:.2g} "
-        f"px, scores by up to {found.score:.2g}; {found.tied} ties, {found.lacking} in only one of the two"
-    ]
+    seen = min(len(images), SIZES_FROM)
+    differ = f"boxes differ by up to {found.box:.2g} px, scores by up to {found.score:.2g}"
+    lines = [f"{found.compared} detections in {seen} images: {differ}; {found.tied} ties, {found.lacking} in one only"]
     if reference.cfg.INPUT.READER != "detectron2":
         lines.append("Detectron2's DefaultPredictor resizes with Pillow, the checkpoint with OpenCV: pixels differ")
     return lines, problems("fp32", found, None, None)

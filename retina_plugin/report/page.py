@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from retina_plugin.report.drawing import Colour
-from retina_plugin.report.style import STYLE
+from retina_plugin.report.render import STYLE
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">"""

@@ -1,9 +1,10 @@
-"""Candidates for mistakes in annotations: each kind on its own, no others on correct annotations, order of suspicion."""
+"""Candidates for mistakes: each kind on its own, none on correct annotations, the order of suspicion."""
 
 import pytest
 from planted import scene
 
 from retina_plugin.analysis.review import KINDS, find_candidates
+
 
 def usual(count=30):
     """Images with one object of each class that is detected well: IoU 18 / 20 = 0.9."""
@@ -65,9 +66,7 @@ def test_of_two_annotations_of_one_object_the_one_that_fits_less_is_the_duplicat
 
 def test_two_objects_close_to_each_other_are_no_duplicates():
     # Annotations with IoU 16 / 24 = 0.67, and a detection of each.
-    found = only(
-        ([(50, 50, 20, 20, 1), (54, 50, 20, 20, 1)], [(49, 50, 20, 20, 1, 0.8), (55, 50, 20, 20, 1, 0.8)])
-    )
+    found = only(([(50, 50, 20, 20, 1), (54, 50, 20, 20, 1)], [(49, 50, 20, 20, 1, 0.8), (55, 50, 20, 20, 1, 0.8)]))
     assert all(x.kind != "duplicate" or x.suspicion < 0.05 for x in found)
 
 

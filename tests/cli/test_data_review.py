@@ -65,7 +65,12 @@ def test_detections_give_candidates_and_a_dataset_that_the_page_completes(folder
 
 def test_cross_validation_sees_every_image_once_and_continues(folder, capsys):
     words = [f"{key}={value}" for key, value in zip(SMALL[::2], SMALL[1::2], strict=True)]
-    words += ["SOLVER.MAX_ITER=2", "SOLVER.WARMUP_ITERS=1", "INPUT.MIN_SIZE_TEST=64", "MODEL.RETINANET.SCORE_THRESH_TEST=0"]
+    words += [
+        "SOLVER.MAX_ITER=2",
+        "SOLVER.WARMUP_ITERS=1",
+        "INPUT.MIN_SIZE_TEST=64",
+        "MODEL.RETINANET.SCORE_THRESH_TEST=0",
+    ]
     settings = [word for x in words for word in ("--set", x)]
     command = ["data", "review", "numbers", "--folds", "3", "--plant", "0.05", "--output", "b", *settings]
     assert main([*command, "--config-file", str(DIGITS_CONFIG)]) == 0

@@ -49,12 +49,11 @@ def serve(folder, file, before=""):
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     address = f"http://127.0.0.1:{port}"
     for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{address}/model")
-            return process, address
-        except OSError:
-            assert process.poll() is None, process.stderr.read()[-2000:]
-            time.sleep(0.25)
+        with socket.socket() as there:
+            if there.connect_ex(("127.0.0.1", port)) == 0:
+                return process, address
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        time.sleep(0.25)
     raise TimeoutError("the server does not answer")
 
 
