@@ -68,6 +68,7 @@ def fill_registries() -> None:
                 )
             )
             REFUSED_BY.append(evaluation.refuse_unknown_metric)
+            REFUSED_BY.append(data.augmentations.refuse_wrong_operations)
             WARNED_BY.append(modeling.unused_options)
             ON_DATASET.append(data.register_view)
             AFTERWARDS.append(data.register_new_cards)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retina_plugin.cli.predict import EXPORTED
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -54,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.budget < 1 or args.batch < 1:
         raise ValueError(f"--budget and --batch must be at least 1; got {args.budget} and {args.batch}")
     model = Path(args.model) if args.model else newest_model(Path("output"))
+    if model.suffix in EXPORTED:
+        raise ValueError(f"--model takes a checkpoint, whose features describe the images; got the file {model}")
     say(f"model: {model}")
     sources = find_sources(args.source)
     if sources.videos:

@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode, get_cfg
 
 from retina_plugin.config.key import Key, all_keys
-from retina_plugin.config.values import Choice, Flag, Number, Several, Slot, Text
+from retina_plugin.config.values import Choice, Flag, Number, Operations, Several, Slot, Text
 from retina_plugin.registry import OPTIONS
 
 CONFIG_VERSION = 1
@@ -146,6 +146,9 @@ DATA = [
         "Also flip training images upside down with probability 0.5 (INPUT.RANDOM_FLIP flips in one direction only).",
         False),
     Key("INPUT.ROTATE_90", Flag(), "Rotate training images by 0, 90, 180 or 270 degrees, chosen at random.", False),
+    Key("INPUT.AUGMENTATIONS", Operations(),
+        "Further augmentations of training images, after the others: operations of torchvision.transforms.v2 by name, "
+        "with their arguments, such as [RandomGrayscale, {RandomAffine: {degrees: 10, scale: [0.8, 1.2]}}].", ()),
     Key("INPUT.MOSAIC", SHARE, "Probability that a training image becomes part of a mosaic of four images.", 0.0),
     Key("INPUT.MIXUP", SHARE, "Probability that a training image is blended with another training image.", 0.0),
     Key("DATALOADER.EMPTY_IMAGES", SHARE,

@@ -122,6 +122,25 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class Operations:
+    """A list of names, or of mappings of one name to its arguments; their reader checks the names."""
+
+    def allows(self, value: object) -> bool:
+        """Return whether the value is a list of names and of mappings with one entry."""
+        if not isinstance(value, list | tuple):
+            return False
+        return all(isinstance(x, str) or (isinstance(x, dict) and len(x) == 1) for x in value)
+
+    def says(self) -> str:
+        """Return what the list contains."""
+        return "a list of names, or of mappings of a name to its arguments"
+
+    def examples(self) -> list:
+        """Return an empty list and one of each kind of entry."""
+        return [(), ["RandomGrayscale"], [{"ColorJitter": {"hue": 0.1}}]]
+
+
+@dataclass(frozen=True)
 class Text:
     """A string.
 

@@ -1,6 +1,7 @@
 """Mappers: from a dataset dict to the input of the network, with resizing and augmentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from retina_plugin.data.augmentations import TorchvisionAugmentations
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
 from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
 from retina_plugin.data.resize import reduction, resized
@@ -126,6 +128,7 @@ class RetinaMapper:
         reader: INPUT.READER.
         value_range: INPUT.VALUE_RANGE, see :func:`retina_plugin.data.pixels.read_image`.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
+        operations: INPUT.AUGMENTATIONS, applied last.
     """
 
     def __init__(
@@ -137,7 +140,9 @@ class RetinaMapper:
         reader: str = "opencv",
         value_range: PixelRange | None = None,
         max_pixels: int = MAX_IMAGE_PIXELS,
+        operations: Sequence[Any] = (),
     ) -> None:
+        self.operations = TorchvisionAugmentations(operations) if operations else None
         self.resize: CvResizeShortestEdge | None = None
         self.augmentations = augmentations
         if augmentations and isinstance(augmentations[0], CvResizeShortestEdge):
@@ -168,7 +173,7 @@ class RetinaMapper:
             if crowds := [x for x in annotations if x.get("iscrowd", 0)]:
                 boxes, keep = boxes_of(crowds, transforms, image.shape[:2])
                 record["ignore_boxes"] = boxes[keep]
-        return record
+        return self.operations(record) if self.operations else record
 
     def _read(self, record: dict) -> tuple[np.ndarray, list[Transform]]:
         """Read an image, resized if that is the first augmentation.
@@ -292,6 +297,7 @@ def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> Ret
         reader=cfg.INPUT.READER,
         value_range=value_range_of(cfg),
         max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
+        operations=cfg.INPUT.AUGMENTATIONS if is_train else (),
     )
 
 

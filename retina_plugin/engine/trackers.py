@@ -2,7 +2,7 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ class Tracker(EventWriter):
     """Sends the scalars of a training to a tracker.
 
     Args:
-        cfg: config of the run; its keys become the tracker's parameters.
+        project: project or experiment.
+        folder: of the run; its name is the run's in the tracker.
+        parameters: the config, flat.
 
     Raises:
         ImportError: the tracker's package is not installed.
@@ -31,13 +33,13 @@ class Tracker(EventWriter):
     package: str
     """Name to install it by."""
 
-    def __init__(self, cfg: CfgNode) -> None:
-        self.folder = Path(cfg.OUTPUT_DIR)
+    def __init__(self, *, project: str, folder: Path, parameters: dict[str, Any]) -> None:
+        self.folder = folder
         self._window, self._sent = 20, -1
         file = self.folder / ID_FILE.format(self.name)
         before = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
         try:
-            run_id = self.start(cfg.LOGGING.PROJECT, self.folder.name, parameters_of(cfg), before)
+            run_id = self.start(project, folder.name, parameters, before)
         except ModuleNotFoundError as error:
             raise ImportError(f"LOGGING.TRACKERS {self.name}: pip install {self.package} ({error})") from error
         file.write_text(f"{run_id}\n", encoding="utf-8")
@@ -163,7 +165,7 @@ class TrackioTracker(Tracker):
         self._trackio.finish()
 
 
-TRACKERS: dict[str, Callable[[CfgNode], Tracker]] = {
+TRACKERS: dict[str, type[Tracker]] = {
     kind.name: kind for kind in (MLflowTracker, WandbTracker, ClearMLTracker, TrackioTracker)
 }
 """Trackers by their name in LOGGING.TRACKERS."""
@@ -175,7 +177,8 @@ def build_trackers(cfg: CfgNode) -> list[EventWriter]:
     Raises:
         ImportError: the package of one is not installed.
     """
-    return [TRACKERS[name](cfg) for name in cfg.LOGGING.TRACKERS]
+    names, project, folder = cfg.LOGGING.TRACKERS, cfg.LOGGING.PROJECT, Path(cfg.OUTPUT_DIR)
+    return [TRACKERS[name](project=project, folder=folder, parameters=parameters_of(cfg)) for name in names]
 
 
 def parameters_of(cfg: CfgNode) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision  # noqa: F401 (suppression inside a file is an operator of torchvision)
 
 from retina_plugin.export.metadata import KEY, Metadata
 
@@ -18,7 +19,8 @@ def open_script(path: Path, threads: int | None) -> tuple[Metadata, Run]:
     try:
         module = torch.jit.load(str(path), map_location="cpu", _extra_files=texts).eval()
     except RuntimeError as error:
-        raise ValueError(f"{path} is not a TorchScript file, or it is damaged: {str(error).splitlines()[0]}") from error
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise ValueError(f"{path} is not a TorchScript file, or it is damaged: {reason}") from error
     text = texts[KEY]
     return Metadata.from_json(text.decode() if isinstance(text, bytes) else text, str(path)), _in_torch(module, threads)
 

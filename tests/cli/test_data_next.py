@@ -31,7 +31,7 @@ def here(folder, monkeypatch):
 
 
 def choose(*words):
-    return main(["data", "next", *words, "--model", "model.pth", "--device", "cpu"])
+    return main(["data", "next", "--model", "model.pth", "--device", "cpu", *words])
 
 
 def test_images_are_chosen_with_labels_to_correct_and_broken_ones_are_named(folder, capsys):
@@ -67,6 +67,7 @@ def test_labelled_images_are_left_out(folder, capsys):
         (["photos/broken.jpg", "--output", "e"], "none of the 1 images can be read"),
         (["photos", "--format", "xyz", "--output", "f"], "'xyz' cannot be written"),
         (["gone"], "gone does not exist"),
+        (["photos", "--model", "x.onnx"], "--model takes a checkpoint"),
     ],
 )
 def test_mistakes_are_named(words, message, capsys):

@@ -114,6 +114,14 @@ def test_mistakes_are_named(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_whole_script_runs_in_a_fresh_process(folder):
+    main(["export", "model.pth", "--to", "torchscript", "--nms", "--data", "numbers", "--output", "fresh.ts"])
+    program = "import sys; from retina_plugin.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", program, "predict", "fresh.ts", "numbers/val", "--output", "out_fresh"]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_file_of_one_size_refuses_others(folder, capsys):
     words = ["--to", "torch-export", "--size", "192", "192", "--data", "numbers", "--output", "fixed.pt2"]
     assert main(["export", "model.pth", *words]) == 0
