@@ -87,3 +87,17 @@ def test_calibration_reads_what_can_be_read(tmp_path):
     assert len(batches) == 3 and all(x.shape[2] % d == 0 and x.shape[3] % d == 0 for x in batches)
     with pytest.raises(ValueError, match="give --data"):
         list(calibration_batches(predictor, ["gone.png"]))
+
+
+def test_first_last_and_depthwise_convolutions_stay_exact_in_int8_onnx(tmp_path):
+    import onnx
+
+    predictor = exact_predictor(small_checkpoint(tmp_path))
+    metadata = describe(predictor, precision="int8", thresholds=None)
+    files = photos(tmp_path / "photos")
+    write_onnx(predictor, tmp_path / "x.onnx", metadata, images=files, precision="int8")
+    graph = onnx.load(str(tmp_path / "x.onnx")).graph
+    quantized = {output for x in graph.node if x.op_type == "DequantizeLinear" for output in x.output}
+    exact = [x.name for x in graph.node if x.op_type == "Conv" and x.input[0] not in quantized]
+    kinds = {name.split("/")[-2].split(".")[0] for name in exact}
+    assert {"conv_stem", "conv_dw", "cls_score", "bbox_pred"} <= kinds and "conv_pw" not in kinds
