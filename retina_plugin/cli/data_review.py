@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 PAGE, CANDIDATES, DATASET = "review.html", "candidates.csv", "dataset"
 """Files in the output folder: the page, the list, and the folder of the dataset with corrected annotations."""
 
-EXAMPLE = """retina data review output/pets                  the validation images, by the detections of a run
-  retina data review pets --folds 5               all training images: five detectors, each trained on the others
-  retina data review pets --folds 5 --plant 0.05  how many planted mistakes it finds"""
+EXAMPLE = """retina data review output/pets                     the validation images, by the detections of a run
+  retina data review pets --folds 5                  all training images: five detectors, each trained on the others
+  retina data review pets --folds 5 --plant 0.05     how many planted mistakes it finds"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         detections = read_detections(args.source, args.data)
         file = MetadataCatalog.get(detections.dataset).get("card")
         card = DatasetCard.from_file(file) if file else None
-        output = Path(args.output or Path("output/review") / detections.dataset)
+        output = Path(args.output or Path("output/review") / file_name(detections.dataset))
     output.mkdir(parents=True, exist_ok=True)
     found = find_candidates(detections)
     say(f"{len(detections.coco['images'])} images, {len(detections.coco['annotations'])} annotations")
@@ -180,6 +181,16 @@ def _report(
     (output / "planted.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def file_name(dataset: str) -> str:
+    """Return the name of a dataset as that of a file; names of views have brackets and spaces.
+
+    Example:
+        >>> file_name("pets_val[cat, dog=puppy]*2")
+        'pets_val_cat_dog_puppy_2'
+    """
+    return re.sub(r"[^\w.-]+", "_", dataset).strip("_") or "dataset"
+
+
 def _write_list(found: Sequence["Candidate"], detections: "Detections", file: Path) -> None:
     """Write the candidates as a table."""
     files = {x["id"]: x["file_name"] for x in detections.coco["images"]}
@@ -202,7 +213,7 @@ def _write_page(
 
     folder = output / DATASET
     folder.mkdir(exist_ok=True)
-    download = f"corrected_{detections.dataset}.json"
+    download = f"corrected_{file_name(detections.dataset)}.json"
     where = f"Move the saved file to {folder.absolute()}; the names of the images in it lead from there to the images."
     if card is not None:
         split = detections.dataset.removeprefix(f"{card.name}_")

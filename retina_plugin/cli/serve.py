@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, or a file of `retina export`")
     parser.add_argument("--score", type=float, metavar="S", help="minimum score (default: the best of each class)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is reachable from outside")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
 
 
