@@ -8,7 +8,8 @@ import hotcoco
 import numpy as np
 
 from retina_plugin.analysis.detections import Detections
-from retina_plugin.analysis.diagnosis import CROWDING, Diagnosis, ImageResult, crowding_of, diagnose, parts_of
+from retina_plugin.analysis.diagnosis import Diagnosis, ImageResult, diagnose
+from retina_plugin.analysis.slices import CROWDING, crowding_of, parts_of
 
 SAMPLES = 1000
 """Bootstrap samples."""

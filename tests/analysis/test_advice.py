@@ -4,7 +4,8 @@ import pytest
 from planted import planted
 
 from retina_plugin.analysis.advice import ON_ERRORS, advise
-from retina_plugin.analysis.diagnosis import Slice, diagnose
+from retina_plugin.analysis.diagnosis import diagnose
+from retina_plugin.analysis.slices import Slice
 
 
 @pytest.mark.parametrize("kind", ["Cls", "Loc", "Bkg", "Miss"])

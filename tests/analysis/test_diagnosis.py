@@ -9,7 +9,7 @@ from planted import planted, random_detections
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from retina_plugin.analysis.diagnosis import ERRORS, as_json, diagnose, parts_of
+from retina_plugin.analysis.diagnosis import ERRORS, as_json, diagnose
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -83,27 +83,6 @@ def test_confusion_agrees_with_scikit_learn_where_each_object_has_one_detection(
     assert found.confusion.tolist() == confusion_matrix(annotated, detected, labels=range(4)).tolist()
 
 
-def test_slices_add_up_and_the_smallest_objects_are_found_less_often():
-    detections = random_detections()
-    small = np.array([x["area"] < 700 for x in detections.coco["annotations"]])
-    images = {x["image_id"] for x, is_small in zip(detections.coco["annotations"], small, strict=True) if is_small}
-    detections.rows = detections.rows[~np.isin(detections.rows[:, 0], list(images))]
-    found = diagnose(
-        detections, properties={"camera": {i: "north" if i % 2 else "south" for i in range(1, 61)}}, samples=0
-    )
-    by = {}
-    for x in found.slices:
-        by.setdefault(x.by, []).append(x)
-    assert [x.name for x in by["camera"]] == ["north", "south"] and sum(x.images for x in by["camera"]) == 60
-    assert (
-        sum(x.images for x in by["size of the object, px"])
-        == len(small)
-        == sum(x.images for x in by["width / height of the object"])
-    )
-    recalls = [x.recall for x in by["size of the object, px"]]
-    assert recalls[0] < recalls[-1]
-
-
 def test_worst_images_come_first_and_their_counts_add_up():
     found = diagnose(random_detections(), samples=0)
     mistakes = [x.wrong + x.missed for x in found.images]
@@ -118,18 +97,6 @@ def test_the_interval_contains_ap_and_narrows_with_more_images():
     few, many = (diagnose(random_detections(num_images=n), samples=200) for n in (40, 400))
     assert few.interval[0] < few.metrics["AP"] < few.interval[1]
     assert few.interval[1] - few.interval[0] > 1.5 * (many.interval[1] - many.interval[0])
-
-
-@pytest.mark.parametrize(
-    "values, parts",
-    [
-        ({}, {}),
-        ({1: 2, 2: 2}, {"2": [1, 2]}),
-        ({i: i for i in range(9)}, {"0 to 2": [0, 1, 2], "3 to 5": [3, 4, 5], "6 to 8": [6, 7, 8]}),
-    ],
-)
-def test_parts(values, parts):
-    assert parts_of(values) == parts
 
 
 def test_voc_metrics_are_those_of_its_evaluator(small_digits):
