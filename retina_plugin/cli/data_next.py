@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retina_plugin.cli.predict import EXPORTED
 
@@ -111,22 +111,29 @@ def labelled_files(model: Path, data: str | None) -> set[str]:
     """Return the images that have labels already.
 
     Args:
-        model: a checkpoint; the dataset of its run is used if it has a card next to it.
-        data: a dataset; None for that of the run.
+        model: a checkpoint; None of ``data`` means the dataset of its run: the card next to it, or the registered
+            datasets that its config names.
+        data: a dataset, or None.
     """
+    from detectron2.data import DatasetCatalog
+
+    from retina_plugin.config.files import settings_of
     from retina_plugin.data.card import RUN_CARD, DatasetCard
+    from retina_plugin.data.catalog import result_of
     from retina_plugin.data.discover import find_card
     from retina_plugin.data.load import load_split
+    from retina_plugin.engine.checkpoint import read_info
 
     own = model.with_name(RUN_CARD)
-    if data is None and not own.is_file():
-        return set()
-    card = find_card(data) if data else DatasetCard.from_file(own)
-    return {
-        str(Path(record["file_name"]).resolve())
-        for split in card.splits
-        for record in load_split(card, split, look=False).records
-    }
+    if data is not None or own.is_file():
+        card = find_card(data) if data is not None else DatasetCard.from_file(own)
+        results = [load_split(card, split, look=False) for split in card.splits]
+    else:
+        known = settings_of(read_info(str(model))["config"], str(model))
+        values: list[Any] = [known[f"DATASETS.{key}"].value for key in ("TRAIN", "TEST")]
+        names = [name for value in values for name in value or ()]
+        results = [result_of(name, look=False) for name in names if name in DatasetCatalog]
+    return {str(Path(record["file_name"]).resolve()) for result in results for record in result.records}
 
 
 def _write(

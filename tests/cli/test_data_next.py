@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(folder, monkeypatch):
+def here(folder, small_digits, monkeypatch):
     monkeypatch.chdir(folder)
 
 
@@ -57,6 +57,11 @@ def test_labelled_images_are_left_out(folder, capsys):
     assert choose("numbers/train", "photos/0.png", "--labelled", "numbers", "--output", "c") == 0
     assert "5 images, 4 of them labelled already" in capsys.readouterr().out
     assert (folder / "c/next.txt").read_text().splitlines() == [str(folder / "photos/0.png")]
+
+
+def test_the_images_of_the_datasets_in_the_config_are_left_out(folder, small_digits, capsys):
+    assert choose(str(small_digits / "train"), "photos/0.png", "--output", "g") == 0
+    assert "9 images, 8 of them labelled already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
