@@ -47,6 +47,7 @@ def after_resolving(cfg: CfgNode, *, training: bool) -> Iterator[Problem]:
     yield from model_problems(cfg)
     yield from _images(cfg)
     yield from _crop(cfg)
+    yield from _windows(cfg)
     yield from _evaluation(cfg)
     yield from _schedule(cfg)
     yield from _weights_over_time(cfg)
@@ -105,6 +106,20 @@ def _images(cfg: CfgNode) -> Iterator[Problem]:
             "INPUT.MIN_SIZE_TRAIN_SAMPLING range draws between two sizes, ascending and above 0; "
             f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}",
         )
+
+
+def _windows(cfg: CfgNode) -> Iterator[Problem]:
+    """Yield contradictions about parts of training images."""
+    jitter = list(cfg.INPUT.SCALE_JITTER)
+    if jitter and (len(jitter) != 2 or jitter[0] > jitter[1]):
+        yield Problem(
+            "INPUT.SCALE_JITTER", f"INPUT.SCALE_JITTER is {tuple(jitter)}; it must be (low, high), ascending, or empty"
+        )
+    for key, value in (("INPUT.SCALE_JITTER", jitter), ("INPUT.TILES.SIZE", cfg.INPUT.TILES.SIZE)):
+        if value and cfg.INPUT.CROP.ENABLED:
+            yield Problem(f"{key} INPUT.CROP.ENABLED", f"{key} and INPUT.CROP both choose a part of the image: set one")
+        if value and cfg.INPUT.MAPPER == "detectron2":
+            yield Problem(f"{key} INPUT.MAPPER", f"{key} has no effect with INPUT.MAPPER detectron2")
 
 
 def _crop(cfg: CfgNode) -> Iterator[Problem]:

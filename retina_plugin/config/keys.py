@@ -149,8 +149,24 @@ DATA = [
     Key("INPUT.AUGMENTATIONS", Operations(),
         "Further augmentations of training images, after the others: operations of torchvision.transforms.v2 by name, "
         "with their arguments, such as [RandomGrayscale, {RandomAffine: {degrees: 10, scale: [0.8, 1.2]}}].", ()),
+    Key("INPUT.TILES.SIZE", COUNT,
+        "Side of the square that is cut out of a training image, resized to INPUT.MIN_SIZE_TRAIN: the counterpart of "
+        "TEST.TILES.SIZE. 0: the whole image.", 0, "pixels of the image"),
+    Key("INPUT.TILES.ANYWHERE", SHARE,
+        "Share of the squares, or of the parts that INPUT.SCALE_JITTER cuts out, that may lie anywhere; the others "
+        "contain a random object of the image, whole.", 0.2),
+    Key("INPUT.SCALE_JITTER", Several(Number(float, 0, 16, open_low=True), most=2),
+        "Large-scale jitter (Ghiasi et al. 2021): (low, high) of a random factor by which a training image is enlarged "
+        "or shrunk in addition; what is then larger than before is cut off. Empty: off.", (),
+        shown=((), (0.5, 2.0))),
     Key("INPUT.MOSAIC", SHARE, "Probability that a training image becomes part of a mosaic of four images.", 0.0),
     Key("INPUT.MIXUP", SHARE, "Probability that a training image is blended with another training image.", 0.0),
+    Key("INPUT.COPY_PASTE", SHARE,
+        "Probability that objects of another training image are pasted into free places of a training image, cut out "
+        "along their boxes.", 0.0),
+    Key("INPUT.MIXED_SHARE", SHARE,
+        "Share of the training in which INPUT.MOSAIC, INPUT.MIXUP and INPUT.COPY_PASTE are on; the rest, at its end, "
+        "sees images as they are.", 1.0),
     Key("DATALOADER.EMPTY_IMAGES", SHARE,
         "Fraction of the images without objects to train on if DATALOADER.FILTER_EMPTY_ANNOTATIONS is False; which "
         "ones follows from SEED.", 1.0),

@@ -105,13 +105,21 @@ class SeededSamples(Dataset):
         seed: of the run.
         rank, processes: the sample at position q of this process is number q * processes + rank of the run.
         unbroken: the dataset inside ``samples`` that collects broken images; None if there is none.
+        late: (number, dataset): from that number on, samples come from this dataset instead.
     """
 
     def __init__(
-        self, samples: Samples, *, seed: int, rank: int = 0, processes: int = 1, unbroken: UnbrokenSamples | None = None
+        self,
+        samples: Samples,
+        *,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        unbroken: UnbrokenSamples | None = None,
+        late: tuple[int, Samples] | None = None,
     ) -> None:
         self.samples, self.seed, self.unbroken = samples, seed, unbroken
-        self.rank, self.processes = rank, processes
+        self.rank, self.processes, self.late = rank, processes, late
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         """Return the sample at (position, index)."""
@@ -121,7 +129,8 @@ class SeededSamples(Dataset):
         np.random.seed([self.seed, number])
         random.seed(f"{self.seed} {number}")
         try:
-            sample = {**self.samples[index], POSITION: position}
+            samples = self.late[1] if self.late and number >= self.late[0] else self.samples
+            sample = {**samples[index], POSITION: position}
         finally:
             np.random.set_state(states[0])
             random.setstate(states[1])
@@ -280,10 +289,14 @@ def build_train_loader(cfg: CfgNode, dataset: list[dict], mapper: Callable[[dict
     unbroken = None
     if cfg.DATASETS.ON_BROKEN_IMAGE == "skip":
         stream.dataset = unbroken = UnbrokenSamples(stream.dataset)
-    if cfg.INPUT.MOSAIC > 0 or cfg.INPUT.MIXUP > 0:
-        stream.dataset = MixedSamples(stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP)
+    late = None
+    if max(cfg.INPUT.MOSAIC, cfg.INPUT.MIXUP, cfg.INPUT.COPY_PASTE) > 0:
+        late = (round(cfg.INPUT.MIXED_SHARE * cfg.SOLVER.MAX_ITER * batch), stream.dataset)
+        stream.dataset = MixedSamples(
+            stream.dataset, mosaic=cfg.INPUT.MOSAIC, mixup=cfg.INPUT.MIXUP, copy_paste=cfg.INPUT.COPY_PASTE
+        )
     stream.dataset = SeededSamples(
-        stream.dataset, seed=seed, rank=comm.get_rank(), processes=processes, unbroken=unbroken
+        stream.dataset, seed=seed, rank=comm.get_rank(), processes=processes, unbroken=unbroken, late=late
     )
     size = batch // (processes * cfg.SOLVER.ACCUMULATE)
     pool = POOL_BATCHES * size if cfg.DATALOADER.ASPECT_RATIO_GROUPING else size

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from fvcore.transforms.transform import Transform
+from fvcore.transforms.transform import CropTransform, Transform
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -16,9 +16,11 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from retina_plugin.data.augmentations import TorchvisionAugmentations
 from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS, ImageFile
+from retina_plugin.data.mixing import cut, joined
 from retina_plugin.data.pixels import PixelRange, decode, read_image, value_range_of
 from retina_plugin.data.resize import reduction, resized
 from retina_plugin.data.strangers_files import ImageError
+from retina_plugin.data.windows import RandomWindows
 from retina_plugin.registry import SlotRegistry
 
 __all__ = [
@@ -129,6 +131,8 @@ class RetinaMapper:
         value_range: INPUT.VALUE_RANGE, see :func:`retina_plugin.data.pixels.read_image`.
         max_pixels: INPUT.MAX_IMAGE_PIXELS.
         operations: INPUT.AUGMENTATIONS, applied last.
+        windows: parts of the image to train on, in place of the resizing by ``augmentations``; objects of which a part
+            shows too little become ignore boxes, see :func:`retina_plugin.data.mixing.cut`.
     """
 
     def __init__(
@@ -141,7 +145,9 @@ class RetinaMapper:
         value_range: PixelRange | None = None,
         max_pixels: int = MAX_IMAGE_PIXELS,
         operations: Sequence[Any] = (),
+        windows: RandomWindows | None = None,
     ) -> None:
+        self.windows = windows
         self.operations = TorchvisionAugmentations(operations) if operations else None
         self.resize: CvResizeShortestEdge | None = None
         self.augmentations = augmentations
@@ -162,13 +168,15 @@ class RetinaMapper:
             ImageError: the file cannot be used as an image; contains the reason.
         """
         record = {key: value for key, value in dataset_dict.items() if key != "annotations"}
-        image, transforms = self._read(record)
+        annotations = dataset_dict.get("annotations", [])
+        image, transforms = self._read_window(record, annotations) if self.windows else self._read(record)
         aug_input = T.AugInput(image)
         transforms = T.TransformList([*transforms, T.AugmentationList(self.augmentations)(aug_input)])
         image = contiguous(aug_input.image)
         record["image"] = torch.from_numpy(image).permute(2, 0, 1)
-        if self.is_train and "annotations" in dataset_dict:
-            annotations = dataset_dict["annotations"]
+        if self.is_train and "annotations" in dataset_dict and self.windows:
+            record |= window_of(annotations, transforms, image.shape[:2])
+        elif self.is_train and "annotations" in dataset_dict:
             record["instances"] = to_instances(annotations, transforms, image.shape[:2])
             if crowds := [x for x in annotations if x.get("iscrowd", 0)]:
                 boxes, keep = boxes_of(crowds, transforms, image.shape[:2])
@@ -196,6 +204,36 @@ class RetinaMapper:
         first = first or self._resizing(self.resize, file.file, image)
         return first.apply_image(image), [first]
 
+    def _read_window(self, record: dict, annotations: list[dict]) -> tuple[np.ndarray, list[Transform]]:
+        """Read a random part of an image, resized.
+
+        Args:
+            record: of the image.
+            annotations: Detectron2's, in pixels of the image.
+
+        Returns:
+            The part (h, w, C) uint8, and the transforms from the image to it.
+        """
+        assert self.windows is not None
+        boxes = original_boxes([x for x in annotations if not x.get("iscrowd", 0)])
+        with ImageFile(record["file_name"], max_pixels=self.max_pixels) as file:
+            height, width = file.header.height, file.header.width
+            window = self.windows.draw(height, width, boxes)
+            part = window.bottom - window.top, window.right - window.left
+            n = reduction(part, (window.height, window.width))
+            image = self._decode(file, reduce=n)
+        utils.check_image_size(record, np.broadcast_to(np.uint8(0), (height, width)))
+        if image.shape[:2] == (height, width):
+            n = 1  # only JPEGs are reduced
+        left, top = window.left // n * n, window.top // n * n
+        rows, columns = (max(1, round(side / n)) for side in part)
+        image = image[top // n : top // n + rows, left // n : left // n + columns]
+        transforms = [
+            CropTransform(left, top, part[1], part[0], width, height),
+            CvResizeTransform(*part, window.height, window.width),
+        ]
+        return resized(image, window.height, window.width), transforms
+
     def _decode(self, file: ImageFile, *, reduce: int = 1) -> np.ndarray:
         """Decode an open file as the config demands, see :func:`retina_plugin.data.pixels.decode`."""
         return decode(file, self.image_format, reduce=reduce, value_range=self.value_range, reader=self.reader)
@@ -217,6 +255,16 @@ class RetinaMapper:
         return transform
 
 
+def original_boxes(annotations: list[dict]) -> np.ndarray:
+    """Return the boxes of annotations as (M, 4) XYXY float64, pixels of the original image."""
+    original = np.zeros((len(annotations), 4))
+    for mode in {x["bbox_mode"] for x in annotations}:
+        chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
+        values = np.array([annotations[i]["bbox"] for i in chosen], dtype=float)
+        original[chosen] = BoxMode.convert(values, mode, BoxMode.XYXY_ABS)
+    return original
+
+
 def boxes_of(
     annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,15 +278,29 @@ def boxes_of(
     Returns:
         Boxes (M, 4) XYXY float32, pixels of the network input, and (M,) bool, whether each still has an area.
     """
-    original = np.zeros((len(annotations), 4))
-    for mode in {x["bbox_mode"] for x in annotations}:
-        chosen = [i for i, x in enumerate(annotations) if x["bbox_mode"] == mode]
-        values = np.array([annotations[i]["bbox"] for i in chosen], dtype=float)
-        original[chosen] = BoxMode.convert(values, mode, BoxMode.XYXY_ABS)
     height, width = image_size
-    clipped = np.minimum(transforms.apply_box(original).clip(min=0), [width, height, width, height])
+    clipped = np.minimum(transforms.apply_box(original_boxes(annotations)).clip(min=0), [width, height, width, height])
     boxes = torch.from_numpy(clipped).float()
     return boxes, (boxes[:, 2:] - boxes[:, :2] > MOST_EMPTY).all(dim=1)
+
+
+def window_of(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> dict:
+    """Return the "instances" and "ignore_boxes" of a part of an image.
+
+    Crowds, and objects of which too little is visible, become ignore boxes.
+
+    Args:
+        annotations: Detectron2's, in pixels of the original image.
+        transforms: from the original image to the network input.
+        image_size: (height, width) of the network input, pixels.
+    """
+    is_crowd = torch.tensor([bool(x.get("iscrowd", 0)) for x in annotations], dtype=torch.bool)
+    boxes = torch.from_numpy(transforms.apply_box(original_boxes(annotations))).float()
+    instances = Instances(image_size)
+    instances.gt_boxes = Boxes(boxes[~is_crowd])
+    instances.gt_classes = torch.tensor([x["category_id"] for x in annotations], dtype=torch.int64)[~is_crowd]
+    sample = {"instances": instances, "ignore_boxes": boxes[is_crowd]}
+    return joined([cut(sample, (0, 0, image_size[1], image_size[0]), shift=(0, 0))], image_size)
 
 
 def to_instances(annotations: list[dict], transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
@@ -290,14 +352,19 @@ def build_mapper(cfg: CfgNode, *, is_train: bool, with_boxes: bool = False) -> C
 @MAPPER_REGISTRY.register("retina")
 def retina_mapper(cfg: CfgNode, is_train: bool, with_boxes: bool = False) -> RetinaMapper:
     """Build a :class:`RetinaMapper` with the augmentations of :func:`build_augmentations`."""
+    windows = RandomWindows.from_config(cfg) if is_train else None
+    augmentations = build_augmentations(cfg, is_train=is_train)
+    if windows:  # they resize the image
+        augmentations = augmentations[1:]
     return RetinaMapper(
-        augmentations=build_augmentations(cfg, is_train=is_train),
+        augmentations=augmentations,
         image_format=cfg.INPUT.FORMAT,
         is_train=is_train or with_boxes,
         reader=cfg.INPUT.READER,
         value_range=value_range_of(cfg),
         max_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
         operations=cfg.INPUT.AUGMENTATIONS if is_train else (),
+        windows=windows,
     )
 
 

@@ -1,4 +1,4 @@
-"""Combines several training samples into one: mosaic and mixup."""
+"""Combines several training samples into one: mosaic, mixup and copy-paste."""
 
 from typing import Protocol
 
@@ -17,6 +17,10 @@ LEAST_VISIBLE = 0.25
 
 LEAST_SIDE = 2.0
 """Side that must remain after cropping, pixels of the network input."""
+
+
+PLACES = 10
+"""Attempts to find a free place for a pasted object."""
 
 
 class Samples(Protocol):
@@ -38,14 +42,16 @@ class MixedSamples(Dataset):
         samples: map-style, from the training mapper: "image" (C, H, W) uint8, "instances", optionally "ignore_boxes".
         mosaic: INPUT.MOSAIC, probability that a sample becomes a quarter of a mosaic of four.
         mixup: INPUT.MIXUP, probability that a sample (or mosaic) is blended with another.
+        copy_paste: INPUT.COPY_PASTE, probability that a sample gets objects of another.
 
     Source: Bochkovskiy et al. 2020 (mosaic; here cropped to the size of the first image, to keep the sizes of the
     schedule), Zhang et al. 2018 and Zhang et al. 2019, *Bag of Freebies* (mixup for detection: the boxes of both images
-    have full weight).
+    have full weight), Ghiasi et al. 2021 and Dwibedi et al. 2017, *Cut, Paste and Learn* (copy-paste; here along boxes,
+    with soft borders).
     """
 
-    def __init__(self, samples: Samples, *, mosaic: float, mixup: float) -> None:
-        self.samples, self.mosaic, self.mixup = samples, mosaic, mixup
+    def __init__(self, samples: Samples, *, mosaic: float = 0.0, mixup: float = 0.0, copy_paste: float = 0.0) -> None:
+        self.samples, self.mosaic, self.mixup, self.copy_paste = samples, mosaic, mixup, copy_paste
 
     def __len__(self) -> int:
         """Return the number of images of the dataset."""
@@ -54,6 +60,8 @@ class MixedSamples(Dataset):
     def __getitem__(self, index: int) -> dict:
         """Return the sample at an index, possibly combined with others."""
         sample = self.samples[index]
+        if self.copy_paste and np.random.rand() < self.copy_paste:  # drawn only if needed: a seed keeps its samples
+            sample = copy_paste(sample, self.samples[np.random.randint(len(self))])
         if np.random.rand() < self.mosaic:
             others = [self.samples[i] for i in np.random.randint(len(self), size=3)]
             sample = mosaic([sample, *others], centre=np.random.uniform(0.3, 0.7, size=2), corners=np.random.rand(4, 2))
@@ -133,6 +141,67 @@ def mixup(sample: dict, other: dict, *, share: float) -> dict:
     image = canvas.mul_(share).add_(second, alpha=1 - share).round_().to(torch.uint8)
     everything = (0, 0, size[1], size[0])
     return {**sample, "image": image, **joined([cut(x, everything, shift=(0, 0)) for x in (sample, other)], size)}
+
+
+def copy_paste(sample: dict, other: dict) -> dict:
+    """Paste objects of one sample into free places of another; drawn with numpy's random numbers.
+
+    Each object of ``other`` is taken with probability 0.5, cut out along its box and pasted where it
+    touches no object and no ignore box, if a place is found in ``PLACES`` attempts. Towards its border the pasted box
+    fades into the image.
+
+    Args:
+        sample: keeps everything but its pixels and boxes.
+        other: with "image" (C, H, W) and "instances"; objects that touch another one are not taken, because a part of
+            it would be pasted as well.
+    """
+    image, height, width = sample["image"], *sample["image"].shape[-2:]
+    boxes, classes = sample["instances"].gt_boxes, sample["instances"].gt_classes
+    taken = torch.cat([boxes.tensor, sample.get("ignore_boxes", boxes.tensor.new_zeros(0, 4))])
+    theirs, labels = other["instances"].gt_boxes.tensor, other["instances"].gt_classes
+    others = torch.cat([theirs, other.get("ignore_boxes", theirs.new_zeros(0, 4))])
+    pasted, pasted_labels = [], []
+    for i in np.flatnonzero(np.random.rand(len(theirs)) < 0.5).tolist():
+        left, top = theirs[i, :2].floor().int().tolist()
+        right, bottom = theirs[i, 2:].ceil().int().tolist()
+        h, w = bottom - top, right - left
+        if h >= height or w >= width or _touching(theirs[i], others).sum() > 1:  # touches itself
+            continue
+        for _ in range(PLACES):
+            y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
+            place = theirs[i] + theirs.new_tensor([x - left, y - top] * 2)
+            if not _touching(place, taken).any():
+                break
+        else:
+            continue
+        if not pasted:
+            image = image.clone()
+        target = image[:, y : y + h, x : x + w]
+        mask = _soft_border(h, w)
+        target.copy_((target * (1 - mask) + other["image"][:, top:bottom, left:right] * mask).round_())
+        taken = torch.cat([taken, place[None]])
+        pasted.append(place)
+        pasted_labels.append(labels[i])
+    if not pasted:
+        return sample
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(torch.cat([boxes.tensor, torch.stack(pasted)]))
+    instances.gt_classes = torch.cat([classes, torch.stack(pasted_labels)])
+    return {**sample, "image": image, "instances": instances}
+
+
+def _touching(box: Tensor, boxes: Tensor) -> Tensor:
+    """Return (M,) bool, whether a box (4,) shares an area with each of the boxes (M, 4)."""
+    return (torch.minimum(box[2:], boxes[:, 2:]) > torch.maximum(box[:2], boxes[:, :2])).all(dim=1)
+
+
+def _soft_border(height: int, width: int) -> Tensor:
+    """Return weights (height, width) in 0..1 that rise from the border over a tenth of each side."""
+    rows, columns = (
+        torch.minimum(torch.arange(side) + 0.5, side - torch.arange(side) - 0.5) / max(1.0, side / 10)
+        for side in (height, width)
+    )
+    return torch.minimum(rows[:, None], columns[None, :]).clamp(max=1)
 
 
 def joined(parts: list[tuple[Tensor, Tensor, Tensor]], size: tuple[int, int]) -> dict:

@@ -133,6 +133,20 @@ def test_the_loader_of_a_config(small_digits, grouping):
     assert all("instances" in x for batch in batches for x in batch)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mixing_ends_after_its_share_of_the_training(small_digits, workers):
+    # 4 iterations of 3 images; half of them are 6 samples
+    keys = ["SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 1, "DATALOADER.NUM_WORKERS", workers]
+    keys += ["DATALOADER.ASPECT_RATIO_GROUPING", False]
+    plain = list(itertools.islice(iter(loader_of(*keys)), 4))
+    mixed = list(itertools.islice(iter(loader_of(*keys, "INPUT.MOSAIC", 1.0, "INPUT.MIXED_SHARE", 0.5)), 4))
+    same = [
+        [torch.equal(x["image"], y["image"]) for x, y in zip(*batches, strict=True)]
+        for batches in zip(plain, mixed, strict=True)
+    ]
+    assert same == [[False] * 3, [False] * 3, [True] * 3, [True] * 3]
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, small_digits):
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     with pytest.raises(ValueError, match="3, which cannot be divided among 2"):

@@ -6,7 +6,7 @@ import torch
 
 from detectron2.structures import Boxes, Instances
 
-from retina_plugin.data.mixing import FILL, MixedSamples, cut, mixup, mosaic
+from retina_plugin.data.mixing import FILL, MixedSamples, copy_paste, cut, mixup, mosaic
 
 
 def sample(value, size=(40, 60), boxes=((10, 10, 30, 30),), **more):
@@ -55,7 +55,8 @@ def test_boxes_stay_inside_and_have_an_area(seed):
         opposite = np.minimum(corner + rng.uniform(3, 40, corner.shape), (size[1], size[0]))
         data.append(sample(value, size=size, boxes=np.concatenate([corner, opposite], axis=1)))
     np.random.seed(seed)
-    for out in (MixedSamples(data, mosaic=0.8, mixup=0.5)[i] for i in range(8)):
+    mixed = MixedSamples(data, mosaic=0.8, mixup=0.5, copy_paste=0.7)
+    for out in (mixed[i] for i in range(8)):
         height, width = out["image"].shape[-2:]
         boxes = torch.cat([out["instances"].gt_boxes.tensor, out.get("ignore_boxes", torch.zeros(0, 4))])
         assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
@@ -66,3 +67,34 @@ def test_boxes_stay_inside_and_have_an_area(seed):
 def test_with_probability_0_nothing_changes():
     data = [sample(1), sample(2)]
     assert MixedSamples(data, mosaic=0.0, mixup=0.0)[1] is data[1]
+
+
+def test_pasted_objects_lie_where_nothing_was(monkeypatch):
+    monkeypatch.setattr(np.random, "rand", lambda *shape: np.zeros(shape))  # every object is taken
+    np.random.seed(0)
+    crowd = torch.tensor([[0.0, 60.0, 100.0, 80.0]])
+    mine = sample(10, size=(80, 100), boxes=[(0, 0, 50, 60)], ignore_boxes=crowd)
+    theirs = sample(240, size=(50, 50), boxes=[(5, 5, 25, 25), (30, 30, 40, 49.5)])
+    before = mine["image"].clone()
+    out = copy_paste(mine, theirs)
+    assert torch.equal(mine["image"], before), "the original is not changed"
+    boxes, classes = out["instances"].gt_boxes.tensor, out["instances"].gt_classes
+    assert len(boxes) == 3 and classes.tolist() == [3, 240 % 7, 240 % 7]
+    assert (boxes[1:, 0] >= 50).all() and (boxes[1:, 3] <= 60).all(), "right of the object and above the crowd"
+    assert (boxes[1, 2:] - boxes[1, :2]).tolist() == [20, 20] and (boxes[2, 2:] - boxes[2, :2]).tolist() == [10, 19.5]
+    x, y = ((boxes[1, :2] + boxes[1, 2:]) / 2).int().tolist()
+    assert out["image"][0, y, x] == 240
+    x1, y1 = boxes[1, :2].int().tolist()
+    # The border is 20 / 10 = 2 px wide, and the corner is 0.5 px inside: a quarter of 240, three quarters of 10.
+    assert out["image"][0, y1, x1] == round(0.25 * 240 + 0.75 * 10)
+    assert out["image"].dtype == torch.uint8
+
+
+def test_objects_that_touch_another_or_do_not_fit_are_not_pasted():
+    for seed in range(10):
+        np.random.seed(seed)
+        mine = sample(10, size=(30, 30), boxes=[])
+        touching = sample(1, size=(50, 50), boxes=[(0, 0, 20, 20), (15, 0, 25, 20)])
+        assert copy_paste(mine, touching) is mine
+        assert copy_paste(mine, sample(1, size=(50, 50), boxes=[(0, 0, 10, 45)])) is mine
+        assert copy_paste(mine, sample(1, boxes=[])) is mine
