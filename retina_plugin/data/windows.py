@@ -76,7 +76,8 @@ class RandomWindows:
         """Draw a window with numpy's random numbers.
 
         Args:
-            height, width: of the image, pixels.
+            height: of the image, pixels.
+            width: of the image, pixels.
             boxes: (M, 4) XYXY, pixels of the image.
         """
         shorter = self._shorter()

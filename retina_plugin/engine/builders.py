@@ -103,18 +103,23 @@ def build_validation_loader(cfg: CfgNode) -> Iterable:
     return loader.build_test_loader(cfg, records, build_mapper(cfg, is_train=False, with_boxes=True))
 
 
+def dataset_folder(cfg: CfgNode, dataset_name: str) -> Path:
+    """Return the folder for the results on a dataset: OUTPUT_DIR, or one below for all but the first of several."""
+    folder = Path(cfg.OUTPUT_DIR)
+    if len(cfg.DATASETS.TEST) > 1 and dataset_name in cfg.DATASETS.TEST[1:]:
+        folder /= re.sub(r"[^\w.-]+", "_", dataset_name)
+    return folder
+
+
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     """Build TEST.EVALUATOR; by default COCO's box AP, whatever the format of the annotations.
 
-    It writes to OUTPUT_DIR, or for all but the first of several datasets to a folder below with the dataset's name.
+    It writes to the :func:`dataset_folder`.
     """
-    folder = Path(cfg.OUTPUT_DIR)
-    if len(cfg.DATASETS.TEST) > 1 and dataset_name != cfg.DATASETS.TEST[0]:
-        folder /= re.sub(r"[^\w.-]+", "_", dataset_name)
     return EVALUATOR_REGISTRY.build(
         cfg.TEST.EVALUATOR,
         cfg=cfg,
         dataset_name=dataset_name,
-        output_dir=str(folder),
+        output_dir=str(dataset_folder(cfg, dataset_name)),
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
     )

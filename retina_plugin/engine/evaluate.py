@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from retina_plugin.config import INFO_KEY, dump_config
 from retina_plugin.config.check import refuse
 from retina_plugin.config.contradictions import unknown_datasets
+from retina_plugin.engine.builders import dataset_folder
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, class_names
 from retina_plugin.engine.console import Console
 from retina_plugin.engine.ending import starting
@@ -121,9 +122,18 @@ def final_test(cfg: CfgNode, model: torch.nn.Module, trainer: type[DefaultTraine
 
 
 def report(cfg: CfgNode, results: dict | None) -> None:
-    """Write the result table of an evaluation to OUTPUT_DIR and log its main metrics, on the main process."""
-    if comm.is_main_process() and results and "bbox" in results:
-        datasets = ", ".join(cfg.DATASETS.TEST)
-        table = write_results(results, cfg.OUTPUT_DIR, f"{datasets}, {cfg.OUTPUT_DIR}")
-        logger.info("%s: %s; full table in %s", datasets, figures(flatten_results_dict(results)), table)
+    """Write the result table of each dataset and log its main metrics, on the main process.
+
+    The table is in OUTPUT_DIR, or in the folder of the dataset if it is not the first of several.
+    """
+    if not comm.is_main_process() or not results:
+        return
+    of_each = {", ".join(cfg.DATASETS.TEST): results}
+    if "bbox" not in results:
+        of_each = {name: results[name] for name in cfg.DATASETS.TEST if name in results}
+    for name, found in of_each.items():
+        if "bbox" not in found:  # a third-party evaluator, which reports itself
+            continue
+        table = write_results(found, str(dataset_folder(cfg, name)), f"{name}, {cfg.OUTPUT_DIR}")
+        logger.info("%s: %s; full table in %s", name, figures(flatten_results_dict(found)), table)
         logger.debug("%s", table.read_text(encoding="utf-8"))

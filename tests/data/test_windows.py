@@ -69,7 +69,7 @@ def test_a_window_contains_an_object_whole_wherever_it_lies():
 
 def test_a_window_lies_inside_an_object_that_is_larger():
     drawn = [windows(tile=20).draw(300, 400, OBJECT) for _ in range(200)]
-    assert all(210 <= w.left and w.right <= 241 and 100 <= w.top and w.bottom <= 160 for w in drawn)
+    assert all(w.left >= 210 and w.right <= 241 and w.top >= 100 and w.bottom <= 160 for w in drawn)
 
 
 def test_some_windows_lie_anywhere():

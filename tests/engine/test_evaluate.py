@@ -44,3 +44,18 @@ def test_results_go_to_a_new_folder_below_the_run_of_the_weights(cfg, tmp_path, 
     results = [json.loads((folder / "results.json").read_text()) for folder in folders]
     assert results[0] == results[1] and "AP50" in results[0]["bbox"]
     assert (tmp_path / "run/config.yaml").read_text() == "", "the run's own files stay as they are"
+
+
+def test_each_of_several_datasets_is_reported(cfg, tmp_path, monkeypatch, capsys):
+    trainer = RetinaTrainer(cfg)
+    trainer.checkpointer.save("model_x")
+    (tmp_path / "run/config.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-file", str(DIGITS), *map(str, SMALL), "--eval-only"]
+    words += ["DATASETS.TEST", "('digits_val', 'digits_train')", "MODEL.WEIGHTS", str(tmp_path / "run/model_x.pth")]
+    folder = run(argument_parser().parse_args(words))
+    for table in (folder / "coco_table.md", folder / "digits_train/coco_table.md"):
+        assert "AP50" in json.loads(table.with_name("results.json").read_text())["bbox"]
+    out = capsys.readouterr().out
+    assert f"digits_val: AP 0.0, AP50 0.0, AP75 0.0; full table in {folder / 'coco_table.md'}" in out
+    assert f"digits_train: AP 0.0, AP50 0.0, AP75 0.0; full table in {folder / 'digits_train/coco_table.md'}" in out

@@ -1,0 +1,218 @@
+"""Facts about a dataset from which a training is planned: its images, objects and classes."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from retina_plugin.data.strangers_files import ImageError
+
+PERCENTILES = (5, 25, 50, 75, 95)
+"""Percentiles in which sizes, shapes and numbers are described."""
+
+SAMPLED_IMAGES = 128
+"""Images of a split whose pixels are looked at, evenly spaced."""
+
+ALIKE = 6
+"""Two images are alike if at most so many of the 64 bits of their hashes differ."""
+
+CROWDED = 0.3
+"""IoU with a neighbour of the same class from which an object is crowded; NMS at 0.5 is then close."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Facts about the images and objects of a training split, without crowds; sizes in pixels of the images.
+
+    Args:
+        images: number of images.
+        height, width: medians over the images.
+        smallest, largest: the (height, width) of the images with the fewest and the most pixels.
+        shorter: percentiles of the shorter side of the images.
+        objects: number of objects.
+        classes: number of objects of each class, by name, the most frequent first.
+        images_with: number of images that each class occurs in, by name.
+        empty: share of the images without an object.
+        per_image: percentiles of the number of objects of an image that has any.
+        most: objects of the image with the most, over all splits.
+        sides: percentiles of the objects' size, the square root of their area.
+        longest: percentiles of the objects' longer side.
+        ratios: percentiles of height / width.
+        crowded: share of the objects with an IoU of at least ``CROWDED`` with another of their class.
+        brightness, contrast: mean and standard deviation of the pixels, 0..255; None if no image could be read.
+        grey: share of the images without colour.
+        alike: share of the images of which another is a near-duplicate, of those that were looked at.
+        val_images: images of the validation split.
+        val_alike: share of the validation images of which a training image is a near-duplicate.
+    """
+
+    images: int
+    height: int
+    width: int
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    shorter: tuple[float, ...]
+    objects: int
+    classes: dict[str, int]
+    images_with: dict[str, int]
+    empty: float
+    per_image: tuple[float, ...]
+    most: int
+    sides: tuple[float, ...]
+    longest: tuple[float, ...]
+    ratios: tuple[float, ...]
+    crowded: float
+    brightness: float | None = None
+    contrast: float | None = None
+    grey: float = 0.0
+    alike: float = 0.0
+    val_images: int = 0
+    val_alike: float = 0.0
+
+    def json(self) -> str:
+        """Return the facts as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def fingerprint_of(
+    records: Sequence[dict],
+    classes: Sequence[str],
+    *,
+    others: Sequence[Sequence[dict]] = (),
+    read: Callable[[str], np.ndarray] | None = None,
+) -> Fingerprint:
+    """Look at a dataset.
+
+    Args:
+        records: of the training split, see :class:`retina_plugin.data.load.LoadResult`.
+        classes: K names.
+        others: records of the other splits; the first is the validation split.
+        read: returns an image (h, w, 3) uint8 of a file, of any size; None: pixels are not looked at.
+
+    Raises:
+        ValueError: there is no object to train on.
+    """
+    sizes = np.array([(x["height"], x["width"]) for x in records]).reshape(-1, 2)
+    found = [_objects(record) for record in records]
+    boxes = np.array([x["bbox"] for some in found for x in some], dtype=float).reshape(-1, 4)
+    if not len(boxes):
+        raise ValueError(f"there is nothing to plan for: {len(records)} images without an object")
+    labels = [x["category_id"] for some in found for x in some]
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-9)
+    pixels = sizes.prod(axis=1)
+    counts = np.array([len(some) for some in found])
+    val = others[0] if others else ()
+    return Fingerprint(
+        images=len(records),
+        height=int(np.median(sizes[:, 0])),
+        width=int(np.median(sizes[:, 1])),
+        smallest=_pair(sizes[pixels.argmin()]),
+        largest=_pair(sizes[pixels.argmax()]),
+        shorter=_percentiles(sizes.min(axis=1)),
+        objects=len(boxes),
+        classes={classes[k]: n for k, n in Counter(labels).most_common()},
+        images_with=_images_with(found, classes),
+        empty=float((counts == 0).mean()),
+        per_image=_percentiles(counts[counts > 0]),
+        most=max(len(_objects(x)) for split in (records, *others) for x in split),
+        sides=_percentiles(np.sqrt(sides.prod(axis=1))),
+        longest=_percentiles(sides.max(axis=1)),
+        ratios=_percentiles(sides[:, 1] / sides[:, 0]),
+        crowded=_crowded(found) / len(boxes),
+        val_images=len(val),
+        **(_pixels(records, val, read) if read else {}),
+    )
+
+
+def _objects(record: dict) -> list[dict]:
+    """Return the annotations of an image that are no crowds."""
+    return [x for x in record.get("annotations") or () if not x.get("iscrowd")]
+
+
+def _pair(values: np.ndarray) -> tuple[int, int]:
+    """Return two numbers as integers."""
+    return int(values[0]), int(values[1])
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, ...]:
+    """Return the ``PERCENTILES`` of values, to three digits after the point."""
+    return tuple(round(float(v), 3) for v in np.percentile(values, PERCENTILES))
+
+
+def _images_with(found: list[list[dict]], classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of images that each class occurs in, by name, the most frequent first."""
+    counts = Counter(k for some in found for k in {x["category_id"] for x in some})
+    return {classes[k]: n for k, n in counts.most_common()}
+
+
+def _crowded(found: list[list[dict]]) -> int:
+    """Return the number of objects that overlap another of their class by at least ``CROWDED``."""
+    count = 0
+    for some in found:
+        boxes = np.array([x["bbox"] for x in some], dtype=float).reshape(-1, 4)
+        labels = np.array([x["category_id"] for x in some])
+        low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        shared = (high - low).clip(min=0).prod(axis=2)
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        union = areas[:, None] + areas[None, :] - shared
+        overlaps = np.where(labels[:, None] == labels[None, :], shared / np.maximum(union, 1e-9), 0)
+        np.fill_diagonal(overlaps, 0)
+        count += int((overlaps >= CROWDED).any(axis=1).sum())
+    return count
+
+
+def _pixels(records: Sequence[dict], val: Sequence[dict], read: Callable[[str], np.ndarray]) -> dict[str, float]:
+    """Return the facts about pixels and near-duplicates; those of broken images are left out."""
+    train, held = (_looked_at(some, read) for some in (records, val))
+    if not train:
+        return {}
+    means, deviations, greys = (np.array([x[i] for x in train]) for i in (1, 2, 3))
+    hashes, others = (np.array([x[0] for x in some], dtype=bool).reshape(-1, 64) for some in (train, held))
+    between = _differences(hashes, hashes)
+    np.fill_diagonal(between, 64)
+    leaked = (_differences(others, hashes) <= ALIKE).any(axis=1) if len(others) else np.zeros(1)
+    return {
+        "brightness": round(float(means.mean()), 1),
+        "contrast": round(float(deviations.mean()), 1),
+        "grey": float(greys.mean()),
+        "alike": float((between <= ALIKE).any(axis=1).mean()),
+        "val_alike": float(leaked.mean()),
+    }
+
+
+def _looked_at(
+    records: Sequence[dict], read: Callable[[str], np.ndarray]
+) -> list[tuple[np.ndarray, float, float, bool]]:
+    """Return hash (64,), mean, standard deviation and whether it is grey, for ``SAMPLED_IMAGES`` of the images."""
+    found = []
+    for i in np.linspace(0, len(records) - 1, min(len(records), SAMPLED_IMAGES)).round().astype(int):
+        try:
+            image = read(records[i]["file_name"]).astype(np.float32)
+        except ImageError:  # named by the loader, which leaves it out
+            continue
+        grey = image.mean(axis=2)
+        is_grey = bool(np.ptp(image, axis=2).mean() < 1)
+        found.append((_hash(grey), float(grey.mean()), float(grey.std()), is_grey))
+    return found
+
+
+def _hash(grey: np.ndarray) -> np.ndarray:
+    """Return (64,) bool, whether each cell of an 8 x 9 grid over an image (h, w) is darker than its right neighbour.
+
+    Source: the difference hash of N. Krawetz 2013, *Kind of Like That* (hackerfactor.com).
+    """
+    rows, columns = (np.linspace(0, side, n + 1).astype(int) for side, n in zip(grey.shape, (8, 9), strict=True))
+    cells = np.array(
+        [
+            [grey[r : max(r + 1, r2), c : max(c + 1, c2)].mean() for c, c2 in zip(columns, columns[1:], strict=False)]
+            for r, r2 in zip(rows, rows[1:], strict=False)
+        ]
+    )
+    return (cells[:, :-1] < cells[:, 1:]).ravel()
+
+
+def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the number of bits (n, m) in which hashes (n, 64) and (m, 64) differ."""
+    return (a[:, None, :] != b[None, :, :]).sum(axis=2)
