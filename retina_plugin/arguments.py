@@ -152,8 +152,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data",
         metavar="PATH",
-        help="a folder of images and annotations, or a dataset card; the config is configs/finetune.yaml unless "
-        "--config-file names another",
+        help="a folder of images and annotations, or a dataset card; unless --config-file names a config, the training "
+        "is planned from the data (`retina plan` shows how)",
     )
     what.add_argument(
         "--data-format",
@@ -168,6 +168,17 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODULE",
         help="import a module that registers variants of your own; added to the key IMPORTS; may be repeated",
+    )
+    what.add_argument(
+        "--minutes",
+        type=_positive(float),
+        metavar="N",
+        help="with --data: how long the training may take; the plan chooses the epochs from the speed of this machine",
+    )
+    what.add_argument(
+        "--no-plan",
+        action="store_true",
+        help="with --data: train with configs/finetune.yaml as it is, instead of planning from the data",
     )
     mode = parser.add_argument_group("what to do")
     mode.add_argument("--resume", action="store_true", help="continue from the last complete checkpoint of the run")
@@ -263,6 +274,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--resume continues a run and --overwrite removes it: give one of them")
     if not args.config_file and not getattr(args, "data", None):
         raise ValueError(TO_GIVE)
+    if getattr(args, "minutes", None):
+        if args.config_file or not getattr(args, "data", None) or getattr(args, "no_plan", False):
+            raise ValueError("--minutes is for a training that is planned: give --data, and no --config-file, --no-plan")
+        if getattr(args, "epochs", None):
+            raise ValueError("--minutes and --epochs both say how long to train: give one of them")
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

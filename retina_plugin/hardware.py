@@ -1,6 +1,7 @@
 """The hardware that a measurement was made on."""
 
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -21,3 +22,15 @@ def _describe_processor() -> str:
     extensions = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512"}
     fastest = next((label for flag, label in extensions.items() if flag in flags), "no AVX-512")
     return f"{next(names, platform.processor())} ({fastest})"
+
+
+def peak_memory_mib() -> float:
+    """Return the peak memory of this process in MiB: of the GPU if there is one, else resident; 0 if it is unknown."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows has no such module
+        return 0.0
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / 2**20 if sys.platform == "darwin" else kib / 2**10

@@ -196,7 +196,7 @@ for name in names:
     importlib.import_module(name)
 from retina_plugin.data.check import check_card
 from retina_plugin.data.discover import find_card
-from retina_plugin.engine.summary import peak_memory_mib
+from retina_plugin.hardware import peak_memory_mib
 assert not check_card(find_card("digits"), progress=False).failed and peak_memory_mib() == 0.0
 retina_plugin.load_config({str(ROOT / "configs/digits/quickstart.yaml")!r}, ["MODEL.DEVICE", "cpu"])
 print(len(names))

@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "analyze": "show what a detector gets right and wrong, and what it costs",
     "compare": "compare two detectors on the same images",
     "data": "check, convert, describe and preview a dataset",
+    "plan": "plan a training from the data and a budget, with reasons, as a config",
     "ablate": "run a sweep of configs and make its table",
     "keys": "list the config keys with default, allowed values and meaning",
     "describe": "count a model's parameters and operations; list its levels and anchors",

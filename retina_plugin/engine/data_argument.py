@@ -2,6 +2,9 @@
 
 import argparse
 import dataclasses
+import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from retina_plugin.data.account import account_of
@@ -9,8 +12,13 @@ from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
 from retina_plugin.data.discover import find_card, write_card
 from retina_plugin.data.load import LoadResult, load_split
-from retina_plugin.data.pixels import pixel_range_of
+from retina_plugin.data.pixels import PixelRange, pixel_range_of
+from retina_plugin.data.resize import read_resized
+from retina_plugin.engine.folder import latest_run
 from retina_plugin.paths import shipped
+from retina_plugin.plan.budget import Budget
+from retina_plugin.plan.fingerprint import fingerprint_of
+from retina_plugin.plan.plan import Plan, earlier_options, make_plan
 
 COCO_DETECTIONS = 100
 """Detectron2's default of TEST.DETECTIONS_PER_IMAGE."""
@@ -22,21 +30,23 @@ FINETUNE = "configs/finetune.yaml"
 def use_data(args: argparse.Namespace) -> str:
     """Make ``args`` train on the dataset in ``args.data``, in place.
 
-    A dataset without a card gets one in ``datasets/found/``, which is rewritten each time.
+    A dataset without a card gets one in ``datasets/found/``, which is rewritten each time. Without a config file, the
+    training is planned from the data, unless ``no_plan`` is set; a run that is resumed or evaluated keeps its plan.
 
     Args:
-        args: ``data`` and ``data_format`` are read; ``config_file`` is set if it is empty; the keys of the dataset are
-            put in front of ``opts``; ``card_file`` and ``account`` are added.
+        args: ``data``, ``data_format``, ``minutes``, ``no_plan``, ``resume`` and ``eval_only`` are read;
+            ``config_file`` is set if it is empty; the keys of the dataset and of the plan are put in front of ``opts``;
+            ``card_file``, ``account`` and ``plan`` (JSON, or None) are added.
 
     Returns:
-        Which card and how much of the data is used, a few lines for the console.
+        Which card and how much of the data is used, and the plan, for the console.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         ValueError: it is not a dataset, or there is nothing to train on or to validate on.
         OSError: the card cannot be written.
     """
-    card, changes, results = _load(args.data, args.data_format)
+    card, changes, results = load_card(args.data, args.data_format)
     for split in ("train", "val"):
         if split in results and not any(has_object(record) for record in results[split].records):
             raise ValueError(
@@ -44,9 +54,12 @@ def use_data(args: argparse.Namespace) -> str:
                 f"not a crowd; `retina data check {args.data}` shows why"
             )
     args.account = account_of(card, results).text()
-    args.config_file, args.card_file = args.config_file or str(shipped(FINETUNE)), str(card.file)
     most = max((_objects(record) for result in results.values() for record in result.records), default=0)
-    args.opts = [*_options_for(card), *_detections_for(most), *args.opts]
+    planned, plan_text, args.plan = [], "", None
+    if not args.config_file and not getattr(args, "no_plan", False):
+        planned, plan_text, args.plan = _planned(args, card, results)
+    args.config_file, args.card_file = args.config_file or str(shipped(FINETUNE)), str(card.file)
+    args.opts = [*options_for(card), *_detections_for(most), *planned, *args.opts]
 
     lines = [f"{args.data}: {card.format}, card {card.file}", args.account]
     lines += [f"changed since {card.file} was written: {change}" for change in changes]
@@ -58,9 +71,71 @@ def use_data(args: argparse.Namespace) -> str:
             f"images with more than 8 bits: values {low:g} to {high:g} of the whole data set become 0 to 255 "
             "(INPUT.VALUE_RANGE)"
         )
-    if most > COCO_DETECTIONS:
+    if plan_text:
+        lines.append(plan_text)
+    elif most > COCO_DETECTIONS:
         lines.append(f"up to {most} objects in an image: TEST.DETECTIONS_PER_IMAGE {_detections_for(most)[1]}")
     return "\n".join(lines)
+
+
+def plan_of(
+    card: DatasetCard, results: dict[str, LoadResult], *, opts: Sequence[str] = (), budget: Budget | None = None
+) -> Plan:
+    """Plan a training on a dataset.
+
+    Args:
+        card: of the dataset.
+        results: of loading its splits.
+        opts: keys and values of the user, which the plan does not change.
+        budget: what the training may cost.
+
+    Raises:
+        ValueError: there is nothing to plan for, or the options are wrong.
+    """
+    trained = results.get("train") or next(iter(results.values()))
+    tested = results.get("val") or results.get("test") or trained
+    others = [tested.records, *(x.records for x in results.values() if x is not trained and x is not tested)]
+    read = partial(read_resized, shorter=64, longest=640, image_format="BGR", value_range=_range_of(card))
+    facts = fingerprint_of(trained.records, card.classes, others=others, read=lambda file: read(file)[0])
+    return make_plan(
+        facts,
+        trained.records,
+        len(card.classes),
+        config_file=shipped(FINETUNE),
+        opts=opts,
+        budget=budget,
+        test_images=len(tested.records),
+    )
+
+
+def _range_of(card: DatasetCard) -> PixelRange | None:
+    """Return the range of the pixels of a dataset; None for images of 8 bits."""
+    return PixelRange(*card.value_range) if card.value_range is not None else None
+
+
+def _planned(
+    args: argparse.Namespace, card: DatasetCard, results: dict[str, LoadResult]
+) -> tuple[list[str], str, str | None]:
+    """Return the options of a plan, its table, and its JSON if it is new.
+
+    A run that is resumed, and weights that are evaluated, keep the plan that lies in their folder.
+    """
+    opts = [*args.opts]
+    named = dict(zip(opts[0::2], opts[1::2], strict=False))
+    folder = None
+    if args.eval_only and named.get("MODEL.WEIGHTS"):
+        folder = Path(named["MODEL.WEIGHTS"]).parent
+    elif args.resume:
+        folder = Path(named["OUTPUT_DIR"]) if "OUTPUT_DIR" in named else latest_run(Path("output") / card.name)
+    if folder is not None:
+        earlier = earlier_options(folder)
+        return earlier or [], f"the plan of {folder}" if earlier else "", None
+    if getattr(args, "minutes", None) and ("RANK" in os.environ or args.num_gpus * args.num_machines > 1):
+        raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
+    epochs = named.get("SOLVER.EPOCHS")
+    budget = Budget(minutes=getattr(args, "minutes", None), epochs=float(epochs) if epochs else None)
+    plan = plan_of(card, results, opts=opts, budget=budget)
+    return plan.options(), f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}", plan.json()
 
 
 def _objects(record: dict) -> int:
@@ -78,7 +153,7 @@ def _detections_for(most: int) -> list[str]:
     return ["TEST.DETECTIONS_PER_IMAGE", str(-(-most * 3 // 200) * 100)]
 
 
-def _load(data: str, data_format: str | None) -> tuple[DatasetCard, list[str], dict[str, LoadResult]]:
+def load_card(data: str, data_format: str | None) -> tuple[DatasetCard, list[str], dict[str, LoadResult]]:
     """Find the card of a dataset or write one, register it, and load its splits without decoding images.
 
     Returns:
@@ -100,7 +175,7 @@ def _load(data: str, data_format: str | None) -> tuple[DatasetCard, list[str], d
     return card, changes, results
 
 
-def _options_for(card: DatasetCard) -> list[str]:
+def options_for(card: DatasetCard) -> list[str]:
     """Return the config keys and values, alternating, that train and evaluate on the splits of a registered card."""
     names = {split: f"{card.name}_{split}" for split in card.splits}
     trained = names.get("train") or next(iter(names.values()))

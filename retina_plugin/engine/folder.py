@@ -31,6 +31,7 @@ RECORD = (
     "log.txt*",
     "config*.yaml",
     "environment.txt",
+    "plan.json",
     "model.txt",
     "events.out.tfevents.*",
 )

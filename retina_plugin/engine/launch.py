@@ -41,6 +41,7 @@ from retina_plugin.engine.signals import StopOnSignal
 from retina_plugin.engine.sizes import evaluate_sizes
 from retina_plugin.engine.summary import SUMMARY, write_summary
 from retina_plugin.engine.trainer import TRAINER_REGISTRY
+from retina_plugin.plan.plan import FILE as PLAN
 from retina_plugin.report.run_page import ACCOUNT
 
 __all__ = ["argument_parser", "main", "run"]
@@ -249,6 +250,8 @@ def _keep_dataset_card(args: argparse.Namespace, folder: Path) -> None:
         shutil.copyfile(card_file, folder / RUN_CARD)
     if account := getattr(args, "account", None):
         (folder / ACCOUNT).write_text(account + "\n", encoding="utf-8")
+    if plan := getattr(args, "plan", None):
+        (folder / PLAN).write_text(plan, encoding="utf-8")
 
 
 def _log_resumed(cfg: CfgNode, trainer: DefaultTrainer) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import sys
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from retina_plugin.engine.resume import json_lines
-from retina_plugin.hardware import describe_hardware
+from retina_plugin.hardware import describe_hardware, peak_memory_mib
 
 SUMMARY = "summary.json"
 """File name of the summary in the folder of a run."""
@@ -57,15 +56,3 @@ def median_iteration_time(metrics: Path) -> float | None:
     """
     times = [value for line in json_lines(metrics) if isinstance(value := line.get("time"), int | float) and value > 0]
     return statistics.median(times) if times else None
-
-
-def peak_memory_mib() -> float:
-    """Return the peak memory of this process in MiB: of the GPU if there is one, else resident; 0 if it is unknown."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows has no such module
-        return 0.0
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib / 2**20 if sys.platform == "darwin" else kib / 2**10

@@ -115,7 +115,7 @@ import detectron2.data, detectron2.engine, detectron2.evaluation
 import matplotlib.pyplot, timm, torch.distributed, torchvision
 sys.modules["fcntl"] = sys.modules["resource"] = None
 import retina_plugin.ablation, retina_plugin.engine, retina_plugin.inference
-from retina_plugin.engine.summary import peak_memory_mib
+from retina_plugin.hardware import peak_memory_mib
 print(peak_memory_mib())
 """
     result = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)

@@ -1,0 +1,116 @@
+"""What a training may cost, and what a step of it costs on this machine."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from retina_plugin.hardware import peak_memory_mib
+
+STEPS = 3
+"""Steps that are measured, after one that is not."""
+
+OVERHEAD = 1.1
+"""Time of a training step in relation to the network alone: loading, optimizer, averaging, logging."""
+
+START_SECONDS = 15.0
+"""Time for starting, reading the data and writing checkpoints."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may cost; at most one of ``minutes`` and ``epochs`` is set.
+
+    Args:
+        minutes: of the whole run; the number of epochs follows from the measured speed.
+        epochs: passes over the training images.
+        memory: bytes that a step may take; None: as much as there is.
+    """
+
+    minutes: float | None = None
+    epochs: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured on this machine.
+
+    Args:
+        train: seconds per image of a training step.
+        test: seconds per image of an evaluation, without tiles.
+        memory: bytes that a training step takes.
+    """
+
+    train: float
+    test: float
+    memory: int
+
+    def images_in(self, minutes: float, *, evaluated: int) -> float:
+        """Return how many training images fit into a time that includes one evaluation.
+
+        Args:
+            minutes: of the whole run.
+            evaluated: images, or tiles of images, that are evaluated at the end.
+        """
+        left = 60 * minutes - START_SECONDS - evaluated * self.test
+        return max(0.0, left) / (self.train * OVERHEAD)
+
+
+def measure(cfg: CfgNode, *, height: int, width: int, objects: int) -> Speed:
+    """Train a few steps on random images and return what one costs.
+
+    Args:
+        cfg: a resolved config; SOLVER.IMS_PER_BATCH / SOLVER.ACCUMULATE images are trained on at once.
+        height, width: of the network input, pixels.
+        objects: objects of an image.
+    """
+    batch = max(1, cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATE)
+    states = torch.get_rng_state(), np.random.get_state()
+    model = build_model(cfg)
+    images = [_random_image(height, width, objects, cfg.MODEL.RETINANET.NUM_CLASSES) for _ in range(batch)]
+    is_cuda = model.device.type == "cuda"
+    before = peak_memory_mib()
+    times = []
+    model.train()
+    for _ in range(1 + STEPS):
+        started = _now(is_cuda)
+        sum(model(images).values()).backward()
+        for parameter in model.parameters():
+            parameter.grad = None
+        times.append((_now(is_cuda) - started) / batch)
+    memory = int((peak_memory_mib() - before) * MIB)
+    model.eval()
+    tests = []
+    with torch.no_grad():
+        for _ in range(2):
+            started = _now(is_cuda)
+            model(images[:1])
+            tests.append(_now(is_cuda) - started)
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    return Speed(float(np.median(times[1:])), min(tests), max(0, memory))
+
+
+def _random_image(height: int, width: int, objects: int, classes: int) -> dict:
+    """Return a training sample of noise."""
+    corner = torch.rand(objects, 2) * torch.tensor([width * 0.7, height * 0.7])
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(torch.cat([corner, corner + torch.rand(objects, 2) * 0.2 * min(height, width) + 2], 1))
+    instances.gt_classes = torch.randint(0, classes, (objects,))
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    return {"image": image, "instances": instances, "height": height, "width": width}
+
+
+def _now(is_cuda: bool) -> float:
+    """Return the time in seconds, after the GPU has finished."""
+    if is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()

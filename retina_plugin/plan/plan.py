@@ -1,0 +1,193 @@
+"""The plan of a training: what the rules chose for a dataset, as options, as a table and as a config."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detectron2.config import CfgNode
+
+from retina_plugin.config.key import all_keys, get_key
+from retina_plugin.config.load import load_config
+from retina_plugin.plan.budget import Budget, Speed, measure
+from retina_plugin.plan.fingerprint import Fingerprint
+from retina_plugin.plan.rules import AFTER_MEASURING, RULES, Choice, Draft
+
+FILE = "plan.json"
+"""File name of a plan in the folder of a run; resuming uses it instead of planning again."""
+
+WITHOUT_DATA = ("DATASETS.TRAIN", (), "DATASETS.TEST", (), "DATASETS.FINAL_TEST", ())
+"""Options with which a config loads while its datasets are not known, so that its epochs stay epochs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen for a dataset.
+
+    Args:
+        choices: in the order in which they were made; none sets a key that the user set.
+        facts: about the data.
+        speed: what was measured; None if nothing was.
+    """
+
+    choices: tuple[Choice, ...]
+    facts: Fingerprint
+    speed: Speed | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the keys that the plan sets and their values."""
+        return {key: value for choice in self.choices for key, value in choice.settings.items()}
+
+    def options(self) -> list[str]:
+        """Return the settings as alternating keys and values, as on the command line."""
+        return options_of(self.settings)
+
+    def table(self) -> str:
+        """Return the choices as text: what, value, why, cost."""
+        width = max((len(choice.what) for choice in self.choices), default=0)
+        lines = []
+        for choice in self.choices:
+            values = ", ".join(f"{key} {shown(value)}" for key, value in choice.settings.items())
+            lines.append(f"{choice.what:{width}}  {values}")
+            lines.append(f"{'':{width}}  why: {choice.why}")
+            if choice.cost:
+                lines.append(f"{'':{width}}  cost: {choice.cost}")
+        return "\n".join(lines)
+
+    def config(self, base: str, more: Mapping[str, Any]) -> str:
+        """Return the plan as a config file that a person can edit.
+
+        Args:
+            base: path for ``_BASE_``.
+            more: further keys and their values, such as the datasets.
+        """
+        nested: dict[str, Any] = {}
+        for key, value in {**more, **self.settings}.items():
+            *sections, leaf = key.split(".")
+            node = nested
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[leaf] = list(value) if isinstance(value, tuple) else value
+        lines = ["# Planned from the data. Why each key has its value, and what that costs:"]
+        for choice in self.choices:
+            cost = f" Cost: {choice.cost}." if choice.cost else ""
+            lines.append(f"# - {choice.what} ({', '.join(choice.settings)}): {choice.why}.{cost}")
+        text = yaml.safe_dump({"_BASE_": base, **nested}, sort_keys=False, allow_unicode=True, default_flow_style=None)
+        return "\n".join(lines) + f"\n{text}"
+
+    def json(self) -> str:
+        """Return the plan as JSON, with the facts that it is based on."""
+        speed = asdict(self.speed) if self.speed else None
+        choices = [asdict(choice) for choice in self.choices]
+        return json.dumps({"choices": choices, "facts": asdict(self.facts), "speed": speed}, indent=1)
+
+
+def shown(value: Any) -> str:
+    """Return a value as people write it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(x) for x in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def options_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as alternating keys and values, as on the command line.
+
+    Example:
+        >>> options_of({"SOLVER.EPOCHS": 24, "INPUT.MIN_SIZE_TRAIN": [288, 320]})
+        ['SOLVER.EPOCHS', '24', 'INPUT.MIN_SIZE_TRAIN', '[288, 320]']
+    """
+    return [word for key, value in settings.items() for word in (key, str(value))]
+
+
+def earlier_options(folder: str | os.PathLike) -> list[str] | None:
+    """Return the options of the plan in the folder of a run; None if it has none.
+
+    Raises:
+        ValueError: the file is not a plan.
+    """
+    file = Path(folder) / FILE
+    if not file.is_file():
+        return None
+    try:
+        choices = json.loads(file.read_text(encoding="utf-8"))["choices"]
+        return options_of({key: value for choice in choices for key, value in choice["settings"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is not a plan: {error}") from error
+
+
+def make_plan(
+    facts: Fingerprint,
+    records: Sequence[dict],
+    classes: int,
+    *,
+    config_file: str | os.PathLike,
+    opts: Sequence[str] = (),
+    budget: Budget | None = None,
+    test_images: int = 0,
+) -> Plan:
+    """Plan a training.
+
+    Args:
+        facts: about the data, see :func:`retina_plugin.plan.fingerprint.fingerprint_of`.
+        records: of the training split.
+        classes: number of classes, K.
+        config_file: the config that the plan is a change of.
+        opts: keys and values of the user, which the plan does not change.
+        budget: what the training may cost; None: a number of epochs that follows from the data.
+        test_images: images that one evaluation looks at.
+
+    Returns:
+        The plan. The speed is measured only if the budget has minutes or memory, so that the same data gives the same
+        plan everywhere otherwise.
+
+    Raises:
+        ValueError: the config or the options are wrong, or the budget is too small for a training.
+    """
+    budget = budget or Budget()
+    given = [str(word) for word in opts]
+    base = _config(config_file, [*given, *map(str, WITHOUT_DATA), "MODEL.RETINANET.NUM_CLASSES", str(classes)])
+    draft = Draft(
+        facts,
+        records,
+        budget,
+        settled={key: get_key(base, key) for key in all_keys(base)},
+        given=frozenset(given[0::2]),
+        test_images=test_images,
+    )
+    _ask(draft, RULES)
+    if budget.minutes or budget.memory:
+        draft.speed = _measured(draft, config_file, given, classes)
+    _ask(draft, AFTER_MEASURING)
+    if budget.minutes and draft.settled["SOLVER.EPOCHS"] <= 0:
+        raise ValueError(f"{budget.minutes:g} minutes are too short for a training here")
+    return Plan(tuple(draft.choices), facts, draft.speed)
+
+
+def _ask(draft: Draft, rules: Sequence[Any]) -> None:
+    """Ask rules one after another, and settle what they choose."""
+    for rule in rules:
+        found = rule(draft)
+        for choice in found if isinstance(found, list) else [found]:
+            if choice is not None:
+                draft.apply(choice)
+
+
+def _config(config_file: str | os.PathLike, opts: Sequence[str]) -> CfgNode:
+    """Load the config without its datasets; what the user says about them is left out."""
+    pairs = list(zip(opts[0::2], opts[1::2], strict=True))
+    kept = [(key, value) for key, value in pairs if not key.startswith("DATASETS.")]
+    kept += [(str(key), str(value)) for key, value in zip(WITHOUT_DATA[0::2], WITHOUT_DATA[1::2], strict=True)]
+    return load_config(config_file, [word for pair in kept for word in pair])
+
+
+def _measured(draft: Draft, config_file: str | os.PathLike, given: Sequence[str], classes: int) -> Speed:
+    """Measure a few steps of what has been planned so far."""
+    settings = {key: value for choice in draft.choices for key, value in choice.settings.items()}
+    cfg = _config(config_file, [*options_of(settings), *given, "MODEL.RETINANET.NUM_CLASSES", str(classes)])
+    height, width = draft.input_size
+    return measure(cfg, height=height, width=width, objects=max(1, round(draft.facts.per_image[2])))
