@@ -218,11 +218,11 @@ SOLVER = [
         "Batch size that BASE_LR, BASE_LR_END, MAX_ITER, STEPS, WARMUP_ITERS, FREEZE_ITERS and the checkpoint and "
         "evaluation periods are meant for. If SOLVER.IMS_PER_BATCH differs, they are all scaled linearly "
         "(Goyal et al. 2017). 0: never scale.", 0, "images"),
-    Key("SOLVER.EPOCHS", Number(float, 0),
+    Key("SOLVER.EPOCHS", COUNT,
         "Length of the training in passes over DATASETS.TRAIN. Above 0, it sets SOLVER.MAX_ITER and SOLVER.STEPS (at "
         "2/3 and 8/9 of MAX_ITER), and together with SOLVER.WARMUP_EPOCHS, SOLVER.FREEZE_EPOCHS and TEST.EVAL_EPOCHS "
         "it sets SOLVER.WARMUP_ITERS, SOLVER.FREEZE_ITERS, TEST.EVAL_PERIOD and SOLVER.CHECKPOINT_PERIOD. 0: the keys "
-        "in iterations are used as they are.", 0.0, "epochs"),
+        "in iterations are used as they are.", 0, "epochs"),
     Key("SOLVER.WARMUP_EPOCHS", COUNT,
         "With SOLVER.EPOCHS: length of the warm-up, at most a quarter of the training; sets SOLVER.WARMUP_ITERS.",
         1, "epochs"),

@@ -23,6 +23,9 @@ from retina_plugin.plan.plan import Plan, earlier_options, make_plan
 COCO_DETECTIONS = 100
 """Detectron2's default of TEST.DETECTIONS_PER_IMAGE."""
 
+LOOKED_AT = 800
+"""Shorter side at which images are looked at to plan a training, pixels; larger ones are reduced, smaller enlarged."""
+
 FINETUNE = "configs/finetune.yaml"
 """Config file that ``--data`` trains with unless one is given."""
 
@@ -95,7 +98,10 @@ def plan_of(
     trained = results.get("train") or next(iter(results.values()))
     tested = results.get("val") or results.get("test") or trained
     others = [tested.records, *(x.records for x in results.values() if x is not trained and x is not tested)]
-    read = partial(read_resized, shorter=64, longest=640, image_format="BGR", value_range=_range_of(card))
+    shorter = min([LOOKED_AT, *(min(x["height"], x["width"]) for x in trained.records)])
+    read = partial(
+        read_resized, shorter=shorter, longest=2 * LOOKED_AT, image_format="BGR", value_range=_range_of(card)
+    )
     facts = fingerprint_of(trained.records, card.classes, others=others, read=lambda file: read(file)[0])
     return make_plan(
         facts,

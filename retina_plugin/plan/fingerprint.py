@@ -3,11 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from retina_plugin.data.strangers_files import ImageError
+from retina_plugin.plan.symmetry import Symmetry, patch_of, symmetries
 
 PERCENTILES = (5, 25, 50, 75, 95)
 """Percentiles in which sizes, shapes and numbers are described."""
@@ -46,6 +48,8 @@ class Fingerprint:
         alike: share of the images of which another is a near-duplicate, of those that were looked at.
         val_images: images of the validation split.
         val_alike: share of the validation images of which a training image is a near-duplicate.
+        symmetry: whether objects look the same mirrored, upside down and turned, see
+            :func:`retina_plugin.plan.symmetry.symmetries`; empty if that could not be seen.
     """
 
     images: int
@@ -70,6 +74,7 @@ class Fingerprint:
     alike: float = 0.0
     val_images: int = 0
     val_alike: float = 0.0
+    symmetry: dict[str, Symmetry] = field(default_factory=dict)
 
     def json(self) -> str:
         """Return the facts as JSON."""
@@ -89,7 +94,7 @@ def fingerprint_of(
         records: of the training split, see :class:`retina_plugin.data.load.LoadResult`.
         classes: K names.
         others: records of the other splits; the first is the validation split.
-        read: returns an image (h, w, 3) uint8 of a file, of any size; None: pixels are not looked at.
+        read: returns an image (h, w, 3) uint8 of a file, maybe smaller than it is; None: pixels are not looked at.
 
     Raises:
         ValueError: there is no object to train on.
@@ -163,38 +168,54 @@ def _crowded(found: list[list[dict]]) -> int:
     return count
 
 
-def _pixels(records: Sequence[dict], val: Sequence[dict], read: Callable[[str], np.ndarray]) -> dict[str, float]:
-    """Return the facts about pixels and near-duplicates; those of broken images are left out."""
-    train, held = (_looked_at(some, read) for some in (records, val))
+def _pixels(records: Sequence[dict], val: Sequence[dict], read: Callable[[str], np.ndarray]) -> dict[str, Any]:
+    """Return the facts about pixels, symmetry and near-duplicates; those of broken images are left out."""
+    train, held = (_looks_of(some, read) for some in (records, val))
     if not train:
         return {}
-    means, deviations, greys = (np.array([x[i] for x in train]) for i in (1, 2, 3))
-    hashes, others = (np.array([x[0] for x in some], dtype=bool).reshape(-1, 64) for some in (train, held))
+    hashes, others = (np.array([x.hash for x in some], dtype=bool).reshape(-1, 64) for some in (train, held))
     between = _differences(hashes, hashes)
     np.fill_diagonal(between, 64)
     leaked = (_differences(others, hashes) <= ALIKE).any(axis=1) if len(others) else np.zeros(1)
+    patches: dict[int, list[np.ndarray]] = {}
+    for look in train:
+        for label, patch in look.patches:
+            patches.setdefault(label, []).append(patch)
     return {
-        "brightness": round(float(means.mean()), 1),
-        "contrast": round(float(deviations.mean()), 1),
-        "grey": float(greys.mean()),
+        "brightness": round(float(np.mean([x.mean for x in train])), 1),
+        "contrast": round(float(np.mean([x.deviation for x in train])), 1),
+        "grey": float(np.mean([x.is_grey for x in train])),
         "alike": float((between <= ALIKE).any(axis=1).mean()),
         "val_alike": float(leaked.mean()),
+        "symmetry": symmetries(patches),
     }
 
 
-def _looked_at(
-    records: Sequence[dict], read: Callable[[str], np.ndarray]
-) -> list[tuple[np.ndarray, float, float, bool]]:
-    """Return hash (64,), mean, standard deviation and whether it is grey, for ``SAMPLED_IMAGES`` of the images."""
+class _Look(NamedTuple):
+    """What is seen of an image: a hash (64,), its mean and deviation, and the label and patch of its objects."""
+
+    hash: np.ndarray
+    mean: float
+    deviation: float
+    is_grey: bool
+    patches: list[tuple[int, np.ndarray]]
+
+
+def _looks_of(records: Sequence[dict], read: Callable[[str], np.ndarray]) -> list[_Look]:
+    """Look at ``SAMPLED_IMAGES`` of the images."""
     found = []
     for i in np.linspace(0, len(records) - 1, min(len(records), SAMPLED_IMAGES)).round().astype(int):
+        record = records[i]
         try:
-            image = read(records[i]["file_name"]).astype(np.float32)
+            image = read(record["file_name"])
         except ImageError:  # named by the loader, which leaves it out
             continue
-        grey = image.mean(axis=2)
-        is_grey = bool(np.ptp(image, axis=2).mean() < 1)
-        found.append((_hash(grey), float(grey.mean()), float(grey.std()), is_grey))
+        grey = image.mean(axis=2, dtype=np.float32)
+        is_grey = bool(np.ptp(image[::4, ::4], axis=2).mean() < 1)
+        zoom = np.tile([image.shape[1] / record["width"], image.shape[0] / record["height"]], 2)
+        cut = [(x["category_id"], patch_of(grey, np.array(x["bbox"]) * zoom)) for x in _objects(record)]
+        patches = [(label, patch) for label, patch in cut if patch is not None]
+        found.append(_Look(_hash(grey), float(grey.mean()), float(grey.std()), is_grey, patches))
     return found
 
 

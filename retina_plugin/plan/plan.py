@@ -15,7 +15,7 @@ from retina_plugin.config.key import all_keys, get_key
 from retina_plugin.config.load import load_config
 from retina_plugin.plan.budget import Budget, Speed, measure
 from retina_plugin.plan.fingerprint import Fingerprint
-from retina_plugin.plan.rules import AFTER_MEASURING, RULES, Choice, Draft
+from retina_plugin.plan.rules import AFTER_MEASURING, FEWEST_STEPS, RULES, Choice, Draft
 
 FILE = "plan.json"
 """File name of a plan in the folder of a run; resuming uses it instead of planning again."""
@@ -163,7 +163,7 @@ def make_plan(
     if budget.minutes or budget.memory:
         draft.speed = _measured(draft, config_file, given, classes)
     _ask(draft, AFTER_MEASURING)
-    if budget.minutes and draft.settled["SOLVER.EPOCHS"] <= 0:
+    if budget.minutes and not draft.settled["SOLVER.EPOCHS"] and draft.settled["SOLVER.MAX_ITER"] < FEWEST_STEPS:
         raise ValueError(f"{budget.minutes:g} minutes are too short for a training here")
     return Plan(tuple(draft.choices), facts, draft.speed)
 

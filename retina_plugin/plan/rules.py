@@ -4,7 +4,6 @@ docs/plan.md has the measurement behind every rule and constant.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +33,11 @@ SPREAD = (0.8, 0.9, 1.0, 1.1, 1.2)
 OBJECTS_PER_DETECTION = 1.5
 """Detections that are kept for each object of the image with the most."""
 
-UPRIGHT = re.compile(r"[0-9a-z]|.*\b(left|right)\b.*", re.IGNORECASE)
-"""Names of classes whose objects are different ones in a mirror: characters, and what names a side."""
+ONE_SIDED, SURELY = 0.1, 0.01
+"""Images are not mirrored if the asymmetry of the objects is above the first and its p below the second."""
+
+EITHER_WAY, SEEN_OFTEN = 0.05, 200
+"""Images are flipped upside down and turned if the asymmetry of the objects, seen so often, is below the first."""
 
 IMAGES_BY_DEFAULT = 5000
 """Training images, repeated ones included, if there is no budget."""
@@ -43,6 +45,12 @@ IMAGES_BY_DEFAULT = 5000
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 150
 """Bounds of the epochs if there is no budget; the most also with one: a model that has seen an image that often learns
 nothing more from it."""
+
+FEWEST_STEPS = 20
+"""Steps below which a training is refused."""
+
+WHOLE_EPOCHS = 6
+"""Epochs below which a training is measured in iterations."""
 
 FEW_STEPS = 400
 """Steps below which a batch of half the size, with twice as many steps, is better."""
@@ -202,7 +210,10 @@ def _tiles(draft: Draft, zoom: float, why: str) -> Choice | None:
 
 
 def anchors(draft: Draft) -> Choice | None:
-    """Choose anchors and levels that match the objects at the input size; None if those of the base do."""
+    """Choose anchors and levels that match the objects at the input size; None if those of the base do.
+
+    A level below the base's is not added: it would take three quarters of the time.
+    """
     shorter, longest = draft.settled["INPUT.MIN_SIZE_TEST"], draft.settled["INPUT.MAX_SIZE_TEST"]
     if draft.settled["MODEL.ANCHOR_GENERATOR.SIZES"]:
         return None
@@ -218,7 +229,7 @@ def anchors(draft: Draft) -> Choice | None:
         tuple(draft.settled["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]),
     )
     covered = coverage(truth, now)
-    kinds = [one for one in search(truth, now) if one.layout.input == 1]
+    kinds = [one for one in search(truth, now) if one.layout.input == 1 and one.layout.levels[0] >= now.levels[0]]
     chosen = advised(covered, kinds)
     if chosen is covered:
         return None
@@ -251,17 +262,28 @@ def detections(draft: Draft) -> Choice | None:
 
 
 def mirroring(draft: Draft) -> Choice | None:
-    """Do not mirror images of which the classes say that a mirrored object is another one."""
-    if draft.settled["INPUT.RANDOM_FLIP"] == "none":
+    """Do not mirror images whose objects would become others; flip and turn those whose objects look the same."""
+    symmetry = draft.facts.symmetry
+    if not symmetry:
         return None
-    upright = [name for name in draft.facts.classes if UPRIGHT.fullmatch(name)]
-    if not upright:
+    mirrored, upside_down, turned = (symmetry[name] for name in ("mirrored", "upside_down", "turned"))
+    if mirrored.asymmetry > ONE_SIDED and mirrored.p < SURELY:
+        return Choice(
+            "flips",
+            {"INPUT.RANDOM_FLIP": "none"},
+            f"objects differ from their mirror images (asymmetry {mirrored.asymmetry:.2f} of {mirrored.objects} objects)",
+            "half as many different images",
+        )
+    if max(mirrored.asymmetry, upside_down.asymmetry) > EITHER_WAY or upside_down.objects < SEEN_OFTEN:
         return None
+    settings = {"INPUT.RANDOM_FLIP_VERTICAL": True}
+    if turned.asymmetry <= EITHER_WAY:
+        settings["INPUT.ROTATE_90"] = True
     return Choice(
-        "mirroring",
-        {"INPUT.RANDOM_FLIP": "none"},
-        f"a mirrored {upright[0]!r} is a different object",
-        "half as many different images",
+        "flips",
+        settings,
+        f"{upside_down.objects} objects look the same in a mirror and upside down (asymmetry {mirrored.asymmetry:.2f} and "
+        f"{upside_down.asymmetry:.2f}{f', turned {turned.asymmetry:.2f}' if 'INPUT.ROTATE_90' in settings else ''})",
     )
 
 
@@ -340,18 +362,14 @@ def schedule(draft: Draft) -> list[Choice]:
     if draft.budget.minutes and epochs > MOST_EPOCHS:
         cost = f"more than {MOST_EPOCHS} epochs teach little, so it ends early"
         epochs = float(MOST_EPOCHS)
-    epochs = max(1, math.floor(epochs)) if epochs >= 10 else max(0.1, round(epochs, 2))
+    epochs = float(math.floor(epochs)) if epochs >= WHOLE_EPOCHS else epochs
     if draft.speed:
         minutes = (epochs * one * draft.speed.train * 1.1 + tested * draft.speed.test) / 60
         cost = f"about {minutes:.1f} minutes here{'; ' if cost else ''}{cost}"
     choices = [
         Choice(
             "epochs",
-            {
-                "SOLVER.EPOCHS": epochs,
-                "SOLVER.WARMUP_EPOCHS": max(1, round(epochs / 8)),
-                "SOLVER.FREEZE_EPOCHS": 1 if epochs >= 10 else 0,
-            },
+            _length(epochs, one, batch),
             f"{why}; {facts.images} images",
             cost,
         )
@@ -369,19 +387,38 @@ def schedule(draft: Draft) -> list[Choice]:
     return [*choices, _evaluations(draft, epochs, one, tested)]
 
 
+def _length(epochs: float, one: float, batch: int) -> dict[str, int]:
+    """Return the keys for a training of so many epochs of ``one`` images; in iterations if they are few."""
+    if epochs >= WHOLE_EPOCHS:
+        return {
+            "SOLVER.EPOCHS": int(epochs),
+            "SOLVER.WARMUP_EPOCHS": max(1, round(epochs / 8)),
+            "SOLVER.FREEZE_EPOCHS": 1 if epochs >= 2 * WHOLE_EPOCHS else 0,
+        }
+    steps = int(epochs * one / batch)
+    return {
+        "SOLVER.EPOCHS": 0,
+        "SOLVER.MAX_ITER": steps,
+        "SOLVER.WARMUP_ITERS": max(1, steps // 8),
+        "SOLVER.FREEZE_ITERS": 0,
+        "SOLVER.CHECKPOINT_PERIOD": max(1, steps // 4),
+    }
+
+
 def _evaluations(draft: Draft, epochs: float, one: float, tested: int) -> Choice:
     """Return how often to evaluate, so that it takes at most ``EVALUATIONS_SHARE`` of the time."""
     cost_of_one = tested * (draft.speed.test / draft.speed.train if draft.speed else 1 / 3)
+    if draft.settled["TEST.VALIDATION_LOSS"]:
+        cost_of_one += draft.test_images / 3
     most = max(1, int(EVALUATIONS_SHARE * epochs * one / max(cost_of_one, 1e-9)))
-    period = math.ceil(epochs / min(most, 8))
-    settings: dict[str, Any] = {"TEST.EVAL_EPOCHS": period, "TEST.VALIDATION_LOSS": False}
-    if most < 2:
-        settings |= {"TEST.EVAL_EPOCHS": 0, "TEST.EARLY_STOP_PATIENCE": 0}
+    settings: dict[str, Any] = {"TEST.EVAL_EPOCHS": math.ceil(epochs / min(most, 8))}
+    if most < 2 or epochs < WHOLE_EPOCHS:
+        settings |= {"TEST.EVAL_EPOCHS": 0, "TEST.EVAL_PERIOD": 0, "TEST.EARLY_STOP_PATIENCE": 0}
     return Choice(
         "evaluation",
         settings,
         f"evaluating {tested} images or tiles takes the time of {cost_of_one:.0f} training images",
-        "" if most >= 2 else "only at the end, so there is no early stop",
+        "" if settings["TEST.EVAL_EPOCHS"] else "only at the end, so there is no early stop",
     )
 
 

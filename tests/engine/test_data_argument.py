@@ -10,6 +10,7 @@ import pytest
 from option_pairs import pairs
 from support import ROOT
 
+from retina_plugin.arguments import argument_parser
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.digits import generate_digits
 from retina_plugin.engine.data_argument import use_data
@@ -40,7 +41,8 @@ def train_net(*words, cwd=ROOT):
 
 
 def arguments(data, *opts, config_file=""):
-    return argparse.Namespace(data=str(data), data_format=None, config_file=config_file, opts=list(opts))
+    args = argument_parser().parse_args(["--data", str(data), "--no-plan", *opts])
+    return argparse.Namespace(**{**vars(args), "config_file": config_file})
 
 
 def test_a_folder_becomes_the_keys_that_train_on_it(pets, tmp_path, monkeypatch):
