@@ -28,8 +28,9 @@ BOXES = [[[10.0, 10.0, 60.0, 50.0]], []]
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
 def test_a_config_loads_builds_and_steps(path, small_digits):
     yaml.safe_load(path.read_text(encoding="utf-8"))
-    # finetune.yaml leaves its datasets to the user.
-    datasets = {"finetune": ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)]}
+    # These leave their datasets to the user.
+    digits = ["DATASETS.TRAIN", ("digits_train",), "DATASETS.TEST", ("digits_val",)]
+    datasets = dict.fromkeys(["finetune", "finetune_coco", "finetune_coco_torchvision"], digits)
     cfg = load_config(path, [*SMALL, *datasets.get(path.stem, [])])
     model = build_model(cfg).train()
     # No weights are loaded here, and the signal would explode in random layers with frozen normalisation.
