@@ -276,7 +276,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(TO_GIVE)
     if getattr(args, "minutes", None):
         if args.config_file or not getattr(args, "data", None) or getattr(args, "no_plan", False):
-            raise ValueError("--minutes is for a training that is planned: give --data, and no --config-file, --no-plan")
+            raise ValueError(
+                "--minutes is for a training that is planned: give --data, and no --config-file, --no-plan"
+            )
         if getattr(args, "epochs", None):
             raise ValueError("--minutes and --epochs both say how long to train: give one of them")
 

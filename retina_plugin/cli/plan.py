@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco, voc, yolo, csv, labelme, via or cvat; needed only if several or none are recognised",
     )
     parser.add_argument("--minutes", type=float, metavar="N", help="how long the training may take; measured here")
-    parser.add_argument("--epochs", type=float, metavar="N", help="passes over the training images, in place of minutes")
+    parser.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the training images, in place of minutes"
+    )
     parser.add_argument("--memory", type=float, metavar="GIB", help="how much memory a step may take; measured here")
     add_set_option(parser, "a config key and its value, which the plan does not change; may be repeated")
     parser.add_argument("--output", metavar="FILE", help="config file to write; without it, the plan is only printed")

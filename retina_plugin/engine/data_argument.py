@@ -141,7 +141,11 @@ def _planned(
     epochs = named.get("SOLVER.EPOCHS")
     budget = Budget(minutes=getattr(args, "minutes", None), epochs=float(epochs) if epochs else None)
     plan = plan_of(card, results, opts=opts, budget=budget)
-    return plan.options(), f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}", plan.json()
+    return (
+        plan.options(),
+        f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}",
+        plan.json(),
+    )
 
 
 def _objects(record: dict) -> int:

@@ -158,7 +158,10 @@ def _crowded(found: list[list[dict]]) -> int:
     for some in found:
         boxes = np.array([x["bbox"] for x in some], dtype=float).reshape(-1, 4)
         labels = np.array([x["category_id"] for x in some])
-        low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        low, high = (
+            np.maximum(boxes[:, None, :2], boxes[None, :, :2]),
+            np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]),
+        )
         shared = (high - low).clip(min=0).prod(axis=2)
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         union = areas[:, None] + areas[None, :] - shared

@@ -191,7 +191,9 @@ def _tiles(draft: Draft, zoom: float, why: str) -> Choice | None:
         return None
     overlap = min(0.5, max(0.1, math.ceil(20 * facts.longest[4] / side) / 20))
     before = draft.settled
-    draft = Draft(facts, draft.records, draft.budget, {**before, "TEST.TILES.SIZE": side, "TEST.TILES.OVERLAP": overlap})
+    draft = Draft(
+        facts, draft.records, draft.budget, {**before, "TEST.TILES.SIZE": side, "TEST.TILES.OVERLAP": overlap}
+    )
     whole = max(x["bbox"][2] - x["bbox"][0] for r in draft.records for x in r["annotations"]) > side
     return Choice(
         "tiles",

@@ -1,0 +1,38 @@
+"""Measured steps and what fits into a time."""
+
+import numpy as np
+import pytest
+import torch
+from support import BASE, TINY
+
+from retina_plugin import load_config
+from retina_plugin.plan import budget
+from retina_plugin.plan.budget import Speed, measure
+
+
+def test_images_that_fit_into_a_time():
+    speed = Speed(train=0.2, test=0.1, memory=0)
+    # 10 min are 600 s; 15 s to start, 100 evaluated images take 10 s: 575 s / (0.2 s x 1.1)
+    assert speed.images_in(10, evaluated=100) == pytest.approx(575 / 0.22)
+    assert speed.images_in(0.1, evaluated=0) == 0
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_steps_of_the_config_are_measured(accumulate, monkeypatch):
+    cfg = load_config(BASE, [*TINY, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATE", accumulate])
+    sizes = []
+    original = budget._random_image
+
+    def image(*args):
+        sizes.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(budget, "_random_image", image)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    speed = measure(cfg, height=64, width=96, objects=3)
+    assert sizes == [(64, 96, 3, cfg.MODEL.RETINANET.NUM_CLASSES)] * (4 // accumulate)
+    assert 0 < speed.train < 10 and 0 < speed.test < 10 and speed.memory >= 0
+    assert torch.equal(torch.get_rng_state(), before[0]), "a training afterwards has the same random numbers"
+    assert np.array_equal(np.random.get_state()[1], before[1])
