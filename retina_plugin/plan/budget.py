@@ -69,7 +69,8 @@ def measure(cfg: CfgNode, *, height: int, width: int, objects: int) -> Speed:
 
     Args:
         cfg: a resolved config; SOLVER.IMS_PER_BATCH / SOLVER.ACCUMULATE images are trained on at once.
-        height, width: of the network input, pixels.
+        height: of the network input, pixels.
+        width: of the network input, pixels.
         objects: objects of an image.
     """
     batch = max(1, cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATE)

@@ -1,5 +1,6 @@
 """Facts about a dataset from which a training is planned: its images, objects and classes."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -230,8 +231,8 @@ def _hash(grey: np.ndarray) -> np.ndarray:
     rows, columns = (np.linspace(0, side, n + 1).astype(int) for side, n in zip(grey.shape, (8, 9), strict=True))
     cells = np.array(
         [
-            [grey[r : max(r + 1, r2), c : max(c + 1, c2)].mean() for c, c2 in zip(columns, columns[1:], strict=False)]
-            for r, r2 in zip(rows, rows[1:], strict=False)
+            [grey[r : max(r + 1, r2), c : max(c + 1, c2)].mean() for c, c2 in itertools.pairwise(columns)]
+            for r, r2 in itertools.pairwise(rows)
         ]
     )
     return (cells[:, :-1] < cells[:, 1:]).ravel()

@@ -273,7 +273,7 @@ def mirroring(draft: Draft) -> Choice | None:
         return Choice(
             "flips",
             {"INPUT.RANDOM_FLIP": "none"},
-            f"objects differ from their mirror images (asymmetry {mirrored.asymmetry:.2f} of {mirrored.objects} objects)",
+            f"{mirrored.objects} objects differ from their mirror images (asymmetry {mirrored.asymmetry:.2f})",
             "half as many different images",
         )
     if max(mirrored.asymmetry, upside_down.asymmetry) > EITHER_WAY or upside_down.objects < SEEN_OFTEN:
@@ -284,8 +284,8 @@ def mirroring(draft: Draft) -> Choice | None:
     return Choice(
         "flips",
         settings,
-        f"{upside_down.objects} objects look the same in a mirror and upside down (asymmetry {mirrored.asymmetry:.2f} and "
-        f"{upside_down.asymmetry:.2f}{f', turned {turned.asymmetry:.2f}' if 'INPUT.ROTATE_90' in settings else ''})",
+        f"{upside_down.objects} objects look the same in a mirror, upside down and turned (asymmetry "
+        f"{mirrored.asymmetry:.2f}, {upside_down.asymmetry:.2f}, {turned.asymmetry:.2f})",
     )
 
 

@@ -23,8 +23,8 @@ def test_a_plan_is_printed_and_written(numbers, capsys):
     assert "20 images" in out and "input size" in out and "retina train --config-file plan.yaml" in out
     cfg = load_config("plan.yaml")
     assert cfg.DATASETS.TRAIN == ("numbers_train",) and cfg.DATASETS.FINAL_TEST == ("numbers_test",)
-    assert cfg.SOLVER.BASE_LR * 8 / cfg.SOLVER.IMS_PER_BATCH == pytest.approx(0.002)
-    assert cfg.SOLVER.MAX_ITER == round(7 * 20 / cfg.SOLVER.IMS_PER_BATCH)
+    assert pytest.approx(0.002) == cfg.SOLVER.BASE_LR * 8 / cfg.SOLVER.IMS_PER_BATCH
+    assert round(7 * 20 / cfg.SOLVER.IMS_PER_BATCH) == cfg.SOLVER.MAX_ITER
     assert json.loads((numbers / "plan.json").read_text())["facts"]["images"] == 20
 
 

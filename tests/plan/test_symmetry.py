@@ -5,7 +5,6 @@ import pytest
 
 from retina_plugin.plan.symmetry import LEAST_SIDE, patch_of, symmetries
 
-
 SHAPES = {
     "T": ["#########", "#########", "...###...", "...###...", "...###...", "...###...", "...###..."],
     "E": ["#########", "###......", "#######..", "###......", "#########"],
@@ -44,7 +43,7 @@ def test_shapes(shape, mirrored, upside_down):
 
 
 def test_an_object_that_occurs_both_ways_looks_the_same():
-    # A car seen from the left is a different picture than one from the right; if both occur, mirroring adds nothing new.
+    # A car seen from the left differs from one seen from the right; if both occur, mirroring shows nothing impossible.
     found = symmetries({0: pictures_of("F", 400, flip=lambda x: x[:, ::-1])})
     assert found["mirrored"].asymmetry < 0.02 and found["mirrored"].p > 0.01
     assert found["upside_down"].asymmetry > 0.1
