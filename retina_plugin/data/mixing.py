@@ -155,12 +155,14 @@ def copy_paste(sample: dict, other: dict) -> dict:
         other: with "image" (C, H, W) and "instances"; objects that touch another one are not taken, because a part of
             it would be pasted as well.
     """
-    image, height, width = sample["image"], *sample["image"].shape[-2:]
+    image = sample["image"]
+    height, width = image.shape[-2:]
     boxes, classes = sample["instances"].gt_boxes, sample["instances"].gt_classes
     taken = torch.cat([boxes.tensor, sample.get("ignore_boxes", boxes.tensor.new_zeros(0, 4))])
     theirs, labels = other["instances"].gt_boxes.tensor, other["instances"].gt_classes
     others = torch.cat([theirs, other.get("ignore_boxes", theirs.new_zeros(0, 4))])
-    pasted, pasted_labels = [], []
+    pasted: list[Tensor] = []
+    pasted_labels: list[Tensor] = []
     for i in np.flatnonzero(np.random.rand(len(theirs)) < 0.5).tolist():
         left, top = theirs[i, :2].floor().int().tolist()
         right, bottom = theirs[i, 2:].ceil().int().tolist()

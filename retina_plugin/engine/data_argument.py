@@ -58,7 +58,7 @@ def use_data(args: argparse.Namespace) -> str:
             )
     args.account = account_of(card, results).text()
     most = max((_objects(record) for result in results.values() for record in result.records), default=0)
-    planned, plan_text, args.plan = [], "", None
+    planned, plan_text, args.plan = list[str](), "", None
     if not args.config_file and not getattr(args, "no_plan", False):
         planned, plan_text, args.plan = _planned(args, card, results)
     args.config_file, args.card_file = args.config_file or str(shipped(FINETUNE)), str(card.file)

@@ -122,7 +122,7 @@ def earlier_options(folder: str | os.PathLike) -> list[str] | None:
 
 def make_plan(
     facts: Fingerprint,
-    records: Sequence[dict],
+    records: list[dict],
     classes: int,
     *,
     config_file: str | os.PathLike,

@@ -4,7 +4,7 @@ docs/plan.md has the measurement behind every rule and constant.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,7 @@ class Draft:
     """
 
     facts: Fingerprint
-    records: Sequence[dict]
+    records: list[dict]
     budget: Budget
     settled: dict[str, Any]
     given: frozenset[str] = frozenset()
