@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "data": "check, convert, describe and preview a dataset",
     "plan": "plan a training from the data and a budget, with reasons, as a config",
     "ablate": "run a sweep of configs and make its table",
+    "tune": "search for values of a few keys by trainings, with Optuna",
     "keys": "list the config keys with default, allowed values and meaning",
     "describe": "count a model's parameters and operations; list its levels and anchors",
     "find-lr": "search for a learning rate",

@@ -31,7 +31,7 @@ RECORD = (
     "log.txt*",
     "config*.yaml",
     "environment.txt",
-    "plan.json",
+    "planned.json",
     "model.txt",
     "events.out.tfevents.*",
 )

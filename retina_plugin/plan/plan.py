@@ -17,7 +17,7 @@ from retina_plugin.plan.budget import Budget, Speed, measure
 from retina_plugin.plan.fingerprint import Fingerprint
 from retina_plugin.plan.rules import AFTER_MEASURING, FEWEST_STEPS, RULES, Choice, Draft
 
-FILE = "plan.json"
+FILE = "planned.json"
 """File name of a plan in the folder of a run; resuming uses it instead of planning again."""
 
 WITHOUT_DATA = ("DATASETS.TRAIN", (), "DATASETS.TEST", (), "DATASETS.FINAL_TEST", ())

@@ -91,5 +91,5 @@ def test_a_run_keeps_its_plan(planned, tmp_path):
     assert earlier_options(tmp_path) == plan.options()
     assert json.loads(plan.json())["facts"]["images"] == plan.facts.images
     (tmp_path / FILE).write_text("[]")
-    with pytest.raises(ValueError, match="plan.json is not a plan"):
+    with pytest.raises(ValueError, match="planned.json is not a plan"):
         earlier_options(tmp_path)
