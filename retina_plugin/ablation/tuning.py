@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from retina_plugin.ablation.worker import FAILED, PLAN, start_worker
+from retina_plugin.config.key import as_sections
 from retina_plugin.engine.console import say
 from retina_plugin.engine.summary import SUMMARY
 from retina_plugin.text import read_yaml
@@ -285,16 +286,10 @@ def _write_best(output: Path, settings: dict[str, Any], done: list[Trial]) -> No
     best = best_of(done)
     if best is None:
         return
-    nested: dict[str, Any] = {}
-    for key, value in keys_of(best.values).items():
-        *sections, leaf = key.split(".")
-        node = nested
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[leaf] = list(value) if isinstance(value, tuple) else value
     head = (
-        f"# The best of {len(done)} trials of retina tune: {settings['metric']} {best.score:.2f} on the data by which it\n"
-        "# was chosen, which flatters it. Judge it by other data.\n"
+        f"# The best of {len(done)} trials of retina tune: {settings['metric']} {best.score:.2f} on the data by which\n"
+        "# it was chosen, which flatters it. Judge it by other data.\n"
     )
-    text = yaml.safe_dump({"_BASE_": settings["config_file"], **nested}, sort_keys=False, default_flow_style=None)
+    content = {"_BASE_": settings["config_file"], **as_sections(keys_of(best.values))}
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (output / BEST).write_text(head + text, encoding="utf-8")

@@ -4,7 +4,8 @@ import copy
 import dataclasses
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -105,6 +106,23 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + name)
     return keys
+
+
+def as_sections(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return values by dotted key as nested sections, with lists in place of tuples, as a config file has them.
+
+    Example:
+        >>> as_sections({"INPUT.MIN_SIZE_TEST": 320, "INPUT.MIN_SIZE_TRAIN": (288, 320), "SEED": 1})
+        {'INPUT': {'MIN_SIZE_TEST': 320, 'MIN_SIZE_TRAIN': [288, 320]}, 'SEED': 1}
+    """
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, leaf = key.split(".")
+        node = nested
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = list(value) if isinstance(value, tuple) else value
+    return nested
 
 
 def say_once(cfg: CfgNode, logger: logging.Logger, level: int, text: str) -> None:

@@ -32,7 +32,8 @@ MODEL = [
         "Base-RetinaNet.yaml.",
         [3, 4, 5, 6, 7], shown=([2, 3, 4, 5, 6, 7, 8, 9], [5], [3, 4, 5])),
     Key("MODEL.RETINANET.HEAD_NAME", Slot("MODEL.RETINANET.HEAD_NAME"),
-        "The head; shared_tower uses one tower for both outputs.", "retinanet"),
+        "The head. shared_tower: one tower for both outputs. distribution: for each side of a box, the probabilities "
+        "of distances; needs BBOX_REG_LOSS_TYPE distribution or one that compares boxes.", "retinanet"),
     Key("MODEL.RETINANET.HEAD_CHANNELS", Number(int, 0, 2**14),
         "Width of the head's convolutions; 0: same as the pyramid levels.", 0, "channels"),
     Key("MODEL.RETINANET.CLS_LOSS", Slot("MODEL.RETINANET.CLS_LOSS"), "The classification loss.", "focal"),

@@ -1,6 +1,6 @@
 """The detector and its parts; importing this module fills the registries of Detectron2 and of the plugin."""
 
-from . import anchors, atss, backbone  # noqa: F401  (importing them registers their variants)
+from . import anchors, atss, backbone, distribution  # noqa: F401  (importing them registers their variants)
 from .assignment import ASSIGNER_REGISTRY
 from .head import HEAD_REGISTRY
 from .losses import BOX_LOSS_REGISTRY, CLS_LOSS_REGISTRY

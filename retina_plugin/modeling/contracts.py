@@ -77,6 +77,11 @@ def check_features(
         raise ContractError(slot, backbone, expected, ", ".join(wrong))
 
 
+def box_width(head: object) -> int:
+    """Return the number of outputs per anchor for the box: 4, or more while some heads are trained."""
+    return getattr(head, "box_outputs", 4) if getattr(head, "training", False) else 4
+
+
 def check_head(
     head: object, outputs: Any, features: Sequence[Tensor], *, num_anchors: int, num_classes: int, slot: str
 ) -> None:
@@ -95,11 +100,11 @@ def check_head(
     """
     expected = (
         f"two lists of {len(features)} tensors, logits (N, {num_anchors} x {num_classes}, Hi, Wi) "
-        f"and deltas (N, {num_anchors} x 4, Hi, Wi)"
+        f"and deltas (N, {num_anchors} x {box_width(head)}, Hi, Wi)"
     )
     if not _has_length(outputs, 2) or not all(_has_length(part, len(features)) for part in outputs):
         raise ContractError(slot, head, expected, described(outputs))
-    for what, part, width in zip(("logits", "deltas"), outputs, (num_classes, 4), strict=True):
+    for what, part, width in zip(("logits", "deltas"), outputs, (num_classes, box_width(head)), strict=True):
         for i, (map_, feature) in enumerate(zip(part, features, strict=True)):
             wanted = (len(feature), num_anchors * width, *feature.shape[-2:])
             if not isinstance(map_, Tensor) or tuple(map_.shape) != wanted or not map_.is_floating_point():

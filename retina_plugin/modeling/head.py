@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
+from detectron2.modeling.box_regression import Box2BoxTransform
 
 from retina_plugin.registry import Condition, SlotRegistry, reads
 
@@ -15,7 +16,8 @@ HEAD_REGISTRY = SlotRegistry("head", "MODEL.RETINANET.HEAD_NAME", section="MODEL
 
 ``input_shape`` is a list of L ``ShapeSpec``, ``num_anchors`` is A. Options that a head declares are passed as keyword
 arguments. Called with L features (N, C, Hi, Wi); returns L logits (N, A·K, Hi, Wi) and L deltas (N, A·4, Hi, Wi), with
-channels ordered anchor first: channel a·K + k is class k of anchor a.
+channels ordered anchor first: channel a·K + k is class k of anchor a. In training, a head may return more than four
+outputs per anchor for the box; it then has the attributes ``box_outputs`` and ``box2box_class``.
 """
 
 _HAS_CONVS = Condition(lambda cfg: cfg.MODEL.RETINANET.NUM_CONVS > 0, "with MODEL.RETINANET.NUM_CONVS 0")
@@ -33,6 +35,12 @@ class RetinaNetHead(nn.Module):
     Source: Lin et al. 2017, section 4, "Classification Subnet", "Box Regression Subnet",
     and section 4.1, "Initialization". Parameter names are those of detectron2's RetinaNet.
     """
+
+    box_outputs = 4
+    """Outputs of the box subnet per anchor."""
+
+    box2box_class: type[Box2BoxTransform] = Box2BoxTransform
+    """How a box follows from them."""
 
     @configurable
     def __init__(
@@ -73,7 +81,7 @@ class RetinaNetHead(nn.Module):
         self._build_subnets(in_channels, channels, num_convs, norm, num_levels=len(input_shape))
         out_channels = channels if num_convs else in_channels
         self.cls_score = nn.Conv2d(out_channels, num_anchors * num_classes, kernel_size=3, padding=1)
-        self.bbox_pred = nn.Conv2d(out_channels, num_anchors * 4, kernel_size=3, padding=1)
+        self.bbox_pred = nn.Conv2d(out_channels, num_anchors * self.box_outputs, kernel_size=3, padding=1)
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):

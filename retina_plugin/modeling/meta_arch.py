@@ -16,7 +16,14 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 
 from retina_plugin.modeling.assignment import Assigner, ignore_inside
 from retina_plugin.modeling.compilation import compile_parts as compile_in_place
-from retina_plugin.modeling.contracts import check_anchors, check_features, check_head, check_labels, check_loss
+from retina_plugin.modeling.contracts import (
+    box_width,
+    check_anchors,
+    check_features,
+    check_head,
+    check_labels,
+    check_loss,
+)
 from retina_plugin.modeling.labels import AnchorLabels, LabelCheck, LabelError
 from retina_plugin.modeling.losses import ClassTargets
 from retina_plugin.modeling.parts import build_parts
@@ -196,7 +203,7 @@ class RetinaPluginNet(TrainingLog):
         logits, deltas = outputs
         # The convolutions write channels last, so these are views; in another memory format they are copies.
         logits = [permute_to_N_HWA_K(x, self.num_classes) for x in logits]  # L x (N, Ri, K)
-        deltas = [permute_to_N_HWA_K(x, 4) for x in deltas]  # L x (N, Ri, 4)
+        deltas = [permute_to_N_HWA_K(x, box_width(self.head)) for x in deltas]  # L x (N, Ri, 4 or, in training, more)
         return Predictions(anchors, logits, deltas)
 
     def _check_outputs(self, outputs: object, anchors: object, features: list[Tensor]) -> None:

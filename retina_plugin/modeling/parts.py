@@ -39,10 +39,11 @@ def build_parts(cfg: CfgNode) -> dict[str, Any]:
     shapes = [backbone.output_shape()[name] for name in features]
     anchor_generator = build_anchor_generator(cfg, shapes)
     num_anchors = anchor_generator.num_anchors[0]
-    transform = Box2BoxTransform(weights=tuple(node.BBOX_REG_WEIGHTS))
+    head = _build_head(cfg, shapes, num_anchors)
+    transform = getattr(head, "box2box_class", Box2BoxTransform)(weights=tuple(node.BBOX_REG_WEIGHTS))
     return {
         "backbone": backbone,
-        "head": _build_head(cfg, shapes, num_anchors),
+        "head": head,
         "head_in_features": features,
         "anchor_generator": anchor_generator,
         "assigner": _build_assigner(cfg, num_anchors),

@@ -11,7 +11,7 @@ import yaml
 
 from detectron2.config import CfgNode
 
-from retina_plugin.config.key import all_keys, get_key
+from retina_plugin.config.key import all_keys, as_sections, get_key
 from retina_plugin.config.load import load_config
 from retina_plugin.plan.budget import Budget, Speed, measure
 from retina_plugin.plan.fingerprint import Fingerprint
@@ -66,18 +66,12 @@ class Plan:
             base: path for ``_BASE_``.
             more: further keys and their values, such as the datasets.
         """
-        nested: dict[str, Any] = {}
-        for key, value in {**more, **self.settings}.items():
-            *sections, leaf = key.split(".")
-            node = nested
-            for section in sections:
-                node = node.setdefault(section, {})
-            node[leaf] = list(value) if isinstance(value, tuple) else value
         lines = ["# Planned from the data. Why each key has its value, and what that costs:"]
         for choice in self.choices:
             cost = f" Cost: {choice.cost}." if choice.cost else ""
             lines.append(f"# - {choice.what} ({', '.join(choice.settings)}): {choice.why}.{cost}")
-        text = yaml.safe_dump({"_BASE_": base, **nested}, sort_keys=False, allow_unicode=True, default_flow_style=None)
+        content = {"_BASE_": base, **as_sections({**more, **self.settings})}
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
         return "\n".join(lines) + f"\n{text}"
 
     def json(self) -> str:
