@@ -11,7 +11,9 @@ from retina_plugin.data.card import NAME, DatasetCard, several
 from retina_plugin.data.catalog import FOUND, card_folders, is_card
 from retina_plugin.data.files import Listing
 from retina_plugin.data.formats import FORMAT_REGISTRY, Found, Refused
+from retina_plugin.data.load import load_split
 from retina_plugin.data.problems import shown
+from retina_plugin.data.stratify import best_seed
 from retina_plugin.text import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def discover(
     *,
     format: str | None = None,  # noqa: A002 (a card's key)
     name: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> DatasetCard:
     """Find out how a dataset is laid out and make a card for it.
 
@@ -87,7 +89,8 @@ def discover(
         path: its folder, or one file of it: a COCO JSON, a CSV, YOLO's data.yaml.
         format: a name in ``FORMAT_REGISTRY``; None tries all formats and takes the first that fits.
         name: of the dataset; None takes the name of the folder.
-        seed: decides which images are used for validation if the dataset does not.
+        seed: decides which images are used for validation if the dataset does not; None: the one with which every class
+            has its share.
 
     Returns:
         A card that is neither written nor registered. The splits of the dataset are kept; if there is no "val", a part
@@ -132,7 +135,7 @@ def discover(
         logger.warning("%s: %s is not used: %s", path, file, why)
     name = name or (path.name if path.is_dir() else path.stem)
     name = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "data"
-    return DatasetCard(
+    card = DatasetCard(
         name=name,
         format=kind,
         classes=chosen.classes,
@@ -140,10 +143,20 @@ def discover(
         root=str(root),
         licence="not known",
         source=str(path),
-        seed=seed,
+        seed=seed or 0,
         left_out=left_out,
         file=Path("datasets") / FOUND / f"{name}.yaml",
     )
+    return card if seed is not None or card.part("train") is None else replace(card, seed=_fair_seed(card))
+
+
+def _fair_seed(card: DatasetCard) -> int:
+    """Return the seed with which the part of the images that becomes "val" has its share of every class."""
+    try:
+        records = [record for split in ("train", "val") for record in load_split(card, split, look=False).records]
+    except (OSError, ValueError):  # whoever loads the data reports it
+        return 0
+    return best_seed(records, VAL_SHARE)
 
 
 def _listing_for(path: Path) -> tuple[Path, Listing]:
@@ -292,6 +305,8 @@ def write_card(card: DatasetCard, folder: str | os.PathLike) -> tuple[Path, list
             if was != now:
                 changes.append(f"{what} changed from {shown(was)} to {shown(now)}")
         named = replace(named, licence=before.licence, value_range=before.value_range)
+        if set(before.splits) == set(named.splits):  # a few new images do not change where the others are
+            named = replace(named, seed=before.seed)
     comment = "# Found by retina_plugin, which overwrites this file on every search; copy it elsewhere to edit it."
     named.file.write_text(f"{comment}\n{named.text()}", encoding="utf-8")
     return named.file, changes
