@@ -11,6 +11,7 @@ from retina_plugin.data.account import account_of
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
 from retina_plugin.data.discover import find_card, write_card
+from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS
 from retina_plugin.data.load import LoadResult, load_split
 from retina_plugin.data.pixels import PixelRange, pixel_range_of
 from retina_plugin.data.resize import read_resized
@@ -97,15 +98,22 @@ def plan_of(
     """
     trained = results.get("train") or next(iter(results.values()))
     tested = results.get("val") or results.get("test") or trained
+    records = [x for x in trained.records if x["height"] * x["width"] <= MAX_IMAGE_PIXELS]
+    if len(records) < len(trained.records) and not any(map(has_object, records)):
+        large = next(x for x in trained.records if x not in records)
+        raise ValueError(
+            f"{large['file_name']} is {large['width']}x{large['height']}, more than the {MAX_IMAGE_PIXELS} pixels of "
+            "INPUT.MAX_IMAGE_PIXELS, and so is every other image with an object: cut the images into pieces"
+        )
     others = [tested.records, *(x.records for x in results.values() if x is not trained and x is not tested)]
-    shorter = min([LOOKED_AT, *(min(x["height"], x["width"]) for x in trained.records)])
+    shorter = min([LOOKED_AT, *(min(x["height"], x["width"]) for x in records)])
     read = partial(
         read_resized, shorter=shorter, longest=2 * LOOKED_AT, image_format="BGR", value_range=_range_of(card)
     )
-    facts = fingerprint_of(trained.records, card.classes, others=others, read=lambda file: read(file)[0])
+    facts = fingerprint_of(records, card.classes, others=others, read=lambda file: read(file)[0])
     return make_plan(
         facts,
-        trained.records,
+        records,
         len(card.classes),
         config_file=shipped(FINETUNE),
         opts=opts,

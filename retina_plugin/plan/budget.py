@@ -53,6 +53,10 @@ class Speed:
     test: float
     memory: int
 
+    def times(self, factor: float) -> "Speed":
+        """Return the cost of images with ``factor`` times the pixels."""
+        return Speed(self.train * factor, self.test * factor, round(self.memory * factor))
+
     def images_in(self, minutes: float, *, evaluated: int) -> float:
         """Return how many training images fit into a time that includes one evaluation.
 

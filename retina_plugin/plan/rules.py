@@ -5,21 +5,26 @@ docs/plan.md has the measurement behind every rule and constant.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from retina_plugin.analysis.coverage import AnchorLayout, advised, coverage, ground_truth, search
 from retina_plugin.plan.budget import Budget, Speed
 from retina_plugin.plan.fingerprint import Fingerprint
 
-READABLE = 24.0
-"""Size in the network input, pixels, that the smallest 5 % of the objects should reach."""
+READABLE, LEAST_READABLE = 28.0, 18.0
+"""Size in the network input, pixels, that the smallest 5 % of the objects should reach, and how far it is lowered if
+there is not time for ``ENOUGH_STEPS``."""
+
+ENOUGH_STEPS = 600
+"""Steps of training that are worth more than a larger input."""
 
 MOST_ENLARGED = 2.0
 """Factor beyond which enlarging an image adds no detail."""
 
 SMALLEST_INPUT, LARGEST_INPUT = 160, 448
-"""Bounds of the shorter side of the network input for whole images, pixels; above, images are cut into tiles."""
+"""Bounds of the shorter side of the network input for whole images, pixels. Images whose longer side would be more than
+4/3 of the second are cut into tiles."""
 
 TILE_INPUT = 320
 """Side of a tile in the network input, pixels."""
@@ -112,6 +117,11 @@ class Draft:
             self.settled |= settings
             self.choices.append(Choice(choice.what, settings, choice.why, choice.cost))
 
+    def after(self, choice: Choice) -> "Draft":
+        """Return a copy in which a choice is settled."""
+        settings = {key: value for key, value in choice.settings.items() if key not in self.given}
+        return replace(self, settled=self.settled | settings, choices=[*self.choices, choice])
+
     @property
     def input_size(self) -> tuple[int, int]:
         """Return the (height, width) of the network input of a typical image, or of a tile, pixels."""
@@ -155,27 +165,64 @@ def resolution(draft: Draft) -> Choice:
     small = facts.sides[0]
     zoom = min(READABLE / small, MOST_ENLARGED)
     wanted = zoom * min(facts.height, facts.width)
+    is_large = zoom * max(facts.height, facts.width) > 4 / 3 * LARGEST_INPUT
     why = f"5 % of the objects are smaller than {small:.0f} px; {READABLE:g} px are recognised well"
     if zoom == MOST_ENLARGED:
         why = f"5 % of the objects are smaller than {small:.0f} px; enlarging more than {zoom:g} times adds no detail"
-    if wanted > LARGEST_INPUT and (tiles := _tiles(draft, zoom, why)):
+    if is_large and (tiles := _tiles(draft, zoom, why)):
         return tiles
-    shorter = min(max(GRID * round(wanted / GRID), SMALLEST_INPUT), LARGEST_INPUT)
     cost = ""
     if wanted > LARGEST_INPUT:
         cost = f"{wanted:.0f} px were wanted; objects of {facts.longest[4]:.0f} px do not fit into tiles"
+    shorter = min(max(GRID * round(wanted / GRID), SMALLEST_INPUT), LARGEST_INPUT)
+    return Choice("input size", _sizes(draft, shorter), why, cost)
+
+
+def _sizes(draft: Draft, shorter: int) -> dict[str, Any]:
+    """Return the keys for whole images with this shorter side in evaluation."""
     longest = math.ceil(shorter * max(4 / 3, _longest_aspect(draft)))
-    return Choice(
-        "input size",
-        {
-            "INPUT.MIN_SIZE_TEST": shorter,
-            "INPUT.MAX_SIZE_TEST": longest,
-            "INPUT.MIN_SIZE_TRAIN": [GRID // 4 * round(factor * shorter / (GRID // 4)) for factor in SPREAD],
-            "INPUT.MAX_SIZE_TRAIN": math.ceil(longest * SPREAD[-1]),
-        },
-        why,
-        cost,
-    )
+    return {
+        "INPUT.MIN_SIZE_TEST": shorter,
+        "INPUT.MAX_SIZE_TEST": longest,
+        "INPUT.MIN_SIZE_TRAIN": _spread(shorter),
+        "INPUT.MAX_SIZE_TRAIN": math.ceil(longest * SPREAD[-1]),
+    }
+
+
+def _spread(shorter: int) -> list[int]:
+    """Return the sizes of training images, multiples of 8 px around that of evaluation."""
+    return [8 * round(factor * shorter / 8) for factor in SPREAD]
+
+
+def affordable(draft: Draft) -> list[Choice]:
+    """Lower the input size if the time does not suffice for ``ENOUGH_STEPS``, and fit the anchors again."""
+    facts, speed, before = draft.facts, draft.speed, draft.settled["INPUT.MIN_SIZE_TEST"]
+    if not (draft.budget.minutes and speed) or draft.settled["TEST.TILES.SIZE"] or "INPUT.MIN_SIZE_TEST" in draft.given:
+        return []
+    least = max(SMALLEST_INPUT, GRID * round(LEAST_READABLE / facts.sides[0] * min(facts.height, facts.width) / GRID))
+
+    def steps(shorter: int) -> float:
+        """Return the steps that fit into the time; their cost is in proportion to the pixels."""
+        faster = speed.times((shorter / before) ** 2)
+        images = faster.images_in(draft.budget.minutes or 0, evaluated=draft.test_images)
+        return images / draft.settled["SOLVER.IMS_PER_BATCH"]
+
+    shorter = before
+    while steps(shorter) < ENOUGH_STEPS and shorter - GRID >= least:
+        shorter -= GRID
+    if shorter == before:
+        return []
+    why = f"only {steps(before):.0f} steps of {before} px fit into {draft.budget.minutes:g} minutes"
+    cost = f"the smallest 5 % of the objects have {_smallest(draft, shorter):.0f} px"
+    size = Choice("smaller input", _sizes(draft, shorter), why, cost)
+    draft.speed = speed.times((shorter / before) ** 2)
+    fitted = anchors(draft.after(size))
+    return [size, fitted] if fitted else [size]
+
+
+def _smallest(draft: Draft, shorter: int) -> float:
+    """Return the size in the network input of the smallest 5 % of the objects."""
+    return draft.facts.sides[0] * shorter / min(draft.facts.height, draft.facts.width)
 
 
 def _longest_aspect(draft: Draft) -> float:
@@ -190,25 +237,23 @@ def _tiles(draft: Draft, zoom: float, why: str) -> Choice | None:
     if facts.longest[4] > side / 2:
         return None
     overlap = min(0.5, max(0.1, math.ceil(20 * facts.longest[4] / side) / 20))
-    before = draft.settled
-    draft = Draft(
-        facts, draft.records, draft.budget, {**before, "TEST.TILES.SIZE": side, "TEST.TILES.OVERLAP": overlap}
+    largest = max(
+        max(x["bbox"][2] - x["bbox"][0], x["bbox"][3] - x["bbox"][1])
+        for record in draft.records
+        for x in record["annotations"]
     )
-    whole = max(x["bbox"][2] - x["bbox"][0] for r in draft.records for x in r["annotations"]) > side
-    return Choice(
-        "tiles",
-        {
-            "INPUT.TILES.SIZE": side,
-            "TEST.TILES.SIZE": side,
-            "TEST.TILES.OVERLAP": overlap,
-            "TEST.TILES.WHOLE": whole,
-            "INPUT.MIN_SIZE_TEST": TILE_INPUT,
-            "INPUT.MAX_SIZE_TEST": TILE_INPUT,
-            "INPUT.MIN_SIZE_TRAIN": [GRID // 4 * round(factor * TILE_INPUT / (GRID // 4)) for factor in SPREAD],
-        },
-        f"{why}; a whole image would have {zoom * min(facts.height, facts.width):.0f} px",
-        f"an image is {draft.views} tiles to predict on",
-    )
+    settings = {
+        "INPUT.TILES.SIZE": side,
+        "TEST.TILES.SIZE": side,
+        "TEST.TILES.OVERLAP": overlap,
+        "TEST.TILES.WHOLE": largest > side,
+        "INPUT.MIN_SIZE_TEST": TILE_INPUT,
+        "INPUT.MAX_SIZE_TEST": TILE_INPUT,
+        "INPUT.MIN_SIZE_TRAIN": _spread(TILE_INPUT),
+    }
+    why = f"{why}; a whole image would have {zoom * min(facts.height, facts.width):.0f} px"
+    views = draft.after(Choice("tiles", settings, why)).views
+    return Choice("tiles", settings, why, f"an image is {views} tiles to predict on")
 
 
 def anchors(draft: Draft) -> Choice | None:
@@ -296,7 +341,8 @@ def suppression(draft: Draft) -> Choice | None:
     return Choice(
         "suppression of duplicates",
         {"MODEL.RETINANET.SOFT_NMS": "gaussian"},
-        f"{100 * draft.facts.crowded:.0f} % of the objects overlap another of their class by IoU 0.3 or more",
+        f"{100 * draft.facts.crowded:.0f} % of the objects overlap another of their class by IoU 0.3 or more; it cost "
+        "nothing where none did",
         "more detections with low scores",
     )
 
@@ -435,5 +481,5 @@ RULES: tuple[Callable[[Draft], Choice | list[Choice] | None], ...] = (
 )
 """Rules in the order in which they are asked, before the speed is measured."""
 
-AFTER_MEASURING: tuple[Callable[[Draft], Choice | list[Choice] | None], ...] = (memory, schedule)
+AFTER_MEASURING: tuple[Callable[[Draft], Choice | list[Choice] | None], ...] = (affordable, memory, schedule)
 """Rules that need the speed, if there is a budget of time or memory."""
