@@ -137,3 +137,16 @@ def test_an_override_without_key_or_value_is_one_sentence(words, capsys):
 def test_the_former_spelling_is_warned_of():
     with pytest.warns(DeprecationWarning, match="now --set KEY=VALUE"):
         set_options_as_pairs(["--set", "SEED", "1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--config-file", "x.yaml", "--minutes", "3"], "--minutes is for a training that is planned"),
+        (["--data", "x", "--no-plan", "--minutes", "3"], "--minutes is for a training that is planned"),
+        (["--data", "x", "--epochs", "2", "--minutes", "3"], "give one of them"),
+    ],
+)
+def test_minutes_are_for_plans(words, text):
+    with pytest.raises(ValueError, match=text):
+        check_arguments(argument_parser().parse_args(words))

@@ -31,6 +31,7 @@ from retina_plugin.data.discover import find_card
 from retina_plugin.data.export import write_dataset
 from retina_plugin.data.load import load_split, part_of
 from retina_plugin.engine import run
+from retina_plugin.engine.builders import build_model
 from retina_plugin.engine.data_argument import FINETUNE, load_card, options_for
 from retina_plugin.hardware import describe_hardware
 from retina_plugin.paths import shipped
@@ -63,7 +64,7 @@ def fixed_length(card: DatasetCard, minutes: float) -> tuple[list[str], Speed, i
     records = load_split(card, "train", look=False).records
     height, width = typical_input(cfg, records)
     objects = max(1, sum(len(x["annotations"]) for x in records) // len(records))
-    speed = measure(cfg, height=height, width=width, objects=objects)
+    speed = measure(cfg, height=height, width=width, objects=objects, build=build_model)
     tested = len(load_split(card, "val", look=False).records)
     steps = int(speed.images_in(minutes, evaluated=tested) / cfg.SOLVER.IMS_PER_BATCH)
     return steps_of(steps, len(records) / cfg.SOLVER.IMS_PER_BATCH), speed, steps

@@ -15,6 +15,7 @@ from retina_plugin.data.image_headers import MAX_IMAGE_PIXELS
 from retina_plugin.data.load import LoadResult, load_split
 from retina_plugin.data.pixels import PixelRange, pixel_range_of
 from retina_plugin.data.resize import read_resized
+from retina_plugin.engine.builders import build_model
 from retina_plugin.engine.folder import latest_run
 from retina_plugin.paths import shipped
 from retina_plugin.plan.budget import Budget
@@ -119,6 +120,7 @@ def plan_of(
         opts=opts,
         budget=budget,
         test_images=len(tested.records),
+        build=build_model,
     )
 
 

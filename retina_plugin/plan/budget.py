@@ -1,6 +1,7 @@
 """What a training may cost, and what a step of it costs on this machine."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,14 @@ class Speed:
         return max(0.0, left) / (self.train * OVERHEAD)
 
 
-def measure(cfg: CfgNode, *, height: int, width: int, objects: int) -> Speed:
+def measure(
+    cfg: CfgNode,
+    *,
+    height: int,
+    width: int,
+    objects: int,
+    build: Callable[[CfgNode], torch.nn.Module] = build_model,
+) -> Speed:
     """Train a few steps on random images and return what one costs.
 
     Args:
@@ -76,10 +84,11 @@ def measure(cfg: CfgNode, *, height: int, width: int, objects: int) -> Speed:
         height: of the network input, pixels.
         width: of the network input, pixels.
         objects: objects of an image.
+        build: builds the model; that of the trainer freezes what MODEL.FREEZE says.
     """
     batch = max(1, cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATE)
     states = torch.get_rng_state(), np.random.get_state()
-    model = build_model(cfg)
+    model = build(cfg)
     images = [_random_image(height, width, objects, cfg.MODEL.RETINANET.NUM_CLASSES) for _ in range(batch)]
     is_cuda = model.device.type == "cuda"
     before = peak_memory_mib()

@@ -2,14 +2,16 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 
 from retina_plugin.config.key import all_keys, as_sections, get_key
 from retina_plugin.config.load import load_config
@@ -123,6 +125,7 @@ def make_plan(
     opts: Sequence[str] = (),
     budget: Budget | None = None,
     test_images: int = 0,
+    build: Callable[[CfgNode], nn.Module] = build_model,
 ) -> Plan:
     """Plan a training.
 
@@ -134,6 +137,7 @@ def make_plan(
         opts: keys and values of the user, which the plan does not change.
         budget: what the training may cost; None: a number of epochs that follows from the data.
         test_images: images that one evaluation looks at.
+        build: builds the model that is measured.
 
     Returns:
         The plan. The speed is measured only if the budget has minutes or memory, so that the same data gives the same
@@ -155,7 +159,7 @@ def make_plan(
     )
     _ask(draft, RULES)
     if budget.minutes or budget.memory:
-        draft.speed = _measured(draft, config_file, given, classes)
+        draft.speed = _measured(draft, config_file, given, classes, build)
     _ask(draft, AFTER_MEASURING)
     if budget.minutes and not draft.settled["SOLVER.EPOCHS"] and draft.settled["SOLVER.MAX_ITER"] < FEWEST_STEPS:
         raise ValueError(f"{budget.minutes:g} minutes are too short for a training here")
@@ -179,9 +183,16 @@ def _config(config_file: str | os.PathLike, opts: Sequence[str]) -> CfgNode:
     return load_config(config_file, [word for pair in kept for word in pair])
 
 
-def _measured(draft: Draft, config_file: str | os.PathLike, given: Sequence[str], classes: int) -> Speed:
+def _measured(
+    draft: Draft,
+    config_file: str | os.PathLike,
+    given: Sequence[str],
+    classes: int,
+    build: Callable[[CfgNode], nn.Module],
+) -> Speed:
     """Measure a few steps of what has been planned so far."""
     settings = {key: value for choice in draft.choices for key, value in choice.settings.items()}
     cfg = _config(config_file, [*options_of(settings), *given, "MODEL.RETINANET.NUM_CLASSES", str(classes)])
     height, width = draft.input_size
-    return measure(cfg, height=height, width=width, objects=max(1, round(draft.facts.per_image[2])))
+    objects = max(1, round(draft.facts.per_image[2]))
+    return measure(cfg, height=height, width=width, objects=objects, build=build)

@@ -37,6 +37,10 @@ ACCOUNT = "dataset.txt"
 """File in the folder of a run on data found by --data: how its images, files and boxes were used."""
 
 
+PLANNED = "planned.json"
+"""File in the folder of a run that was planned from its data, see :mod:`retina_plugin.plan.plan`."""
+
+
 def write_run_report(folder: str | os.PathLike) -> Path:
     """Write ``report.html`` of a running or finished run: training curves, results and its worst mistakes.
 
@@ -64,6 +68,7 @@ def write_run_report(folder: str | os.PathLike) -> Path:
         page.heading("Data")
         for line in (folder / ACCOUNT).read_text(encoding="utf-8").splitlines():
             page.text(line)
+    _plan(page, _load(folder / PLANNED).get("choices", []))
     results = _load(folder / "results.json")
     if results.get("bbox") and found is None:
         _results(page, results["bbox"], "Result")
@@ -126,6 +131,18 @@ def differences(settings: dict) -> list[tuple[str, object, object]]:
 def _as_list(value: object) -> object:
     """Return a tuple as a list, which YAML makes no difference between, and anything else unchanged."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _plan(page: Page, choices: list[dict]) -> None:
+    """Add what was planned from the data, and why; nothing if nothing was."""
+    if not choices:
+        return
+    page.heading("Plan")
+    rows = [
+        (x["what"], ", ".join(f"{key} {value}" for key, value in x["settings"].items()), x["why"], x["cost"])
+        for x in choices
+    ]
+    page.table(("what", "value", "why", "cost"), rows)
 
 
 def _load(file: Path) -> dict:

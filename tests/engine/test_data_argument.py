@@ -40,8 +40,8 @@ def train_net(*words, cwd=ROOT):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=env)
 
 
-def arguments(data, *opts, config_file=""):
-    args = argument_parser().parse_args(["--data", str(data), "--no-plan", *opts])
+def arguments(data, *opts, config_file="", plan=False):
+    args = argument_parser().parse_args(["--data", str(data), *([] if plan else ["--no-plan"]), *opts])
     return argparse.Namespace(**{**vars(args), "config_file": config_file})
 
 
@@ -75,6 +75,53 @@ def test_a_config_file_that_was_given_is_kept_and_changes_of_the_data_are_report
     assert "DATASETS.FINAL_TEST" not in args.opts
 
 
+def test_a_training_is_planned_around_the_keys_of_the_user(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = arguments(pets, "INPUT.MIN_SIZE_TEST", "96", plan=True)
+    said = use_data(args)
+    planned = {key: value for x in json.loads(args.plan)["choices"] for key, value in x["settings"].items()}
+    assert "INPUT.MIN_SIZE_TRAIN" in planned and "INPUT.MIN_SIZE_TEST" not in planned
+    keys = args.opts[0::2]
+    assert set(planned) < set(keys) and keys[-1] == "INPUT.MIN_SIZE_TEST", "what the user gave comes last"
+    assert "planned from the data (--no-plan trains with configs/finetune.yaml as it is):\ninput size" in said
+
+
+def test_a_run_that_is_resumed_or_evaluated_keeps_its_plan(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = arguments(pets, "SOLVER.EPOCHS", "3", plan=True)
+    use_data(first)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "planned.json").write_text(first.plan)
+    planned = {key: value for x in json.loads(first.plan)["choices"] for key, value in x["settings"].items()}
+    for words in (
+        ["--resume", "OUTPUT_DIR", str(run)],
+        ["--eval-only", "MODEL.WEIGHTS", str(run / "model_best.pth")],
+    ):
+        args = arguments(pets, *words, plan=True)
+        assert f"the plan of {run}" in use_data(args) and args.plan is None
+        found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
+        assert all(found[key] == str(value) for key, value in planned.items())
+    (run / "planned.json").unlink()
+    args = arguments(pets, "--resume", "OUTPUT_DIR", str(run), plan=True)
+    use_data(args)
+    assert not set(planned) & set(args.opts), "a run without a plan was trained without one"
+
+
+def test_minutes_are_for_one_process_that_plans(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="--minutes measures the speed of one process"):
+        use_data(arguments(pets, "--minutes", "3", plan=True))
+
+
+def test_images_that_are_all_too_large_are_refused_by_name(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("retina_plugin.engine.data_argument.MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"000000.png is 192x192, more than the 100 pixels of INPUT.MAX_IMAGE_PIXELS"):
+        use_data(arguments(pets, plan=True))
+
+
 def test_a_split_without_a_usable_box_is_refused(pets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (file,) = pets.rglob("*train*.json")
@@ -92,6 +139,7 @@ def test_a_folder_is_all_that_a_training_needs(pets, tmp_path):
     assert "10 classes: " in result.stdout and "splits: train 8 images" in result.stdout
     assert "4 epochs of 8 images are 8 iterations" in result.stdout
     out = next((tmp_path / "output").iterdir())
+    assert "planned from the data" in result.stdout and (out / "planned.json").is_file()
     assert DatasetCard.from_file(out / "dataset.yaml").classes == [str(digit) for digit in range(10)]
     account = (out / "dataset.txt").read_text()
     assert account in result.stdout and "splits: train 8 images" in (out / "report.html").read_text()

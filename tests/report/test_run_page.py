@@ -12,8 +12,9 @@ from detectron2.utils.env import seed_all_rng
 from retina_plugin import load_config
 from retina_plugin.config import dump_config
 from retina_plugin.engine import RetinaTrainer
+from retina_plugin.plan import plan
 from retina_plugin.report.page import Page
-from retina_plugin.report.run_page import _best_and_last, _curves, differences, write_run_report
+from retina_plugin.report.run_page import PLANNED, _best_and_last, _curves, differences, write_run_report
 
 
 @pytest.fixture()
@@ -61,6 +62,16 @@ def test_page_is_written_from_a_folder_with_missing_and_cut_off_files(run_folder
         stream.write('5\n{"iteration": 99, "total_lo')  # killed while writing
     text = write_run_report(run_folder).read_text()
     assert "Training curves" in text and "<h2>Overview</h2>" not in text
+
+
+def test_a_plan_is_shown_with_its_reasons(tmp_path, small_digits):
+    assert PLANNED == plan.FILE
+    cfg = load_config(ROOT / "configs/digits/quickstart.yaml", [*SMALL, "OUTPUT_DIR", str(tmp_path)])
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    choice = {"what": "input size", "settings": {"INPUT.MIN_SIZE_TEST": 320}, "why": "5 % are < 20 px", "cost": "time"}
+    (tmp_path / PLANNED).write_text(json.dumps({"choices": [choice]}))
+    text = write_run_report(tmp_path).read_text()
+    assert "<h2>Plan</h2>" in text and "INPUT.MIN_SIZE_TEST 320" in text and "5 % are &lt; 20 px" in text
 
 
 def test_best_and_last_weights_are_told_apart():
