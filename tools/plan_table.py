@@ -1,0 +1,92 @@
+"""Print the tables of docs/plan.md from what tools/compare_plans.py measured, and draw its learning curve.
+
+    python tools/plan_table.py [docs/plan/runs.json] [--curve docs/plan/curve.png]
+
+Rows are compared with the plan by Student's t, with the spread over seeds pooled over the sides of one dataset.
+"""
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from retina_plugin.analysis.significance import differences
+
+NAMES = {"plan": "plan", "fixed": "fixed recipe", "detectron2": "Detectron2's RetinaNet"}
+METRICS = ("AP", "AP50", "APs")
+
+
+def shown(values: list[float]) -> str:
+    """Return mean and standard deviation as text; -1, COCO's sign for no such objects, as a dash."""
+    if not values or min(values) < 0:
+        return "-"
+    return f"{statistics.fmean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def table(runs: list[dict], split: str) -> str:
+    """Return the comparison of all runs that have a split, as Markdown."""
+    groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if split in run:
+            groups[run["data"], run["images"], run["minutes"]][run["side"]].append(run)
+    lines = [f"| data ({split}) | minutes | side | AP | AP50 | APs | Δ AP of the plan | steps |", f"|{'---|' * 8}"]
+    for (data, images, minutes), sides in groups.items():
+        aps = {(side,): [run[split]["AP"] for run in of] for side, of in sides.items()}
+        found = differences(aps, ("plan",))
+        for side, of in sorted(sides.items(), key=lambda item: list(NAMES).index(item[0])):
+            difference, note = found.get((side,)), ""
+            if difference:
+                note = f"{-difference.value:+.1f}"
+                note += "" if difference.p_holm is None else f", p {difference.p_holm:.2g}"
+            name = f"{data}, {images} images" if images else data
+            cells = [shown([run[split][metric] for run in of]) for metric in METRICS]
+            steps = f"{statistics.fmean(run['steps'] for run in of):,.0f}"
+            lines.append(f"| {name} | {minutes:g} | {NAMES[side]} | {' | '.join(cells)} | {note} | {steps} |")
+    return "\n".join(lines)
+
+
+def draw_curve(runs: list[dict], file: Path) -> None:
+    """Draw AP on the test split against the number of training images, for the data with several numbers."""
+    numbers = defaultdict(set)
+    for run in runs:
+        numbers[run["data"]].add(run["images"])
+    data = max(numbers, key=lambda name: len(numbers[name]))
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for side, name in NAMES.items():
+        by_images = defaultdict(list)
+        for run in runs:
+            if run["data"] == data and run["side"] == side and run["images"] and "test" in run:
+                by_images[run["images"]].append(run["test"]["AP"])
+        if by_images:
+            x = sorted(by_images)
+            means = [statistics.fmean(by_images[n]) for n in x]
+            spread = [statistics.stdev(by_images[n]) if len(by_images[n]) > 1 else 0 for n in x]
+            axes.errorbar(x, means, spread, marker="o", capsize=3, label=name)
+    axes.set(xlabel="training images", ylabel="AP on the test split", xscale="log", title=data)
+    axes.set_xticks(sorted(numbers[data] - {0}), [str(n) for n in sorted(numbers[data] - {0})])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print the tables, and draw the curve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="?", default="docs/plan/runs.json")
+    parser.add_argument("--curve", metavar="FILE", help="picture to write")
+    args = parser.parse_args()
+    runs = json.loads(Path(args.runs).read_text(encoding="utf-8"))
+    for split in ("val", "test"):
+        print(table(runs, split), end="\n\n")
+    if args.curve:
+        draw_curve(runs, Path(args.curve))
+
+
+if __name__ == "__main__":
+    main()
