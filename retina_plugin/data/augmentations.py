@@ -13,8 +13,7 @@ from torchvision.transforms import v2
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes
 
-MOST_EMPTY = 1e-5
-"""Boxes with a side shorter than this, in pixels, are left out."""
+from retina_plugin.data.targets import MOST_EMPTY
 
 NESTED = "transforms"
 """Argument of operations that choose among others, such as RandomApply and RandomChoice."""

@@ -16,8 +16,10 @@ from detectron2.modeling import build_model
 from retina_plugin.config.key import all_keys, as_sections, get_key
 from retina_plugin.config.load import load_config
 from retina_plugin.plan.budget import Budget, Speed, measure
+from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.fingerprint import Fingerprint
-from retina_plugin.plan.rules import AFTER_MEASURING, FEWEST_STEPS, RULES, Choice, Draft
+from retina_plugin.plan.rules import AFTER_MEASURING, RULES
+from retina_plugin.plan.training_rules import FEWEST_STEPS
 
 FILE = "planned.json"
 """File name of a plan in the folder of a run; resuming uses it instead of planning again."""

@@ -25,7 +25,6 @@ from retina_plugin.data.mapper import (
     contiguous,
     read_image,
     reduction,
-    to_instances,
 )
 
 DIGITS = ROOT / "configs/digits/quickstart.yaml"
@@ -162,11 +161,6 @@ def test_the_evaluation_mapper_adds_no_instances_and_is_deterministic(photograph
     record = mapper(photograph)
     assert "instances" not in record and record["image"].shape == (3, 96, 128)
     assert torch.equal(record["image"], mapper(photograph)["image"])
-
-
-def test_without_annotations_the_instances_are_empty():
-    instances = to_instances([], T.TransformList([]), (10, 20))
-    assert instances.gt_boxes.tensor.shape == (0, 4) and instances.gt_classes.dtype == torch.int64
 
 
 @pytest.mark.parametrize("rows, columns", [(1, 1), (1, -1), (-1, 1), (-1, -1)])

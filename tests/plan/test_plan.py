@@ -14,7 +14,7 @@ from retina_plugin.plan import plan as module
 from retina_plugin.plan.budget import Budget, Speed
 from retina_plugin.plan.fingerprint import fingerprint_of
 from retina_plugin.plan.plan import FILE, earlier_options, make_plan, options_of
-from retina_plugin.plan.rules import MOST_EPOCHS
+from retina_plugin.plan.training_rules import MOST_EPOCHS
 
 FINETUNE = ROOT / "configs/finetune.yaml"
 DATA = {"DATASETS.TRAIN": ("digits_train",), "DATASETS.TEST": ("digits_val",)}

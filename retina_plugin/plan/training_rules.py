@@ -1,0 +1,170 @@
+"""Rules about the training: sampling, batch, epochs, evaluations; and about the suppression of duplicates.
+
+docs/plan.md has the measurement behind every rule and constant.
+"""
+
+import math
+from typing import Any
+
+from retina_plugin.plan.draft import Choice, Draft
+
+IMAGES_BY_DEFAULT = 5000
+"""Training images, repeated ones included, if there is no budget."""
+
+FEWEST_EPOCHS, MOST_EPOCHS = 12, 150
+"""Bounds of the epochs if there is no budget; the most also with one: a model that has seen an image that often learns
+nothing more from it."""
+
+FEWEST_STEPS = 20
+"""Steps below which a training is refused."""
+
+WHOLE_EPOCHS = 6
+"""Epochs below which a training is measured in iterations."""
+
+FEW_STEPS = 400
+"""Steps below which a batch of half the size, with twice as many steps, is better."""
+
+EVALUATIONS_SHARE = 0.08
+"""Share of the time that evaluations during the training may take."""
+
+RARE = 0.3
+"""A class is rare if it occurs in a smaller share of the images than this; its images are repeated."""
+
+MOST_EMPTY = 0.5
+"""Share of the training images that may be empty."""
+
+
+def suppression(draft: Draft) -> Choice | None:
+    """Lower the scores of overlapping detections instead of dropping them where objects overlap."""
+    if draft.settled["MODEL.RETINANET.SOFT_NMS"]:
+        return None
+    return Choice(
+        "suppression of duplicates",
+        {"MODEL.RETINANET.SOFT_NMS": "gaussian"},
+        f"{100 * draft.facts.crowded:.0f} % of the objects overlap another of their class by IoU 0.3 or more; it cost "
+        "nothing where none did",
+        "more detections with low scores",
+    )
+
+
+def sampling(draft: Draft) -> Choice | None:
+    """Show images with rare classes more often."""
+    facts = draft.facts
+    with_objects = max(1, round(facts.images * (1 - facts.empty)))
+    rare = [name for name, count in facts.images_with.items() if count < RARE * with_objects]
+    if not rare or len(facts.classes) == len(rare):
+        return None
+    return Choice(
+        "sampling",
+        {"DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD": RARE},
+        f"{', '.join(rare[:3])}{' and others' if len(rare) > 3 else ''} in less than {100 * RARE:.0f} % of the images",
+        "frequent classes are seen less often",
+    )
+
+
+def empty_images(draft: Draft) -> Choice | None:
+    """Leave out some of the images without objects if they are the majority."""
+    share = draft.facts.empty
+    if share <= MOST_EMPTY or draft.settled["DATALOADER.FILTER_EMPTY_ANNOTATIONS"]:
+        return None
+    kept = round((1 - share) / share * MOST_EMPTY / (1 - MOST_EMPTY), 3)
+    return Choice(
+        "empty images",
+        {"DATALOADER.EMPTY_IMAGES": kept},
+        f"{100 * share:.0f} % of the images have no object",
+        f"{100 * (1 - kept):.0f} % of them are not trained on",
+    )
+
+
+def memory(draft: Draft) -> Choice | None:
+    """Split batches that do not fit into the memory."""
+    if draft.speed is None or draft.budget.memory is None or draft.speed.memory <= draft.budget.memory:
+        return None
+    batch = draft.settled["SOLVER.IMS_PER_BATCH"]
+    parts = next(
+        (n for n in range(2, batch + 1) if not batch % n and draft.speed.memory / n <= draft.budget.memory), batch
+    )
+    return Choice(
+        "batch",
+        {"SOLVER.ACCUMULATE": parts},
+        f"a step with {batch} images takes {draft.speed.memory / 2**30:.1f} GiB, and {draft.budget.memory / 2**30:.1f} "
+        "GiB may be used",
+        f"{parts} smaller steps for each",
+    )
+
+
+def schedule(draft: Draft) -> list[Choice]:
+    """Choose the epochs, the batch and when to evaluate from the budget."""
+    facts, batch = draft.facts, draft.settled["SOLVER.IMS_PER_BATCH"]
+    one, tested = draft.images_per_epoch, draft.test_images * draft.views
+    if draft.budget.minutes and draft.speed:
+        images = draft.speed.images_in(draft.budget.minutes, evaluated=tested)
+        why = f"{60 * draft.budget.minutes:.0f} s at {1 / draft.speed.train:.1f} images/s"
+    elif draft.budget.epochs:
+        images, why = draft.budget.epochs * one, "as given"
+    else:
+        epochs = min(max(IMAGES_BY_DEFAULT / one, FEWEST_EPOCHS), MOST_EPOCHS)
+        images, why = epochs * one, f"{IMAGES_BY_DEFAULT} images, but {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
+    epochs = images / one
+    cost = ""
+    if draft.budget.minutes and epochs > MOST_EPOCHS:
+        cost = f"more than {MOST_EPOCHS} epochs teach little, so it ends early"
+        epochs = float(MOST_EPOCHS)
+    epochs = float(math.floor(epochs)) if epochs >= WHOLE_EPOCHS else epochs
+    if draft.speed:
+        minutes = (epochs * one * draft.speed.train * 1.1 + tested * draft.speed.test) / 60
+        cost = f"about {minutes:.1f} minutes here{'; ' if cost else ''}{cost}"
+    choices = [
+        Choice(
+            "epochs",
+            _length(epochs, one, batch),
+            f"{why}; {facts.images} images",
+            cost,
+        )
+    ]
+    steps = epochs * one / batch
+    if steps < FEW_STEPS and batch >= 8 and draft.settled["SOLVER.ACCUMULATE"] == 1:
+        choices.append(
+            Choice(
+                "batch",
+                {"SOLVER.IMS_PER_BATCH": batch // 2},
+                f"{steps:.0f} steps of {batch} images are few",
+                "each step averages over fewer images",
+            )
+        )
+    return [*choices, _evaluations(draft, epochs, one, tested)]
+
+
+def _length(epochs: float, one: float, batch: int) -> dict[str, int]:
+    """Return the keys for a training of so many epochs of ``one`` images; in iterations if they are few."""
+    if epochs >= WHOLE_EPOCHS:
+        return {
+            "SOLVER.EPOCHS": int(epochs),
+            "SOLVER.WARMUP_EPOCHS": max(1, round(epochs / 8)),
+            "SOLVER.FREEZE_EPOCHS": 1 if epochs >= 2 * WHOLE_EPOCHS else 0,
+        }
+    steps = int(epochs * one / batch)
+    return {
+        "SOLVER.EPOCHS": 0,
+        "SOLVER.MAX_ITER": steps,
+        "SOLVER.WARMUP_ITERS": max(1, steps // 8),
+        "SOLVER.FREEZE_ITERS": 0,
+        "SOLVER.CHECKPOINT_PERIOD": max(1, steps // 4),
+    }
+
+
+def _evaluations(draft: Draft, epochs: float, one: float, tested: int) -> Choice:
+    """Return how often to evaluate, so that it takes at most ``EVALUATIONS_SHARE`` of the time."""
+    cost_of_one = tested * (draft.speed.test / draft.speed.train if draft.speed else 1 / 3)
+    if draft.settled["TEST.VALIDATION_LOSS"]:
+        cost_of_one += draft.test_images / 3
+    most = max(1, int(EVALUATIONS_SHARE * epochs * one / max(cost_of_one, 1e-9)))
+    settings: dict[str, Any] = {"TEST.EVAL_EPOCHS": math.ceil(epochs / min(most, 8))}
+    if most < 2 or epochs < WHOLE_EPOCHS:
+        settings |= {"TEST.EVAL_EPOCHS": 0, "TEST.EVAL_PERIOD": 0, "TEST.EARLY_STOP_PATIENCE": 0}
+    return Choice(
+        "evaluation",
+        settings,
+        f"evaluating {tested} images or tiles takes the time of {cost_of_one:.0f} training images",
+        "" if settings["TEST.EVAL_EPOCHS"] else "only at the end, so there is no early stop",
+    )

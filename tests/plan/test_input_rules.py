@@ -1,0 +1,116 @@
+"""Rules about the input: what each chooses for facts with a known answer."""
+
+import pytest
+from drafts import draft, record, symmetry
+
+from retina_plugin.plan import input_rules
+from retina_plugin.plan.budget import Budget, Speed
+
+
+def test_the_input_is_as_large_as_the_small_objects_need():
+    small = input_rules.READABLE * 1.5
+    choice = input_rules.resolution(draft(sides=(small, 100, 120, 140, 160)))
+    # 1 / 1.5 of 480 px, on the grid of 32 px
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 320 and choice.settings["INPUT.MAX_SIZE_TEST"] == 427
+    assert choice.settings["INPUT.MIN_SIZE_TRAIN"] == [256, 288, 320, 352, 384]
+    assert f"smaller than {small:.0f} px" in choice.why
+
+
+@pytest.mark.parametrize(
+    ("small", "size", "want"),
+    [
+        (1000, (480, 640), input_rules.SMALLEST_INPUT),
+        (1, (20, 30), input_rules.SMALLEST_INPUT),
+        (1, (1, 1), input_rules.SMALLEST_INPUT),
+    ],
+)
+def test_the_input_has_a_least_size(small, size, want):
+    choice = input_rules.resolution(
+        draft(sides=(small,) * 5, height=size[0], width=size[1], longest=(size[0] * 9,) * 5)
+    )
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == want
+
+
+def test_small_objects_in_large_images_are_cut_into_tiles():
+    facts = {"height": 4000, "width": 6000, "sides": (20, 22, 25, 28, 30), "longest": (22, 25, 28, 30, 40)}
+    choice = input_rules.resolution(draft(record([0, 0, 40, 40], size=(4000, 6000)), **facts))
+    side = round(input_rules.TILE_INPUT * 20 / input_rules.READABLE)
+    assert choice.what == "tiles"
+    assert choice.settings["INPUT.TILES.SIZE"] == choice.settings["TEST.TILES.SIZE"] == side
+    assert choice.settings["TEST.TILES.OVERLAP"] * side >= 40, "the largest 5 % of the objects are seen whole"
+    assert choice.settings["TEST.TILES.WHOLE"] is False
+    assert "tiles to predict on" in choice.cost
+
+
+def test_a_few_large_objects_are_looked_for_in_the_whole_image():
+    facts = {"height": 4000, "width": 6000, "sides": (20, 22, 25, 28, 30), "longest": (22, 25, 28, 30, 40)}
+    choice = input_rules.resolution(draft(record([0, 0, 2000, 900], size=(4000, 6000)), **facts))
+    assert choice.settings["TEST.TILES.WHOLE"] is True
+
+
+def test_objects_that_do_not_fit_into_tiles_keep_the_image_whole():
+    facts = {"height": 4000, "width": 6000, "sides": (20, 22, 25, 28, 30), "longest": (22, 25, 28, 30, 900)}
+    choice = input_rules.resolution(draft(**facts))
+    assert choice.what == "input size" and choice.settings["INPUT.MIN_SIZE_TEST"] == input_rules.LARGEST_INPUT
+    assert "do not fit into tiles" in choice.cost
+
+
+def test_anchors_follow_the_objects():
+    # At 320 px, objects of 12 px are 8 px: the smallest anchor, of 32 px, has an IoU of 1/16 with them.
+    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
+    choice = input_rules.anchors(draft(*some))
+    assert choice.settings["MODEL.ANCHOR_GENERATOR.SCALE"] < 2 and choice.settings["MODEL.RETINANET.LEVELS"][0] == 3
+    assert "instead of 0 % of the objects have an anchor" in choice.why
+    assert input_rules.anchors(draft(record([100, 100, 148, 148]))) is None, "32 px at 320 px"
+
+
+def test_anchors_of_tiles_are_those_of_their_resolution():
+    tiles = {"TEST.TILES.SIZE": 160, "INPUT.MIN_SIZE_TEST": 320}
+    some = [record([x, 100, x + 16, 116]) for x in range(0, 600, 20)]
+    assert input_rules.anchors(draft(*some, keys=tiles)) is None, "16 px are 32 px in a tile"
+
+
+@pytest.mark.parametrize(("most", "want"), [(100, None), (101, 200), (200, 300), (1000, 1500)])
+def test_detections(most, want):
+    choice = input_rules.detections(draft(most=most))
+    assert (choice.settings["TEST.DETECTIONS_PER_IMAGE"] if choice else None) == want
+
+
+@pytest.mark.parametrize(
+    ("found", "want"),
+    [
+        ({}, None),
+        (symmetry(0.2), {"INPUT.RANDOM_FLIP": "none"}),
+        (symmetry(0.2, p=0.3), None),  # maybe by chance
+        (symmetry(0.01), None),  # upright
+        (symmetry(0.01, 0.02), {"INPUT.RANDOM_FLIP_VERTICAL": True}),
+        (symmetry(0.01, 0.02, 0.02), {"INPUT.RANDOM_FLIP_VERTICAL": True, "INPUT.ROTATE_90": True}),
+        (symmetry(0.01, 0.02, 0.02, objects=20), None),  # too few to know
+    ],
+)
+def test_flips_follow_the_symmetry_of_the_objects(found, want):
+    choice = input_rules.mirroring(draft(symmetry=found))
+    assert (choice.settings if choice else None) == want
+
+
+def test_a_smaller_input_makes_room_for_enough_steps():
+    facts, keys = {"sides": (42, 60, 80, 100, 120)}, {"INPUT.MIN_SIZE_TEST": 320}
+    speed = Speed(train=0.1, test=0.0, memory=0)
+    # 4 min are 225 s after the start: 2,045 images at 320 px, 256 steps; at 224 px twice as many, 522 steps, which are
+    # not enough; at 192 px 710 steps, and the smallest objects, 42 px in 480 px, still have 17 px (18 px, on the grid).
+    some = draft(budget=Budget(minutes=4), speed=speed, keys=keys, **facts)
+    choice, *_ = input_rules.affordable(some)
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 192 and choice.settings["INPUT.MAX_SIZE_TEST"] == 256
+    assert "only 256 steps of 320 px" in choice.why and "17 px" in choice.cost
+    assert some.speed.train == pytest.approx(0.1 * 0.36), "later rules count with the smaller input"
+    assert input_rules.affordable(draft(budget=Budget(minutes=40), speed=speed, keys=keys, **facts)) == []
+    assert input_rules.affordable(draft(budget=Budget(minutes=4), speed=speed, keys=keys, given=keys, **facts)) == []
+    tiled = draft(budget=Budget(minutes=4), speed=speed, keys={"TEST.TILES.SIZE": 100}, **facts)
+    assert input_rules.affordable(tiled) == []
+
+
+def test_objects_stay_readable_however_short_the_time():
+    speed = Speed(train=10.0, test=0.0, memory=0)
+    some = draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TEST": 448}, sides=(28, 60, 80, 100, 120))
+    choice, *_ = input_rules.affordable(some)
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 320, "28 px of 480 are 18 px at 309 px, 320 px on the grid"
