@@ -84,7 +84,12 @@ def use_data(args: argparse.Namespace) -> str:
 
 
 def plan_of(
-    card: DatasetCard, results: dict[str, LoadResult], *, opts: Sequence[str] = (), budget: Budget | None = None
+    card: DatasetCard,
+    results: dict[str, LoadResult],
+    *,
+    opts: Sequence[str] = (),
+    budget: Budget | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Plan a training on a dataset.
 
@@ -93,6 +98,7 @@ def plan_of(
         results: of loading its splits.
         opts: keys and values of the user, which the plan does not change.
         budget: what the training may cost.
+        processes: that share a batch.
 
     Raises:
         ValueError: there is nothing to plan for, or the options are wrong.
@@ -120,6 +126,7 @@ def plan_of(
         opts=opts,
         budget=budget,
         test_images=len(tested.records),
+        processes=processes,
         build=build_model,
     )
 
@@ -146,11 +153,12 @@ def _planned(
     if folder is not None:
         earlier = earlier_options(folder)
         return earlier or [], f"the plan of {folder}" if earlier else "", None
-    if getattr(args, "minutes", None) and ("RANK" in os.environ or args.num_gpus * args.num_machines > 1):
+    processes = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else args.num_gpus * args.num_machines
+    if getattr(args, "minutes", None) and ("RANK" in os.environ or processes > 1):
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
     epochs = named.get("SOLVER.EPOCHS")
     budget = Budget(minutes=getattr(args, "minutes", None), epochs=float(epochs) if epochs else None)
-    plan = plan_of(card, results, opts=opts, budget=budget)
+    plan = plan_of(card, results, opts=opts, budget=budget, processes=max(1, processes))
     return (
         plan.options(),
         f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}",

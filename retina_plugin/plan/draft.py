@@ -37,6 +37,7 @@ class Draft:
         given: keys that the user set, which no rule changes.
         speed: measured at the settled input size; None if it is not needed or could not be measured.
         test_images: images that one evaluation looks at.
+        processes: that share a batch.
     """
 
     facts: Fingerprint
@@ -46,6 +47,7 @@ class Draft:
     given: frozenset[str] = frozenset()
     speed: Speed | None = None
     test_images: int = 0
+    processes: int = 1
     choices: list[Choice] = field(default_factory=list)
 
     def apply(self, choice: Choice) -> None:
@@ -64,9 +66,11 @@ class Draft:
     def input_size(self) -> tuple[int, int]:
         """Return the (height, width) of the network input of a typical image, or of a tile, pixels."""
         shorter = self.settled["INPUT.MIN_SIZE_TEST"]
-        if self.settled["TEST.TILES.SIZE"]:
-            return shorter, shorter
+        if tile := self.settled["TEST.TILES.SIZE"]:
+            return (shorter or tile,) * 2
         height, width = self.facts.height, self.facts.width
+        if not shorter:  # not resized
+            return height, width
         zoom = min(shorter / min(height, width), self.settled["INPUT.MAX_SIZE_TEST"] / max(height, width))
         return max(1, round(height * zoom)), max(1, round(width * zoom))
 
@@ -74,7 +78,7 @@ class Draft:
     def zoom(self) -> float:
         """Return the size of an object in the network input in relation to the image."""
         if tile := self.settled["TEST.TILES.SIZE"]:
-            return self.settled["INPUT.MIN_SIZE_TEST"] / tile
+            return self.input_size[0] / tile
         return self.input_size[0] / self.facts.height
 
     @property

@@ -32,6 +32,9 @@ GRID = 32
 SPREAD = (0.8, 0.9, 1.0, 1.1, 1.2)
 """Sizes of training images in relation to that of evaluation."""
 
+MOST_COMPARED = 20_000
+"""Objects that anchors are compared with; of more, those of every second, third, ... image."""
+
 OBJECTS_PER_DETECTION = 1.5
 """Detections that are kept for each object of the image with the most."""
 
@@ -142,16 +145,18 @@ def _tiles(draft: Draft, zoom: float, why: str) -> Choice | None:
 def anchors(draft: Draft) -> Choice | None:
     """Choose anchors and levels that match the objects at the input size; None if those of the base do.
 
-    A level below the base's is not added: it would take three quarters of the time.
+    A level below the base's is not added: it would take three quarters of the time. Weights that the user gives may
+    have learned other anchors, which then stay.
     """
-    shorter, longest = draft.settled["INPUT.MIN_SIZE_TEST"], draft.settled["INPUT.MAX_SIZE_TEST"]
-    if draft.settled["MODEL.ANCHOR_GENERATOR.SIZES"]:
+    if draft.settled["MODEL.ANCHOR_GENERATOR.SIZES"] or "MODEL.WEIGHTS" in draft.given:
         return None
+    records = draft.records[:: 1 + draft.facts.objects // MOST_COMPARED]
     if draft.settled["TEST.TILES.SIZE"]:  # every object as if its image were a tile
-        truth = ground_truth(draft.records, shortest=0, longest=0)
+        truth = ground_truth(records, shortest=0, longest=0)
         truth = truth._replace(boxes=truth.boxes * draft.zoom, sizes=truth.sizes * draft.zoom)
     else:
-        truth = ground_truth(draft.records, shortest=shorter, longest=longest)
+        sizes = {"shortest": draft.settled["INPUT.MIN_SIZE_TEST"], "longest": draft.settled["INPUT.MAX_SIZE_TEST"]}
+        truth = ground_truth(records, **sizes)
     now = AnchorLayout(
         tuple(draft.settled["MODEL.RETINANET.LEVELS"]),
         draft.settled["MODEL.ANCHOR_GENERATOR.SCALE"],

@@ -127,6 +127,7 @@ def make_plan(
     opts: Sequence[str] = (),
     budget: Budget | None = None,
     test_images: int = 0,
+    processes: int = 1,
     build: Callable[[CfgNode], nn.Module] = build_model,
 ) -> Plan:
     """Plan a training.
@@ -139,6 +140,7 @@ def make_plan(
         opts: keys and values of the user, which the plan does not change.
         budget: what the training may cost; None: a number of epochs that follows from the data.
         test_images: images that one evaluation looks at.
+        processes: that share a batch.
         build: builds the model that is measured.
 
     Returns:
@@ -158,6 +160,7 @@ def make_plan(
         settled={key: get_key(base, key) for key in all_keys(base)},
         given=frozenset(given[0::2]),
         test_images=test_images,
+        processes=processes,
     )
     _ask(draft, RULES)
     if budget.minutes or budget.memory:

@@ -123,7 +123,7 @@ def schedule(draft: Draft) -> list[Choice]:
         )
     ]
     steps = epochs * one / batch
-    if steps < FEW_STEPS and batch >= 8 and draft.settled["SOLVER.ACCUMULATE"] == 1:
+    if steps < FEW_STEPS and batch >= 8 and not batch // 2 % (draft.processes * draft.settled["SOLVER.ACCUMULATE"]):
         choices.append(
             Choice(
                 "batch",

@@ -15,3 +15,10 @@ def test_what_is_settled_counts_for_later_rules():
     )
     # 480 px are covered by tiles at 0, 100, 200, 280: 1 + ceil(280 / 100) = 4; 640 px by 1 + ceil(440 / 100) = 6
     assert some.input_size == (160, 160) and some.zoom == 0.8 and some.views == 4 * 6 + 1
+
+
+def test_size_0_is_the_size_of_the_image():
+    some = draft(keys={"INPUT.MIN_SIZE_TEST": 0})
+    assert some.input_size == (480, 640) and some.zoom == 1
+    tiled = draft(keys={"INPUT.MIN_SIZE_TEST": 0, "TEST.TILES.SIZE": 100})
+    assert tiled.input_size == (100, 100) and tiled.zoom == 1

@@ -114,3 +114,19 @@ def test_objects_stay_readable_however_short_the_time():
     some = draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TEST": 448}, sides=(28, 60, 80, 100, 120))
     choice, *_ = input_rules.affordable(some)
     assert choice.settings["INPUT.MIN_SIZE_TEST"] == 320, "28 px of 480 are 18 px at 309 px, 320 px on the grid"
+
+
+def test_anchors_that_given_weights_may_have_learned_stay():
+    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
+    assert input_rules.anchors(draft(*some, given=["MODEL.WEIGHTS"])) is None
+
+
+def test_of_many_objects_a_part_is_compared(monkeypatch):
+    seen = []
+    original = input_rules.ground_truth
+    monkeypatch.setattr(
+        input_rules, "ground_truth", lambda some, **sizes: seen.append(len(some)) or original(some, **sizes)
+    )
+    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 6)]
+    input_rules.anchors(draft(*some, objects=3 * input_rules.MOST_COMPARED))
+    assert seen == [25], "every fourth of 100 images"

@@ -76,3 +76,11 @@ def test_evaluation_takes_little_of_the_time():
     tiles = {"TEST.TILES.SIZE": 32, "INPUT.MIN_SIZE_TEST": 320, "TEST.TILES.OVERLAP": 0.2}
     seldom = keys_of(training_rules.schedule(draft(images=200, keys=tiles)))
     assert seldom["TEST.EVAL_EPOCHS"] == 0 and seldom["TEST.EARLY_STOP_PATIENCE"] == 0
+
+
+def test_a_batch_for_few_steps_is_still_divisible_among_the_processes():
+    few = keys_of(training_rules.schedule(draft(images=8)))
+    assert few["SOLVER.IMS_PER_BATCH"] == 4
+    several = draft(images=8)
+    several.processes = 8
+    assert "SOLVER.IMS_PER_BATCH" not in keys_of(training_rules.schedule(several))
