@@ -24,6 +24,12 @@ from retina_plugin.plan.training_rules import FEWEST_STEPS
 FILE = "planned.json"
 """File name of a plan in the folder of a run; resuming uses it instead of planning again."""
 
+FEW_OBJECTS, FEW_IMAGES = 10, 20
+"""Objects of a class, and validation images, below which a note says so."""
+
+LEAKED = 0.05
+"""Share of validation images with a near-duplicate among the training images above which a note says so."""
+
 WITHOUT_DATA = ("DATASETS.TRAIN", (), "DATASETS.TEST", (), "DATASETS.FINAL_TEST", ())
 """Options with which a config loads while its datasets are not known, so that its epochs stay epochs."""
 
@@ -52,7 +58,7 @@ class Plan:
         return options_of(self.settings)
 
     def table(self) -> str:
-        """Return the choices as text: what, value, why, cost."""
+        """Return the choices as text, what, value, why, cost, and notes on the data."""
         width = max((len(choice.what) for choice in self.choices), default=0)
         lines = []
         for choice in self.choices:
@@ -61,7 +67,7 @@ class Plan:
             lines.append(f"{'':{width}}  why: {choice.why}")
             if choice.cost:
                 lines.append(f"{'':{width}}  cost: {choice.cost}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in notes_on(self.facts))])
 
     def config(self, base: str, more: Mapping[str, Any]) -> str:
         """Return the plan as a config file that a person can edit.
@@ -83,6 +89,20 @@ class Plan:
         speed = asdict(self.speed) if self.speed else None
         choices = [asdict(choice) for choice in self.choices]
         return json.dumps({"choices": choices, "facts": asdict(self.facts), "speed": speed}, indent=1)
+
+
+def notes_on(facts: Fingerprint) -> list[str]:
+    """Return what no plan can mend: sentences about data that is too little, or that flatters the result."""
+    notes = []
+    if few := [f"{name} ({count})" for name, count in facts.classes.items() if count < FEW_OBJECTS]:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        notes.append(f"classes with fewer than {FEW_OBJECTS} objects are hardly learned: {', '.join(few[:5])}{more}")
+    if facts.val_images < FEW_IMAGES:
+        notes.append(f"the AP of {facts.val_images} validation images is mostly chance")
+    if facts.val_alike > LEAKED:
+        share = f"{100 * facts.val_alike:.0f} %"
+        notes.append(f"{share} of the validation images look like a training image, which flatters the AP")
+    return notes
 
 
 def shown(value: Any) -> str:

@@ -1,9 +1,11 @@
 """A plan as options, as a table, as a config, and in the folder of a run."""
 
+import dataclasses
 import json
 
 import pytest
 import yaml
+from drafts import FACTS
 from support import ROOT
 
 from detectron2.data import DatasetCatalog
@@ -13,7 +15,7 @@ from retina_plugin.config import all_keys, get_key
 from retina_plugin.plan import plan as module
 from retina_plugin.plan.budget import Budget, Speed
 from retina_plugin.plan.fingerprint import fingerprint_of
-from retina_plugin.plan.plan import FILE, earlier_options, make_plan, options_of
+from retina_plugin.plan.plan import FILE, earlier_options, make_plan, notes_on, options_of
 from retina_plugin.plan.training_rules import MOST_EPOCHS
 
 FINETUNE = ROOT / "configs/finetune.yaml"
@@ -93,3 +95,18 @@ def test_a_run_keeps_its_plan(planned, tmp_path):
     (tmp_path / FILE).write_text("[]")
     with pytest.raises(ValueError, match="planned.json is not a plan"):
         earlier_options(tmp_path)
+
+
+def test_notes_say_what_no_plan_can_mend():
+    assert notes_on(FACTS) == []
+    few = {"a": 600, "b": 3, **{f"c{i}": 1 for i in range(6)}}
+    poor = dataclasses.replace(FACTS, classes=few, val_images=3, val_alike=0.25)
+    assert notes_on(poor) == [
+        "classes with fewer than 10 objects are hardly learned: b (3), c0 (1), c1 (1), c2 (1), c3 (1) and 2 more",
+        "the AP of 3 validation images is mostly chance",
+        "25 % of the validation images look like a training image, which flatters the AP",
+    ]
+
+
+def test_notes_are_below_the_table(planned):
+    assert planned().table().splitlines()[-1].startswith("note: the AP of 0 validation images")
