@@ -13,6 +13,7 @@ Results are added to the file of --results (default docs/plan/runs.json); a run 
 
 import argparse
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,12 @@ def trained_by_detectron2(card: DatasetCard, minutes: float, seed: int, folder: 
     return found
 
 
+def commit() -> str:
+    """Return the commit of the checkout, with a + if files differ from it; empty outside of one."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _trainer(cfg: CfgNode) -> Detectron2Trainer:
     """Return a trainer with the weights of its config."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
@@ -209,7 +216,7 @@ def main() -> None:
                 if split in found:
                     found[split] = {metric: round(found[split][metric], 2) for metric in METRICS}
             found["minutes"] = round(found["minutes"], 2)
-            about = {"version": __version__, "machine": describe_hardware()}
+            about = {"version": __version__, "commit": commit(), "machine": describe_hardware()}
             held = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
             results.parent.mkdir(parents=True, exist_ok=True)
             lines = ",\n".join(json.dumps(one) for one in [*held, {**key, **found, **about}])
