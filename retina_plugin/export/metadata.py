@@ -7,7 +7,7 @@ from typing import Any
 KEY = "retina_plugin"
 """Name of the entry in the metadata of a file; its value is JSON."""
 
-LATER = ("input_size", "nms_inside")
+LATER = ("input_size", "nms_inside", "soft_nms", "soft_nms_sigma")
 """Attributes that files of version 0.2.0 lack."""
 
 
@@ -40,6 +40,7 @@ class Metadata:
         image_size: median (height, width) of the training images; None if unknown.
         checkpoint: name of the file it comes from.
         version: of the plugin.
+        soft_nms, soft_nms_sigma: as ``soft`` and ``soft_sigma`` there.
         proof: what was compared when the file was written, see :mod:`retina_plugin.export.proof`.
     """
 
@@ -70,6 +71,8 @@ class Metadata:
     version: str
     input_size: list[int] | None = None
     nms_inside: bool = False
+    soft_nms: str = ""
+    soft_nms_sigma: float = 0.5
     proof: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from retina_plugin.data.pixels import PixelRange
 from retina_plugin.data.resize import output_size, read_resized, resized
 from retina_plugin.export.metadata import KEY, Metadata
+from retina_plugin.export.suppression import nms, soft_nms
 from retina_plugin.inference.stream import Found
 
 SUFFIXES = (".onnx", ".xml", ".ts", ".pt2")
@@ -175,6 +176,10 @@ class ExportedModel:
         scores = 1 / (1 + np.exp(-np.concatenate(values)[order].astype(np.float64)))
         kinds, all_boxes = np.concatenate(labels)[order], np.concatenate(boxes)[order]
         groups = np.zeros_like(kinds) if m.class_agnostic else kinds
+        if m.soft_nms:
+            soft = {"kind": m.soft_nms, "thresh": m.nms_thresh, "sigma": m.soft_nms_sigma}
+            keep, scores = soft_nms(all_boxes, scores, groups, **soft, floor=m.score_thresh, most=m.max_detections)
+            return self._in_image(all_boxes[keep], scores, kinds[keep], record)
         keep = nms(all_boxes, groups, m.nms_thresh, m.max_detections)
         return self._in_image(all_boxes[keep], scores[keep], kinds[keep], record)
 
@@ -211,30 +216,6 @@ def decoded(deltas: np.ndarray, anchors: np.ndarray, weights: list[float], clamp
     centres = anchors[:, :2] + 0.5 * sides + shifts * sides
     half = 0.5 * np.exp(np.minimum(scales, np.float32(clamp))) * sides
     return np.concatenate([centres - half, centres + half], axis=1).astype(np.float32)
-
-
-def nms(boxes: np.ndarray, groups: np.ndarray, thresh: float, most: int) -> np.ndarray:
-    """Return the indices of the boxes that non-maximum suppression keeps, at most ``most``.
-
-    Args:
-        boxes: (D, 4) XYXY, by descending score.
-        groups: (D,); boxes of different groups do not suppress each other.
-        thresh: IoU above which the worse of two boxes is dropped.
-        most: boxes to keep.
-    """
-    left = boxes.astype(np.float64)
-    areas = (left[:, 2] - left[:, 0]) * (left[:, 3] - left[:, 1])
-    indices, keep = np.arange(len(boxes)), list[int]()
-    while len(indices) and len(keep) < most:
-        first, rest = indices[0], indices[1:]
-        keep.append(int(first))
-        low = np.maximum(left[first, :2], left[rest, :2])
-        high = np.minimum(left[first, 2:], left[rest, 2:])
-        shared = np.clip(high - low, 0, None).prod(axis=1)
-        union = areas[first] + areas[rest] - shared
-        overlaps = (shared > thresh * union) & (groups[rest] == groups[first])
-        indices = rest[~overlaps]
-    return np.array(keep, dtype=np.int64)
 
 
 def _opener(suffix: str) -> Callable[[Path, int | None], tuple[Metadata, Run]]:

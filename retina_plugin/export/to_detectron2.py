@@ -30,6 +30,8 @@ def detectron2_config(predictor: RetinaPredictor) -> CfgNode:
     """
     cfg, model = predictor.cfg, predictor.model
     known = get_cfg()
+    if model.soft_nms:
+        raise ValueError("Detectron2's RetinaNet has no soft NMS: set MODEL.RETINANET.SOFT_NMS '' with --set")
     if cfg.MODEL.BOTTOM_UP.NAME not in ("build_retina_resnet", "build_resnet_backbone"):
         raise ValueError(f"Detectron2's RetinaNet has a ResNet; the checkpoint has {cfg.MODEL.BOTTOM_UP.NAME}")
     for key in all_keys(known):

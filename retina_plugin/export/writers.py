@@ -72,6 +72,10 @@ def describe(
     generator: Any = model.anchor_generator
     if nms_inside and precision != "fp32":
         raise ValueError(f"suppression inside the file needs the precision fp32, got {precision}")
+    if nms_inside and model.soft_nms:
+        raise ValueError(
+            "suppression inside the file is not soft: set MODEL.RETINANET.SOFT_NMS '' with --set, or leave it outside"
+        )
     if nms_inside and isinstance(generator, TorchvisionAnchors):
         raise ValueError("torchvision's anchors depend on the size of the image: leave suppression outside the file")
     longest = cfg.INPUT.MAX_SIZE_TEST
@@ -91,6 +95,8 @@ def describe(
         anchor_offset=float(generator.offset),
         steps_from_map=isinstance(generator, TorchvisionAnchors),
         nms_inside=nms_inside,
+        soft_nms=model.soft_nms,
+        soft_nms_sigma=float(model.soft_nms_sigma),
         box_weights=[float(x) for x in model.box2box_transform.weights],
         scale_clamp=float(model.box2box_transform.scale_clamp),
         score_thresh=float(model.score_thresh_test),
@@ -108,7 +114,6 @@ def describe(
 def _refuse(cfg: CfgNode, model: RetinaPluginNet) -> None:
     """Raise a ValueError for what the runtime does not compute."""
     reasons = {
-        "MODEL.RETINANET.SOFT_NMS": bool(model.soft_nms),
         "MODEL.RETINANET.CLIP_BEFORE_NMS": model.clip_before_nms,
         "TEST.TILES.SIZE": cfg.TEST.TILES.SIZE > 0,
         "TEST.AUG.ENABLED": cfg.TEST.AUG.ENABLED,

@@ -5,12 +5,11 @@ import pytest
 import torch
 from exported import exact_predictor, photos, small_checkpoint
 from support import BASE, ROOT
-from torchvision.ops import nms as torchvision_nms
 
 from detectron2.modeling.box_regression import Box2BoxTransform
 
 from retina_plugin.export.proof import Differences
-from retina_plugin.export.runtime import ExportedModel, decoded, nms
+from retina_plugin.export.runtime import ExportedModel, decoded
 from retina_plugin.export.writers import describe, write_onnx, write_openvino
 
 pytestmark = pytest.mark.slow
@@ -92,15 +91,18 @@ def test_boxes_are_decoded_as_by_detectron2():
     assert decoded(deltas, anchors, [10, 10, 5, 5], transform.scale_clamp) == pytest.approx(theirs, rel=1e-5, abs=1e-3)
 
 
-def test_nms_keeps_what_torchvisions_keeps():
-    rng = np.random.default_rng(1)
-    boxes = rng.uniform(0, 60, (300, 4))
-    boxes[:, 2:] = boxes[:, :2] + rng.uniform(5, 40, (300, 2))
-    scores, groups = np.sort(rng.random(300))[::-1].copy(), rng.integers(0, 3, 300)
-    moved = torch.from_numpy(boxes + 1000.0 * groups[:, None])
-    theirs = torchvision_nms(moved, torch.from_numpy(scores), 0.5)
-    assert nms(boxes, groups, 0.5, 1000).tolist() == theirs.tolist() and len(nms(boxes, groups, 0.5, 7)) == 7
-    assert nms(boxes[:0], groups[:0], 0.5, 5).tolist() == []
+@pytest.mark.parametrize("kind", ["linear", "gaussian"])
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_soft_suppression_is_that_of_the_checkpoint(tmp_path, kind, agnostic):
+    keys = {"MODEL.RETINANET.SOFT_NMS": kind, "MODEL.RETINANET.CLASS_AGNOSTIC_NMS": agnostic}
+    predictor = exact_predictor(small_checkpoint(tmp_path, **keys))
+    write_onnx(predictor, tmp_path / "x.onnx", describe(predictor, precision="fp32", thresholds=None))
+    exported = ExportedModel(tmp_path / "x.onnx")
+    compared = 0
+    for file in photos(tmp_path / "photos"):
+        theirs, ours = predictor.run([predictor.map_file(file)])[0], exported.run([exported.map_file(file)])[0]
+        compared += same(theirs, ours)
+    assert compared > 50
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path, folder):

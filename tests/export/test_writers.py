@@ -6,6 +6,7 @@ from exported import EXACT, exact_predictor, photos, small_checkpoint
 
 from retina_plugin import load_predictor
 from retina_plugin.export.runtime import ExportedModel
+from retina_plugin.export.to_detectron2 import detectron2_config
 from retina_plugin.export.writers import (
     SUFFIX,
     WRITERS,
@@ -67,7 +68,6 @@ def test_the_proof_is_added_to_a_file(tmp_path, suffix):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("MODEL.RETINANET.SOFT_NMS", "linear"),
         ("MODEL.RETINANET.CLIP_BEFORE_NMS", True),
         ("TEST.TILES.SIZE", 64),
         ("TEST.AUG.ENABLED", True),
@@ -77,6 +77,16 @@ def test_what_the_runtime_does_not_compute_is_refused(tmp_path, key, value):
     predictor = load_predictor(small_checkpoint(tmp_path), device="cpu", settings=[*EXACT, key, value])
     with pytest.raises(ValueError, match=key.replace(".", r"\.")):
         describe(predictor, precision="fp32", thresholds=None)
+
+
+def test_soft_suppression_is_refused_inside_a_file(tmp_path):
+    settings = [*EXACT, "MODEL.RETINANET.SOFT_NMS", "linear"]
+    predictor = load_predictor(small_checkpoint(tmp_path), device="cpu", settings=settings)
+    assert describe(predictor, precision="fp32", thresholds=None).soft_nms == "linear"
+    with pytest.raises(ValueError, match="suppression inside the file is not soft"):
+        describe(predictor, precision="fp32", thresholds=None, nms_inside=True)
+    with pytest.raises(ValueError, match="has no soft NMS"):
+        detectron2_config(predictor)
 
 
 def test_calibration_reads_what_can_be_read(tmp_path):
