@@ -34,7 +34,9 @@ def table(runs: list[dict], split: str) -> str:
             groups[run["data"], run["images"], run["minutes"]][run["side"]].append(run)
     lines = [f"| data ({split}) | minutes | side | AP | AP50 | APs | Δ AP of the plan | steps |", f"|{'---|' * 8}"]
     for (data, images, minutes), sides in groups.items():
-        aps = {(side,): [run[split]["AP"] for run in of] for side, of in sides.items()}
+        aps: dict[tuple[str, ...], list[float]] = {}
+        for side, of in sides.items():
+            aps[side,] = [run[split]["AP"] for run in of]
         found = differences(aps, ("plan",))
         for side, of in sorted(sides.items(), key=lambda item: list(NAMES).index(item[0])):
             difference, note = found.get((side,)), ""

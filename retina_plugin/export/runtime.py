@@ -177,8 +177,16 @@ class ExportedModel:
         kinds, all_boxes = np.concatenate(labels)[order], np.concatenate(boxes)[order]
         groups = np.zeros_like(kinds) if m.class_agnostic else kinds
         if m.soft_nms:
-            soft = {"kind": m.soft_nms, "thresh": m.nms_thresh, "sigma": m.soft_nms_sigma}
-            keep, scores = soft_nms(all_boxes, scores, groups, **soft, floor=m.score_thresh, most=m.max_detections)
+            keep, scores = soft_nms(
+                all_boxes,
+                scores,
+                groups,
+                kind=m.soft_nms,
+                thresh=m.nms_thresh,
+                sigma=m.soft_nms_sigma,
+                floor=m.score_thresh,
+                most=m.max_detections,
+            )
             return self._in_image(all_boxes[keep], scores, kinds[keep], record)
         keep = nms(all_boxes, groups, m.nms_thresh, m.max_detections)
         return self._in_image(all_boxes[keep], scores[keep], kinds[keep], record)
