@@ -25,6 +25,7 @@ FACTS = Fingerprint(
     per_image=(1, 3, 5, 7, 9),
     most=12,
     sides=(48, 60, 80, 100, 120),
+    shares=(0.1, 0.125, 0.1667, 0.2083, 0.25),
     longest=(60, 70, 90, 120, 150),
     ratios=(0.8, 0.9, 1.0, 1.1, 1.2),
     crowded=0.0,
@@ -35,7 +36,13 @@ FACTS = Fingerprint(
 def settled(**changes):
     cfg = load_config(BASE, TINY)
     values = {key: get_key(cfg, key) for key in all_keys(cfg)}
-    values |= {"INPUT.MIN_SIZE_TEST": 320, "INPUT.MAX_SIZE_TEST": 427, "SOLVER.EPOCHS": 24, "SOLVER.IMS_PER_BATCH": 8}
+    values |= {
+        "INPUT.MIN_SIZE_TEST": 320,
+        "INPUT.MAX_SIZE_TEST": 427,
+        "SOLVER.EPOCHS": 24,
+        "SOLVER.IMS_PER_BATCH": 8,
+        "SOLVER.REFERENCE_BATCH_SIZE": 8,
+    }
     return values | {"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False, **changes}
 
 
@@ -45,15 +52,19 @@ def record(*boxes, size=(480, 640)):
 
 def draft(*records, budget=None, given=(), speed=None, keys=(), **facts):
     some = list(records) or [record([100, 100, 180, 180])]
-    found = Draft(dataclasses.replace(FACTS, **facts), some, budget or Budget(), settled(**dict(keys)))
-    found.given, found.speed, found.test_images = frozenset(given), speed, 50
+    facts = dataclasses.replace(FACTS, **facts)
+    if facts.shares == FACTS.shares:  # those of images of equal size
+        facts = dataclasses.replace(facts, shares=tuple(x / min(facts.height, facts.width) for x in facts.sides))
+    facts = dataclasses.replace(facts, shorter=(min(facts.height, facts.width),) * 5)
+    found = Draft(facts, some, budget or Budget(), settled(**dict(keys)))
+    found.given, found.speed, found.test_images, found.last_images = frozenset(given), speed, 50, 50
     return found
 
 
-def symmetry(mirrored, upside_down=0.3, turned=0.3, p=0.005, objects=500):
+def symmetry(mirrored, upside_down=0.3, turned=0.3, p=0.005, objects=500, worst=0.0):
     values = (mirrored, upside_down, turned)
     names = ("mirrored", "upside_down", "turned")
-    return {name: Symmetry(value, p, objects) for name, value in zip(names, values, strict=True)}
+    return {name: Symmetry(value, p, objects, worst) for name, value in zip(names, values, strict=True)}
 
 
 def keys_of(choices):

@@ -14,6 +14,7 @@ import yaml
 
 from retina_plugin.ablation.worker import FAILED, PLAN, start_worker
 from retina_plugin.config.key import as_sections
+from retina_plugin.config.load import literal
 from retina_plugin.engine.console import say
 from retina_plugin.engine.summary import SUMMARY
 from retina_plugin.text import read_yaml
@@ -23,6 +24,9 @@ STATE = "tuning.json"
 
 BEST = "best.yaml"
 """Config with the best values that were found."""
+
+MOST_FAILURES = 3
+"""Failed trials at the start after which a search ends."""
 
 RANDOM_TRIALS = 5
 """Trials that are drawn at random before any is proposed."""
@@ -82,6 +86,8 @@ def read_space(file: str | os.PathLike) -> dict[str, Range | tuple[Any, ...]]:
     space: dict[str, Range | tuple[Any, ...]] = {}
     for key, value in data.items():
         try:
+            if isinstance(value, str):
+                raise TypeError(f"got the word {value!r}")
             space[str(key)] = Range(**value) if isinstance(value, dict) else tuple(value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file}: {key} must be a list of values or {{low, high, log}}: {error}") from error
@@ -160,7 +166,7 @@ def tune(
         The trials, in order.
 
     Raises:
-        ValueError: there is no budget, or ``output`` holds another search.
+        ValueError: there is no budget, ``output`` holds another search, or the first trainings all failed.
         ImportError: Optuna is not installed.
     """
     if trials is None and minutes is None:
@@ -187,6 +193,8 @@ def tune(
         trial = _result(folder, len(done), values, metric)
         done.append(trial)
         say(described(trial, metric))
+        if len(done) == MOST_FAILURES and best_of(done) is None:
+            raise ValueError(f"the first {MOST_FAILURES} trainings failed, the last because: {trial.reason}")
     _write_best(output, settings, done)
     return done
 
@@ -290,6 +298,8 @@ def _write_best(output: Path, settings: dict[str, Any], done: list[Trial]) -> No
         f"# The best of {len(done)} trials of retina tune: {settings['metric']} {best.score:.2f} on the data by which\n"
         "# it was chosen, which flatters it. Judge it by other data.\n"
     )
-    content = {"_BASE_": settings["config_file"], **as_sections(keys_of(best.values))}
+    words = settings["opts"]
+    given = {key: literal(value) for key, value in zip(words[0::2], words[1::2], strict=True)}
+    content = {"_BASE_": settings["config_file"], **as_sections({**given, **keys_of(best.values)})}
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (output / BEST).write_text(head + text, encoding="utf-8")

@@ -187,7 +187,7 @@ def modules_of(settings: dict[str, Setting]) -> tuple[str, ...]:
         ValueError: If IMPORTS is not a list.
     """
     setting = settings.get("IMPORTS", Setting((), ""))
-    value = _literal(setting.value) if isinstance(setting.value, str) else setting.value
+    value = literal(setting.value) if isinstance(setting.value, str) else setting.value
     value = () if value is None else value
     if not isinstance(value, list | tuple):
         expected = "a list of modules, such as [my_package.losses]"
@@ -244,13 +244,13 @@ def _read_value(key: str, setting: Setting, default: object) -> object:
         if isinstance(default, bool):
             value = {"true": True, "false": False}.get(value.lower(), value)
         elif is_quoted or not isinstance(default, str):
-            value = _literal(value)
+            value = literal(value)
     record = known_keys().get(key) or DETECTRON2_KEYS.get(key)
     like = record.default if record and record.is_ours else default
     return plain(value, like)
 
 
-def _literal(word: str) -> object:
+def literal(word: str) -> object:
     """Parse a Python literal such as "(1, 2)" or "1e-3"; return the word itself if it is not a literal."""
     try:
         return ast.literal_eval(word)

@@ -4,9 +4,12 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from retina_plugin.config.checkpoint_info import config_in_checkpoint
 from retina_plugin.data.account import account_of
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
@@ -16,17 +19,26 @@ from retina_plugin.data.load import LoadResult, load_split
 from retina_plugin.data.pixels import PixelRange, pixel_range_of
 from retina_plugin.data.resize import read_resized
 from retina_plugin.engine.builders import build_model
-from retina_plugin.engine.folder import latest_run
+from retina_plugin.engine.folder import has_run, latest_run
 from retina_plugin.paths import shipped
 from retina_plugin.plan.budget import Budget
 from retina_plugin.plan.fingerprint import fingerprint_of
-from retina_plugin.plan.plan import Plan, earlier_options, make_plan
+from retina_plugin.plan.plan import Plan, earlier_options, make_plan, options_of
 
 COCO_DETECTIONS = 100
 """Detectron2's default of TEST.DETECTIONS_PER_IMAGE."""
 
 LOOKED_AT = 800
-"""Shorter side at which images are looked at to plan a training, pixels; larger ones are reduced, smaller enlarged."""
+"""Shorter side to which larger images are reduced to look at them, pixels."""
+
+ANCHORS = (
+    "MODEL.RETINANET.LEVELS",
+    "MODEL.ANCHOR_GENERATOR.SIZES",
+    "MODEL.ANCHOR_GENERATOR.SCALE",
+    "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+)
+"""Keys of what the box layer of given weights has learned."""
 
 FINETUNE = "configs/finetune.yaml"
 """Config file that ``--data`` trains with unless one is given."""
@@ -36,7 +48,8 @@ def use_data(args: argparse.Namespace) -> str:
     """Make ``args`` train on the dataset in ``args.data``, in place.
 
     A dataset without a card gets one in ``datasets/found/``, which is rewritten each time. Without a config file, the
-    training is planned from the data, unless ``no_plan`` is set; a run that is resumed or evaluated keeps its plan.
+    training is planned from the data, unless ``no_plan`` is set; a run that is resumed keeps its plan, and weights that
+    are evaluated keep their config.
 
     Args:
         args: ``data``, ``data_format``, ``minutes``, ``no_plan``, ``resume`` and ``eval_only`` are read;
@@ -105,35 +118,39 @@ def plan_of(
     """
     trained = results.get("train") or next(iter(results.values()))
     tested = results.get("val") or results.get("test") or trained
-    records = [x for x in trained.records if x["height"] * x["width"] <= MAX_IMAGE_PIXELS]
+    final = results["test"].records if "test" in results and "val" in results else []
+    named = dict(zip(opts[0::2], opts[1::2], strict=False))
+    max_pixels = int(named.get("INPUT.MAX_IMAGE_PIXELS", MAX_IMAGE_PIXELS))
+    records = [x for x in trained.records if x["height"] * x["width"] <= max_pixels]
     if len(records) < len(trained.records) and not any(map(has_object, records)):
-        large = next(x for x in trained.records if x not in records)
+        large = next(x for x in trained.records if x["height"] * x["width"] > max_pixels and has_object(x))
         raise ValueError(
-            f"{large['file_name']} is {large['width']}x{large['height']}, more than the {MAX_IMAGE_PIXELS} pixels of "
+            f"{large['file_name']} is {large['width']}x{large['height']}, more than the {max_pixels} pixels of "
             "INPUT.MAX_IMAGE_PIXELS, and so is every other image with an object: cut the images into pieces"
         )
-    others = [tested.records, *(x.records for x in results.values() if x is not trained and x is not tested)]
-    shorter = min([LOOKED_AT, *(min(x["height"], x["width"]) for x in records)])
-    read = partial(
-        read_resized, shorter=shorter, longest=2 * LOOKED_AT, image_format="BGR", value_range=_range_of(card)
-    )
-    facts = fingerprint_of(records, card.classes, others=others, read=lambda file: read(file)[0])
+    sizes = {x["file_name"]: min(x["height"], x["width"]) for x in (*records, *tested.records)}
+    value_range = PixelRange(*card.value_range) if card.value_range is not None else None
+
+    def read(file: str) -> np.ndarray:
+        """Return an image, reduced if it is large."""
+        shorter = min(LOOKED_AT, sizes[file])
+        more = {"longest": 100 * LOOKED_AT, "value_range": value_range, "max_pixels": max_pixels}
+        return read_resized(file, shorter=shorter, image_format="BGR", **more)[0]
+
+    others = [] if tested is trained else [tested.records]
+    others += [x.records for x in results.values() if x is not trained and x is not tested]
     return make_plan(
-        facts,
+        fingerprint_of(records, card.classes, others=others, read=read),
         records,
         len(card.classes),
         config_file=shipped(FINETUNE),
         opts=opts,
         budget=budget,
         test_images=len(tested.records),
+        last_images=len(tested.records) + len(final),
         processes=processes,
         build=build_model,
     )
-
-
-def _range_of(card: DatasetCard) -> PixelRange | None:
-    """Return the range of the pixels of a dataset; None for images of 8 bits."""
-    return PixelRange(*card.value_range) if card.value_range is not None else None
 
 
 def _planned(
@@ -141,29 +158,41 @@ def _planned(
 ) -> tuple[list[str], str, str | None]:
     """Return the options of a plan, its table, and its JSON if it is new.
 
-    A run that is resumed, and weights that are evaluated, keep the plan that lies in their folder.
+    A run that is resumed keeps the plan that lies in its folder. Weights of the plugin are evaluated with the config
+    that they contain, which becomes ``config_file``, and trained further with their anchors.
     """
     opts = [*args.opts]
     named = dict(zip(opts[0::2], opts[1::2], strict=False))
-    folder = None
-    if args.eval_only and named.get("MODEL.WEIGHTS"):
-        folder = Path(named["MODEL.WEIGHTS"]).parent
-    elif args.resume:
+    weights = named.get("MODEL.WEIGHTS", "")
+    inside = config_in_checkpoint(weights) if weights else None
+    if args.eval_only:
+        if inside is None:
+            return [], f"{weights or 'MODEL.WEIGHTS'} has no config: evaluated as {FINETUNE} says", None
+        args.config_file = weights
+        return [], f"evaluated with the config of {weights}", None
+    if args.resume:
         folder = Path(named["OUTPUT_DIR"]) if "OUTPUT_DIR" in named else latest_run(Path("output") / card.name)
-    if folder is not None:
-        earlier = earlier_options(folder)
-        return earlier or [], f"the plan of {folder}" if earlier else "", None
+        if has_run(folder):
+            earlier = earlier_options(folder)
+            return earlier or [], f"the plan of {folder}" if earlier else "", None
     processes = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else args.num_gpus * args.num_machines
     if getattr(args, "minutes", None) and ("RANK" in os.environ or processes > 1):
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
-    epochs = named.get("SOLVER.EPOCHS")
-    budget = Budget(minutes=getattr(args, "minutes", None), epochs=float(epochs) if epochs else None)
-    plan = plan_of(card, results, opts=opts, budget=budget, processes=max(1, processes))
-    return (
-        plan.options(),
-        f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}",
-        plan.json(),
-    )
+    learned = options_of({key: value for key in ANCHORS if (value := _value_of(inside or {}, key)) is not None})
+    budget = Budget(minutes=getattr(args, "minutes", None))
+    plan = plan_of(card, results, opts=[*learned, *opts], budget=budget, processes=max(1, processes))
+    text = f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}"
+    if learned:
+        text += f"\nanchors and levels are those that {weights} has learned"
+    return [*learned, *plan.options()], text, plan.json()
+
+
+def _value_of(settings: dict, key: str) -> Any:
+    """Return the value of a dotted key in nested settings; None if it is not there."""
+    value: Any = settings
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _objects(record: dict) -> int:

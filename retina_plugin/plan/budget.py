@@ -27,16 +27,15 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may cost; at most one of ``minutes`` and ``epochs`` is set.
+    """What a training may cost.
 
     Args:
-        minutes: of the whole run; the number of epochs follows from the measured speed.
-        epochs: passes over the training images.
+        minutes: of the whole run; the number of epochs follows from the measured speed. None: the epochs follow from
+            the data, or are those that the user set.
         memory: bytes that a step may take; None: as much as there is.
     """
 
     minutes: float | None = None
-    epochs: float | None = None
     memory: int | None = None
 
 

@@ -18,6 +18,9 @@ PERCENTILES = (5, 25, 50, 75, 95)
 SAMPLED_IMAGES = 128
 """Images of a split whose pixels are looked at, evenly spaced."""
 
+COMPARED_AT_ONCE = 256
+"""Objects of an image that are compared with all others at once, which bounds the memory."""
+
 ALIKE = 6
 """Two images are alike if at most so many of the 64 bits of their hashes differ."""
 
@@ -31,7 +34,7 @@ class Fingerprint:
 
     Args:
         images: number of images.
-        height, width: medians over the images.
+        height, width: of the typical image, that with the median number of pixels.
         smallest, largest: the (height, width) of the images with the fewest and the most pixels.
         shorter: percentiles of the shorter side of the images.
         objects: number of objects.
@@ -41,6 +44,7 @@ class Fingerprint:
         per_image: percentiles of the number of objects of an image that has any.
         most: objects of the image with the most, over all splits.
         sides: percentiles of the objects' size, the square root of their area.
+        shares: percentiles of that size relative to the shorter side of the image.
         longest: percentiles of the objects' longer side.
         ratios: percentiles of height / width.
         crowded: share of the objects with an IoU of at least ``CROWDED`` with another of their class.
@@ -66,6 +70,7 @@ class Fingerprint:
     per_image: tuple[float, ...]
     most: int
     sides: tuple[float, ...]
+    shares: tuple[float, ...]
     longest: tuple[float, ...]
     ratios: tuple[float, ...]
     crowded: float
@@ -110,10 +115,12 @@ def fingerprint_of(
     pixels = sizes.prod(axis=1)
     counts = np.array([len(some) for some in found])
     val = others[0] if others else ()
+    typical = sizes[np.argsort(pixels, kind="stable")[len(pixels) // 2]]
+    shorter = np.repeat(sizes.min(axis=1), counts)  # of the image of each object
     return Fingerprint(
         images=len(records),
-        height=int(np.median(sizes[:, 0])),
-        width=int(np.median(sizes[:, 1])),
+        height=int(typical[0]),
+        width=int(typical[1]),
         smallest=_pair(sizes[pixels.argmin()]),
         largest=_pair(sizes[pixels.argmax()]),
         shorter=_percentiles(sizes.min(axis=1)),
@@ -124,6 +131,7 @@ def fingerprint_of(
         per_image=_percentiles(counts[counts > 0]),
         most=max(len(_objects(x)) for split in (records, *others) for x in split),
         sides=_percentiles(np.sqrt(sides.prod(axis=1))),
+        shares=_percentiles(np.sqrt(sides.prod(axis=1)) / shorter, digits=5),
         longest=_percentiles(sides.max(axis=1)),
         ratios=_percentiles(sides[:, 1] / sides[:, 0]),
         crowded=_crowded(found) / len(boxes),
@@ -142,9 +150,9 @@ def _pair(values: np.ndarray) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def _percentiles(values: np.ndarray) -> tuple[float, ...]:
-    """Return the ``PERCENTILES`` of values, to three digits after the point."""
-    return tuple(round(float(v), 3) for v in np.percentile(values, PERCENTILES))
+def _percentiles(values: np.ndarray, digits: int = 3) -> tuple[float, ...]:
+    """Return the ``PERCENTILES`` of values, to some digits after the point."""
+    return tuple(round(float(v), digits) for v in np.percentile(values, PERCENTILES))
 
 
 def _images_with(found: list[list[dict]], classes: Sequence[str]) -> dict[str, int]:
@@ -159,16 +167,15 @@ def _crowded(found: list[list[dict]]) -> int:
     for some in found:
         boxes = np.array([x["bbox"] for x in some], dtype=float).reshape(-1, 4)
         labels = np.array([x["category_id"] for x in some])
-        low, high = (
-            np.maximum(boxes[:, None, :2], boxes[None, :, :2]),
-            np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]),
-        )
-        shared = (high - low).clip(min=0).prod(axis=2)
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        union = areas[:, None] + areas[None, :] - shared
-        overlaps = np.where(labels[:, None] == labels[None, :], shared / np.maximum(union, 1e-9), 0)
-        np.fill_diagonal(overlaps, 0)
-        count += int((overlaps >= CROWDED).any(axis=1).sum())
+        for start in range(0, len(boxes), COMPARED_AT_ONCE):
+            part = slice(start, start + COMPARED_AT_ONCE)
+            low = np.maximum(boxes[part, None, :2], boxes[None, :, :2])
+            high = np.minimum(boxes[part, None, 2:], boxes[None, :, 2:])
+            shared = (high - low).clip(min=0).prod(axis=2)
+            union = areas[part, None] + areas[None, :] - shared
+            close = (shared >= CROWDED * union) & (shared > 0) & (labels[part, None] == labels[None, :])
+            count += int((close.sum(axis=1) > 1).sum())  # each is close to itself
     return count
 
 

@@ -15,10 +15,11 @@ from detectron2.modeling import build_model
 
 from retina_plugin.config.key import all_keys, as_sections, get_key
 from retina_plugin.config.load import load_config
+from retina_plugin.names import one_line
 from retina_plugin.plan.budget import Budget, Speed, measure
 from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.fingerprint import Fingerprint
-from retina_plugin.plan.rules import AFTER_MEASURING, RULES
+from retina_plugin.plan.rules import AFTER_MEASURING, RULES, Rule
 from retina_plugin.plan.training_rules import FEWEST_STEPS
 
 FILE = "planned.json"
@@ -67,7 +68,8 @@ class Plan:
             lines.append(f"{'':{width}}  why: {choice.why}")
             if choice.cost:
                 lines.append(f"{'':{width}}  cost: {choice.cost}")
-        return "\n".join([*lines, *(f"note: {note}" for note in notes_on(self.facts))])
+        lines += [f"note: {note}" for note in notes_on(self.facts)]
+        return "\n".join(map(one_line, lines))
 
     def config(self, base: str, more: Mapping[str, Any]) -> str:
         """Return the plan as a config file that a person can edit.
@@ -79,7 +81,8 @@ class Plan:
         lines = ["# Planned from the data. Why each key has its value, and what that costs:"]
         for choice in self.choices:
             cost = f" Cost: {choice.cost}." if choice.cost else ""
-            lines.append(f"# - {choice.what} ({', '.join(choice.settings)}): {choice.why}.{cost}")
+            reason = f"{choice.what} ({', '.join(choice.settings)}): {choice.why}.{cost}"
+            lines.append(f"# - {one_line(reason)}")
         content = {"_BASE_": base, **as_sections({**more, **self.settings})}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
         return "\n".join(lines) + f"\n{text}"
@@ -147,6 +150,7 @@ def make_plan(
     opts: Sequence[str] = (),
     budget: Budget | None = None,
     test_images: int = 0,
+    last_images: int = 0,
     processes: int = 1,
     build: Callable[[CfgNode], nn.Module] = build_model,
 ) -> Plan:
@@ -160,6 +164,7 @@ def make_plan(
         opts: keys and values of the user, which the plan does not change.
         budget: what the training may cost; None: a number of epochs that follows from the data.
         test_images: images that one evaluation looks at.
+        last_images: images that are evaluated at the end.
         processes: that share a batch.
         build: builds the model that is measured.
 
@@ -168,33 +173,47 @@ def make_plan(
         plan everywhere otherwise.
 
     Raises:
-        ValueError: the config or the options are wrong, or the budget is too small for a training.
+        ValueError: the config or the options are wrong, the budget is too small for a training, or both minutes and
+            SOLVER.EPOCHS are given.
     """
     budget = budget or Budget()
     given = [str(word) for word in opts]
-    base = _config(config_file, [*given, *map(str, WITHOUT_DATA), "MODEL.RETINANET.NUM_CLASSES", str(classes)])
+    if len(given) % 2:
+        raise ValueError(f"config options come in pairs KEY VALUE; got {len(given)} words: {' '.join(given)}")
+    if budget.minutes and ("SOLVER.EPOCHS" in given[0::2] or "SOLVER.MAX_ITER" in given[0::2]):
+        raise ValueError("minutes and SOLVER.EPOCHS or SOLVER.MAX_ITER both say how long to train: give one of them")
+    count = ["MODEL.RETINANET.NUM_CLASSES", str(classes)]
+    base = _config(config_file, [*given, *count])
+    settled = {key: get_key(base, key) for key in all_keys(base)}
+    # Loading has scaled the config to the batch; the keys of the plan are scaled when it is loaded.
+    reference = "SOLVER.REFERENCE_BATCH_SIZE"
+    if reference not in given[0::2]:
+        settled[reference] = get_key(_config(config_file, count), reference)
     draft = Draft(
         facts,
         records,
         budget,
-        settled={key: get_key(base, key) for key in all_keys(base)},
+        settled=settled,
         given=frozenset(given[0::2]),
         test_images=test_images,
+        last_images=max(test_images, last_images),
         processes=processes,
     )
     _ask(draft, RULES)
     if budget.minutes or budget.memory:
         draft.speed = _measured(draft, config_file, given, classes, build)
+    if budget.memory and draft.speed and not draft.speed.memory:
+        raise ValueError("the memory of a step could not be measured here: set SOLVER.ACCUMULATE yourself")
     _ask(draft, AFTER_MEASURING)
     if budget.minutes and not draft.settled["SOLVER.EPOCHS"] and draft.settled["SOLVER.MAX_ITER"] < FEWEST_STEPS:
         raise ValueError(f"{budget.minutes:g} minutes are too short for a training here")
     return Plan(tuple(draft.choices), facts, draft.speed)
 
 
-def _ask(draft: Draft, rules: Sequence[Any]) -> None:
+def _ask(draft: Draft, rules: Sequence[Rule]) -> None:
     """Ask rules one after another, and settle what they choose."""
     for rule in rules:
-        found = rule(draft)
+        found = rule.choose(draft) if rule.is_open(draft) else None
         for choice in found if isinstance(found, list) else [found]:
             if choice is not None:
                 draft.apply(choice)

@@ -15,7 +15,10 @@ LEAST_SIDE = 6
 MOST_PATCHES = 500
 """Objects of a class that are compared; the test takes time that is quadratic in it."""
 
-PERMUTATIONS = 200
+PERMUTATIONS = 999
+
+CERTAINLY = 1 / (1 + PERMUTATIONS)
+"""Smallest p value that the test can give; that of a class has to reach it, because there may be many classes."""
 
 FLIPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirrored": lambda x: x[:, :, ::-1],
@@ -33,11 +36,13 @@ class Symmetry(NamedTuple):
             looks the same, 0.5 if it looks like any other shape.
         p: probability of an asymmetry as large if the objects showed no preference; small if they do.
         objects: number of objects that were compared.
+        worst: largest asymmetry of a class whose own p value is ``CERTAINLY``; 0 without one.
     """
 
     asymmetry: float
     p: float
     objects: int
+    worst: float = 0.0
 
 
 def patch_of(grey: np.ndarray, box: Sequence[float]) -> np.ndarray | None:
@@ -81,17 +86,28 @@ def symmetries(patches: Mapping[int, Sequence[np.ndarray]], *, seed: int = 0) ->
     found = {}
     for name, flip in FLIPS.items():
         rng = np.random.default_rng(seed)
-        changing, whole, chance = 0.0, 0.0, np.zeros(PERMUTATIONS)
+        changing, whole, chance, worst = 0.0, 0.0, np.zeros(PERMUTATIONS), 0.0
         for x in classes:
             count = len(x)
             products = [part @ part.T for part in (((x - flip(x)) / 2).reshape(count, -1), x.reshape(count, -1))]
             for matrix in products:
                 np.fill_diagonal(matrix, 0)
-            changing += products[0].sum() / (count - 1)
-            whole += products[1].sum() / (count - 1)
+            own, all_of_it = (float(matrix.sum() / (count - 1)) for matrix in products)
             signs = rng.choice([-1.0, 1.0], (PERMUTATIONS, count))
-            chance += ((signs @ products[0]) * signs).sum(axis=1) / (count - 1)
-        asymmetry = float(max(0.0, changing) / whole) if whole > 0 else 0.0
-        p = float((1 + (chance >= changing).sum()) / (1 + PERMUTATIONS))
-        found[name] = Symmetry(round(asymmetry, 4), round(p, 4), sum(map(len, classes)))
+            by_chance = ((signs @ products[0]) * signs).sum(axis=1) / (count - 1)
+            if _p_value(own, by_chance) <= CERTAINLY:
+                worst = max(worst, _share(own, all_of_it))
+            changing, whole, chance = changing + own, whole + all_of_it, chance + by_chance
+        p, count = _p_value(changing, chance), sum(map(len, classes))
+        found[name] = Symmetry(round(_share(changing, whole), 4), round(p, 4), count, round(worst, 4))
     return found
+
+
+def _share(changing: float, whole: float) -> float:
+    """Return the asymmetry: the part that changes sign relative to the whole, from 0 on."""
+    return max(0.0, changing) / whole if whole > 0 else 0.0
+
+
+def _p_value(found: float, by_chance: np.ndarray) -> float:
+    """Return the p value of a permutation test."""
+    return float((1 + (by_chance >= found).sum()) / (1 + len(by_chance)))

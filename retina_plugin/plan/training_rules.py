@@ -6,6 +6,7 @@ docs/plan.md has the measurement behind every rule and constant.
 import math
 from typing import Any
 
+from retina_plugin.plan.budget import OVERHEAD
 from retina_plugin.plan.draft import Choice, Draft
 
 IMAGES_BY_DEFAULT = 5000
@@ -27,6 +28,8 @@ FEW_STEPS = 400
 EVALUATIONS_SHARE = 0.08
 """Share of the time that evaluations during the training may take."""
 
+MOST_EVALUATIONS = 8
+
 RARE = 0.3
 """A class is rare if it occurs in a smaller share of the images than this; its images are repeated."""
 
@@ -34,16 +37,14 @@ MOST_EMPTY = 0.5
 """Share of the training images that may be empty."""
 
 
-def suppression(draft: Draft) -> Choice | None:
+def suppression(draft: Draft) -> Choice:
     """Lower the scores of overlapping detections instead of dropping them where objects overlap."""
-    if draft.settled["MODEL.RETINANET.SOFT_NMS"]:
-        return None
     return Choice(
         "suppression of duplicates",
         {"MODEL.RETINANET.SOFT_NMS": "gaussian"},
         f"{100 * draft.facts.crowded:.0f} % of the objects overlap another of their class by IoU 0.3 or more; it cost "
         "nothing where none did",
-        "more detections with low scores",
+        "more detections with low scores; files exported with --nms or to Detectron2 do not have it",
     )
 
 
@@ -93,57 +94,43 @@ def memory(draft: Draft) -> Choice | None:
     )
 
 
-def schedule(draft: Draft) -> list[Choice]:
-    """Choose the epochs, the batch and when to evaluate from the budget."""
-    facts, batch = draft.facts, draft.settled["SOLVER.IMS_PER_BATCH"]
-    one, tested = draft.images_per_epoch, draft.test_images * draft.views
-    if draft.budget.minutes and draft.speed:
-        images = draft.speed.images_in(draft.budget.minutes, evaluated=tested)
-        why = f"{60 * draft.budget.minutes:.0f} s at {1 / draft.speed.train:.1f} images/s"
-    elif draft.budget.epochs:
-        images, why = draft.budget.epochs * one, "as given"
+def epochs(draft: Draft) -> Choice:
+    """Choose the length of the training from the budget; if the user gave the epochs, the warm-up that fits them."""
+    one, given = draft.images_per_epoch, "SOLVER.EPOCHS" in draft.given
+    most = MOST_EPOCHS * draft.views  # an epoch is one tile of each image
+    if given:
+        length, why = float(draft.settled["SOLVER.EPOCHS"]), "for the epochs that were given"
+    elif draft.budget.minutes and draft.speed:
+        length = draft.speed.images_in(draft.budget.minutes, evaluated=draft.last_images * draft.views) / one
+        why = f"{60 * draft.budget.minutes:.0f} s at {1 / draft.speed.train:.1f} images/s; {one:.0f} images"
     else:
-        epochs = min(max(IMAGES_BY_DEFAULT / one, FEWEST_EPOCHS), MOST_EPOCHS)
-        images, why = epochs * one, f"{IMAGES_BY_DEFAULT} images, but {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
-    epochs = images / one
+        length = min(max(IMAGES_BY_DEFAULT / one, FEWEST_EPOCHS), most)
+        why = f"{IMAGES_BY_DEFAULT} images, but {FEWEST_EPOCHS} to {most} epochs; {one:.0f} images"
     cost = ""
-    if draft.budget.minutes and epochs > MOST_EPOCHS:
-        cost = f"more than {MOST_EPOCHS} epochs teach little, so it ends early"
-        epochs = float(MOST_EPOCHS)
-    epochs = float(math.floor(epochs)) if epochs >= WHOLE_EPOCHS else epochs
+    if length > most and not given:
+        length, cost = float(most), f"more than {most} epochs teach little, so it ends early"
+    length = float(math.floor(length)) if length >= WHOLE_EPOCHS else length
     if draft.speed:
-        minutes = (epochs * one * draft.speed.train * 1.1 + tested * draft.speed.test) / 60
+        minutes = (
+            length * one * draft.speed.train * OVERHEAD + draft.last_images * draft.views * draft.speed.test
+        ) / 60
         cost = f"about {minutes:.1f} minutes here{'; ' if cost else ''}{cost}"
-    choices = [
-        Choice(
-            "epochs",
-            _length(epochs, one, batch),
-            f"{why}; {facts.images} images",
-            cost,
-        )
-    ]
-    steps = epochs * one / batch
-    if steps < FEW_STEPS and batch >= 8 and not batch // 2 % (draft.processes * draft.settled["SOLVER.ACCUMULATE"]):
-        choices.append(
-            Choice(
-                "batch",
-                {"SOLVER.IMS_PER_BATCH": batch // 2},
-                f"{steps:.0f} steps of {batch} images are few",
-                "each step averages over fewer images",
-            )
-        )
-    return [*choices, _evaluations(draft, epochs, one, tested)]
+    return Choice("epochs", _length(draft, length, in_epochs=given), why, cost)
 
 
-def _length(epochs: float, one: float, batch: int) -> dict[str, int]:
-    """Return the keys for a training of so many epochs of ``one`` images; in iterations if they are few."""
-    if epochs >= WHOLE_EPOCHS:
+def _length(draft: Draft, length: float, *, in_epochs: bool) -> dict[str, int]:
+    """Return the keys for a training of so many epochs; in iterations if they are few and not given.
+
+    Iterations are those of SOLVER.REFERENCE_BATCH_SIZE, from which they are scaled to the batch.
+    """
+    if length >= WHOLE_EPOCHS or in_epochs:
         return {
-            "SOLVER.EPOCHS": int(epochs),
-            "SOLVER.WARMUP_EPOCHS": max(1, round(epochs / 8)),
-            "SOLVER.FREEZE_EPOCHS": 1 if epochs >= 2 * WHOLE_EPOCHS else 0,
+            "SOLVER.EPOCHS": int(length),
+            "SOLVER.WARMUP_EPOCHS": max(1, round(length / 8)),
+            "SOLVER.FREEZE_EPOCHS": 1 if length >= 2 * WHOLE_EPOCHS else 0,
         }
-    steps = int(epochs * one / batch)
+    reference = draft.settled["SOLVER.REFERENCE_BATCH_SIZE"] or draft.settled["SOLVER.IMS_PER_BATCH"]
+    steps = int(length * draft.images_per_epoch / reference)
     return {
         "SOLVER.EPOCHS": 0,
         "SOLVER.MAX_ITER": steps,
@@ -153,14 +140,37 @@ def _length(epochs: float, one: float, batch: int) -> dict[str, int]:
     }
 
 
-def _evaluations(draft: Draft, epochs: float, one: float, tested: int) -> Choice:
-    """Return how often to evaluate, so that it takes at most ``EVALUATIONS_SHARE`` of the time."""
+def _epochs_of(draft: Draft) -> float:
+    """Return the length of the training that is settled, in epochs."""
+    if length := draft.settled["SOLVER.EPOCHS"]:
+        return float(length)
+    reference = draft.settled["SOLVER.REFERENCE_BATCH_SIZE"] or draft.settled["SOLVER.IMS_PER_BATCH"]
+    return draft.settled["SOLVER.MAX_ITER"] * reference / draft.images_per_epoch
+
+
+def batch(draft: Draft) -> Choice | None:
+    """Halve the batch if there are few steps; the learning rate and the number of steps follow from it."""
+    size = draft.settled["SOLVER.IMS_PER_BATCH"]
+    steps = _epochs_of(draft) * draft.images_per_epoch / size
+    if steps >= FEW_STEPS or size < 8 or size // 2 % (draft.processes * draft.settled["SOLVER.ACCUMULATE"]):
+        return None
+    return Choice(
+        "batch",
+        {"SOLVER.IMS_PER_BATCH": size // 2},
+        f"{steps:.0f} steps of {size} images are few",
+        "each step averages over fewer images",
+    )
+
+
+def evaluations(draft: Draft) -> Choice:
+    """Choose how often to evaluate, so that it takes at most ``EVALUATIONS_SHARE`` of the time."""
+    length, tested = _epochs_of(draft), draft.test_images * draft.views
     cost_of_one = tested * (draft.speed.test / draft.speed.train if draft.speed else 1 / 3)
     if draft.settled["TEST.VALIDATION_LOSS"]:
         cost_of_one += draft.test_images / 3
-    most = max(1, int(EVALUATIONS_SHARE * epochs * one / max(cost_of_one, 1e-9)))
-    settings: dict[str, Any] = {"TEST.EVAL_EPOCHS": math.ceil(epochs / min(most, 8))}
-    if most < 2 or epochs < WHOLE_EPOCHS:
+    most = max(1, int(EVALUATIONS_SHARE * length * draft.images_per_epoch / max(cost_of_one, 1e-9)))
+    settings: dict[str, Any] = {"TEST.EVAL_EPOCHS": math.ceil(length / min(most, MOST_EVALUATIONS))}
+    if most < 2 or not draft.settled["SOLVER.EPOCHS"]:
         settings |= {"TEST.EVAL_EPOCHS": 0, "TEST.EVAL_PERIOD": 0, "TEST.EARLY_STOP_PATIENCE": 0}
     return Choice(
         "evaluation",

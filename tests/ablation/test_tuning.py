@@ -68,7 +68,8 @@ def test_the_search_finds_the_best_values(tmp_path):
 
 def test_the_best_config_loads_and_has_the_values(tmp_path):
     best = best_of(search(tmp_path))
-    cfg = load_config(tmp_path / BEST, TINY)
+    cfg = load_config(tmp_path / BEST)
+    assert cfg.MODEL.FPN.OUT_CHANNELS == load_config(BASE, TINY).MODEL.FPN.OUT_CHANNELS, "keys for every training"
     assert best.values["SOLVER.BASE_LR"] == pytest.approx(cfg.SOLVER.BASE_LR)
     assert f"bbox/AP {best.score:.2f}" in (tmp_path / BEST).read_text()
 
@@ -92,6 +93,11 @@ def test_a_failed_training_counts_and_is_not_chosen(tmp_path):
     trials = search(tmp_path, trials=4, train=sometimes)
     assert trials[1].score is None and "not finite" in trials[1].reason and best_of(trials) is not trials[1]
     assert best_of([trials[1]]) is None
+
+
+def test_a_search_whose_first_trainings_all_fail_ends(tmp_path):
+    with pytest.raises(ValueError, match="the first 3 trainings failed, the last because: exit code 2"):
+        search(tmp_path, train=lambda folder: (folder / FAILED).write_text("exit code 2: no such key"))
 
 
 def test_results_without_the_metric_are_a_failure(tmp_path):
@@ -127,7 +133,17 @@ def test_a_space_is_read_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2]", "{}", "A: {low: 2, high: 1}", "A: {low: 0, high: 1, log: true}", "A: []", "A: 3", "A: {lo: 1}"]
+    "text",
+    [
+        "[1, 2]",
+        "{}",
+        "A: {low: 2, high: 1}",
+        "A: {low: 0, high: 1, log: true}",
+        "A: []",
+        "A: 3",
+        "A: {lo: 1}",
+        "A: AdamW",
+    ],
 )
 def test_a_wrong_space_is_refused_by_name(tmp_path, text):
     file = tmp_path / "space.yaml"

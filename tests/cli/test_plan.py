@@ -32,7 +32,7 @@ def test_a_plan_is_printed_and_written(numbers, capsys):
     ("words", "text"),
     [
         (["--minutes", "0"], "--minutes must be above 0"),
-        (["--minutes", "1", "--epochs", "2"], "give one of them"),
+        (["--minutes", "1", "--epochs", "2"], "both say how long to train"),
         (["--set", "SOLVER.BASE_LT=1"], "SOLVER.BASE_LT"),
     ],
 )
@@ -44,3 +44,10 @@ def test_mistakes_are_named(numbers, words, text, capsys):
 def test_what_is_no_dataset_is_refused(numbers, capsys):
     assert main(["plan", "gone"]) == 2
     assert "gone does not exist" in capsys.readouterr().err
+
+
+def test_a_card_elsewhere_is_named_in_the_command(numbers, capsys):
+    main(["data", "convert", "numbers", "--to", "coco", "--output", "other"])
+    capsys.readouterr()
+    assert main(["plan", "other", "--epochs", "2", "--output", "plan.yaml"]) == 0
+    assert "to train: retina train --data other --config-file plan.yaml" in capsys.readouterr().out

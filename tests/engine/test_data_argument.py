@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from exported import small_checkpoint
 from option_pairs import pairs
 from support import ROOT
 
@@ -77,16 +78,16 @@ def test_a_config_file_that_was_given_is_kept_and_changes_of_the_data_are_report
 
 def test_a_training_is_planned_around_the_keys_of_the_user(pets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    args = arguments(pets, "INPUT.MIN_SIZE_TEST", "96", plan=True)
+    args = arguments(pets, "INPUT.RANDOM_FLIP", "horizontal", plan=True)
     said = use_data(args)
     planned = {key: value for x in json.loads(args.plan)["choices"] for key, value in x["settings"].items()}
-    assert "INPUT.MIN_SIZE_TRAIN" in planned and "INPUT.MIN_SIZE_TEST" not in planned
+    assert "INPUT.MIN_SIZE_TRAIN" in planned and "INPUT.RANDOM_FLIP" not in planned
     keys = args.opts[0::2]
-    assert set(planned) < set(keys) and keys[-1] == "INPUT.MIN_SIZE_TEST", "what the user gave comes last"
+    assert set(planned) < set(keys) and keys[-1] == "INPUT.RANDOM_FLIP", "what the user gave comes last"
     assert "planned from the data (--no-plan trains with configs/finetune.yaml as it is):\ninput size" in said
 
 
-def test_a_run_that_is_resumed_or_evaluated_keeps_its_plan(pets, tmp_path, monkeypatch):
+def test_a_run_that_is_resumed_keeps_its_plan(pets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = arguments(pets, "SOLVER.EPOCHS", "3", plan=True)
     use_data(first)
@@ -94,18 +95,31 @@ def test_a_run_that_is_resumed_or_evaluated_keeps_its_plan(pets, tmp_path, monke
     run.mkdir()
     (run / "planned.json").write_text(first.plan)
     planned = {key: value for x in json.loads(first.plan)["choices"] for key, value in x["settings"].items()}
-    for words in (
-        ["--resume", "OUTPUT_DIR", str(run)],
-        ["--eval-only", "MODEL.WEIGHTS", str(run / "model_best.pth")],
-    ):
-        args = arguments(pets, *words, plan=True)
-        assert f"the plan of {run}" in use_data(args) and args.plan is None
-        found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
-        assert all(found[key] == str(value) for key, value in planned.items())
+    words = ["--resume", "OUTPUT_DIR", str(run)]
+    args = arguments(pets, *words, plan=True)
+    use_data(args)
+    assert args.plan is not None, "there is nothing to resume yet, as on a cluster that always resumes"
+    (run / "last_checkpoint").write_text("model_0000001.pth")
+    args = arguments(pets, *words, plan=True)
+    assert f"the plan of {run}" in use_data(args) and args.plan is None
+    found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
+    assert all(found[key] == str(value) for key, value in planned.items())
     (run / "planned.json").unlink()
-    args = arguments(pets, "--resume", "OUTPUT_DIR", str(run), plan=True)
+    args = arguments(pets, *words, plan=True)
     use_data(args)
     assert not set(planned) & set(args.opts), "a run without a plan was trained without one"
+
+
+def test_weights_are_evaluated_with_their_config_and_trained_further_with_their_anchors(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = small_checkpoint(tmp_path, **{"MODEL.ANCHOR_GENERATOR.SCALE": 1.7})
+    args = arguments(pets, "--eval-only", "MODEL.WEIGHTS", str(checkpoint), plan=True)
+    assert "evaluated with the config of" in use_data(args) and args.config_file == str(checkpoint)
+    args = arguments(pets, "MODEL.WEIGHTS", str(checkpoint), plan=True)
+    assert "anchors and levels are those that" in use_data(args)
+    found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
+    assert found["MODEL.ANCHOR_GENERATOR.SCALE"] == "1.7"
+    assert "MODEL.ANCHOR_GENERATOR.SCALE" not in args.plan
 
 
 def test_minutes_are_for_one_process_that_plans(pets, tmp_path, monkeypatch):

@@ -22,7 +22,9 @@ def test_facts_by_hand():
     first["annotations"].append(crowd)
     train = [first, record([], size=(50, 60)), record([[0, 0, 20, 20]], [1], size=(300, 400))]
     facts = fingerprint_of(train, ["cat", "dog"], others=[[record([[0, 0, 9, 9]] * 7)]])
+    # 100 x 200 px has the median number of pixels; the sizes are 20 px of 100, 100 and 300 px.
     assert (facts.images, facts.height, facts.width, facts.empty) == (3, 100, 200, 1 / 3)
+    assert facts.shares[2] == 0.2 and facts.shares[0] == pytest.approx(0.2 - 0.9 * (0.2 - 20 / 300), abs=1e-5)
     assert (facts.smallest, facts.largest) == ((50, 60), (300, 400))
     assert (facts.objects, facts.most, facts.val_images) == (3, 7, 1)
     assert facts.classes == {"dog": 2, "cat": 1} and facts.images_with == {"dog": 2, "cat": 1}

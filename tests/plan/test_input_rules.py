@@ -52,7 +52,7 @@ def test_objects_that_do_not_fit_into_tiles_keep_the_image_whole():
     facts = {"height": 4000, "width": 6000, "sides": (20, 22, 25, 28, 30), "longest": (22, 25, 28, 30, 900)}
     choice = input_rules.resolution(draft(**facts))
     assert choice.what == "input size" and choice.settings["INPUT.MIN_SIZE_TEST"] == input_rules.LARGEST_INPUT
-    assert "do not fit into tiles" in choice.cost
+    assert "too many objects are longer than half a tile" in choice.cost
 
 
 def test_anchors_follow_the_objects():
@@ -86,6 +86,7 @@ def test_detections(most, want):
         (symmetry(0.01, 0.02), {"INPUT.RANDOM_FLIP_VERTICAL": True}),
         (symmetry(0.01, 0.02, 0.02), {"INPUT.RANDOM_FLIP_VERTICAL": True, "INPUT.ROTATE_90": True}),
         (symmetry(0.01, 0.02, 0.02, objects=20), None),  # too few to know
+        (symmetry(0.01, 0.02, 0.02, worst=0.3), {"INPUT.RANDOM_FLIP": "none"}),  # one class is one-sided
     ],
 )
 def test_flips_follow_the_symmetry_of_the_objects(found, want):
@@ -99,26 +100,41 @@ def test_a_smaller_input_makes_room_for_enough_steps():
     # 4 min are 225 s after the start: 2,045 images at 320 px, 256 steps; at 224 px twice as many, 522 steps, which are
     # not enough; at 192 px 710 steps, and the smallest objects, 42 px in 480 px, still have 17 px (18 px, on the grid).
     some = draft(budget=Budget(minutes=4), speed=speed, keys=keys, **facts)
-    choice, *_ = input_rules.affordable(some)
+    choice = input_rules.affordable(some)
     assert choice.settings["INPUT.MIN_SIZE_TEST"] == 192 and choice.settings["INPUT.MAX_SIZE_TEST"] == 256
     assert "only 256 steps of 320 px" in choice.why and "17 px" in choice.cost
     assert some.speed.train == pytest.approx(0.1 * 0.36), "later rules count with the smaller input"
-    assert input_rules.affordable(draft(budget=Budget(minutes=40), speed=speed, keys=keys, **facts)) == []
-    assert input_rules.affordable(draft(budget=Budget(minutes=4), speed=speed, keys=keys, given=keys, **facts)) == []
+    assert input_rules.affordable(draft(budget=Budget(minutes=40), speed=speed, keys=keys, **facts)) is None
     tiled = draft(budget=Budget(minutes=4), speed=speed, keys={"TEST.TILES.SIZE": 100}, **facts)
-    assert input_rules.affordable(tiled) == []
+    assert input_rules.affordable(tiled) is None
 
 
 def test_objects_stay_readable_however_short_the_time():
     speed = Speed(train=10.0, test=0.0, memory=0)
     some = draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TEST": 448}, sides=(28, 60, 80, 100, 120))
-    choice, *_ = input_rules.affordable(some)
+    choice = input_rules.affordable(some)
     assert choice.settings["INPUT.MIN_SIZE_TEST"] == 320, "28 px of 480 are 18 px at 309 px, 320 px on the grid"
 
 
-def test_anchors_that_given_weights_may_have_learned_stay():
-    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
-    assert input_rules.anchors(draft(*some, given=["MODEL.WEIGHTS"])) is None
+def test_elongated_objects_are_not_turned():
+    # Ships look the same in a mirror and upside down, and, in a square patch, turned.
+    choice = input_rules.mirroring(draft(symmetry=symmetry(0.01, 0.02, 0.02), ratios=(0.2, 0.3, 0.3, 0.4, 0.5)))
+    assert choice.settings == {"INPUT.RANDOM_FLIP_VERTICAL": True}
+
+
+def test_anchors_fit_turned_objects_as_well():
+    some = [record([x, 100, x + 60, 110]) for x in range(0, 500, 20)]
+    upright, turned = (
+        input_rules.anchors(draft(*some, keys={"INPUT.ROTATE_90": flag})).settings for flag in (False, True)
+    )
+    ratios = turned["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]
+    assert max(upright["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]) < 1 and min(ratios) < 0.5 < 2 < max(ratios)
+
+
+def test_objects_are_as_large_as_their_share_of_the_image():
+    # Portraits and landscapes: 48 px of a shorter side of 480 px everywhere, whatever the images' medians are.
+    choice = input_rules.resolution(draft(shares=(0.1,) * 5, height=640, width=480))
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 32 * round(input_rules.READABLE / 0.1 / 32)
 
 
 def test_of_many_objects_a_part_is_compared(monkeypatch):

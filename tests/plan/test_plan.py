@@ -57,10 +57,25 @@ def test_the_same_data_gives_the_same_plan(planned):
 
 def test_keys_of_the_user_are_kept_and_count_for_the_others(planned):
     free, fixed = planned(), planned("INPUT.MIN_SIZE_TEST", "64", "SOLVER.EPOCHS", "3")
-    assert {"INPUT.MIN_SIZE_TEST", "SOLVER.EPOCHS"} <= set(free.settings)
-    assert not {"INPUT.MIN_SIZE_TEST", "SOLVER.EPOCHS"} & set(fixed.settings)
+    assert {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "SOLVER.EPOCHS"} <= set(free.settings)
+    assert not {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "SOLVER.EPOCHS"} & set(fixed.settings)
     # Digits of 20 px are 7 px when an image of 192 px becomes 64 px: the anchors have to be smaller.
     assert fixed.settings["MODEL.ANCHOR_GENERATOR.SCALE"] < 3
+
+
+def test_minutes_and_epochs_contradict_each_other(planned):
+    with pytest.raises(ValueError, match="both say how long to train"):
+        planned("SOLVER.EPOCHS", "5", budget=Budget(minutes=3))
+    with pytest.raises(ValueError, match="come in pairs"):
+        planned("SOLVER.EPOCHS")
+
+
+def test_class_names_are_written_as_text(small_digits):
+    records = DatasetCatalog.get("digits_train")
+    facts = fingerprint_of(records, ["0\nSEED: 99", *"123456789"])
+    facts = dataclasses.replace(facts, images_with=dict.fromkeys(facts.images_with, 1) | {"1": 99})
+    text = make_plan(facts, records, 10, config_file=FINETUNE).config(str(FINETUNE), DATA)
+    assert "SEED" not in yaml.safe_load(text) and "0\\nSEED: 99" in text
 
 
 def test_a_wrong_option_is_refused_by_name(planned):

@@ -36,7 +36,7 @@ def pictures_of(shape, count=60, *, seed=0, flip=None):
 def test_shapes(shape, mirrored, upside_down):
     found = symmetries({0: pictures_of(shape)})
     for name, differs in (("mirrored", mirrored), ("upside_down", upside_down)):
-        asymmetry, p, objects = found[name]
+        asymmetry, p, objects, _ = found[name]
         assert (asymmetry > 0.1) is differs, (name, asymmetry)
         assert p < 0.01 or not differs
         assert objects == 60
@@ -73,3 +73,10 @@ def test_brightness_and_the_sign_of_the_contrast_do_not_matter():
     image = np.random.default_rng(0).uniform(100, 200, (40, 40)).astype(np.float32)
     first, other = (patch_of(x, (0, 0, 40, 40)) for x in (image, 255 - image * 0.5))
     np.testing.assert_allclose(first, other, atol=1e-4)
+
+
+def test_a_one_sided_class_among_symmetrical_ones_is_seen():
+    classes = {i: pictures_of("+", 60, seed=i) for i in range(4)} | {9: pictures_of("F", 40)}
+    found = symmetries(classes)["mirrored"]
+    assert found.asymmetry < 0.1 < found.worst
+    assert symmetries({i: classes[i] for i in range(4)})["mirrored"].worst == 0
