@@ -133,9 +133,15 @@ def plan_of(
 
     def read(file: str) -> np.ndarray:
         """Return an image, reduced if it is large."""
-        shorter = min(LOOKED_AT, sizes[file])
-        more = {"longest": 100 * LOOKED_AT, "value_range": value_range, "max_pixels": max_pixels}
-        return read_resized(file, shorter=shorter, image_format="BGR", **more)[0]
+        image, _, _ = read_resized(
+            file,
+            shorter=min(LOOKED_AT, sizes[file]),
+            longest=100 * LOOKED_AT,
+            image_format="BGR",
+            value_range=value_range,
+            max_pixels=max_pixels,
+        )
+        return image
 
     others = [] if tested is trained else [tested.records]
     others += [x.records for x in results.values() if x is not trained and x is not tested]
