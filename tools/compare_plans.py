@@ -115,7 +115,7 @@ def trained_by_detectron2(card: DatasetCard, minutes: float, seed: int, folder: 
         "SEED",
         seed,
         "OUTPUT_DIR",
-        folder,
+        str(folder),
         "TEST.EARLY_STOP_PATIENCE",
         0,
         "TEST.EVAL_EPOCHS",

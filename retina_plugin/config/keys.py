@@ -33,7 +33,7 @@ MODEL = [
         [3, 4, 5, 6, 7], shown=([2, 3, 4, 5, 6, 7, 8, 9], [5], [3, 4, 5])),
     Key("MODEL.RETINANET.HEAD_NAME", Slot("MODEL.RETINANET.HEAD_NAME"),
         "The head. shared_tower: one tower for both outputs. distribution: for each side of a box, the probabilities "
-        "of distances; needs BBOX_REG_LOSS_TYPE distribution or one that compares boxes.", "retinanet"),
+        "of distances; MODEL.RETINANET.BBOX_REG_LOSS_TYPE distribution then adds their focal loss.", "retinanet"),
     Key("MODEL.RETINANET.HEAD_CHANNELS", Number(int, 0, 2**14),
         "Width of the head's convolutions; 0: same as the pyramid levels.", 0, "channels"),
     Key("MODEL.RETINANET.CLS_LOSS", Slot("MODEL.RETINANET.CLS_LOSS"), "The classification loss.", "focal"),

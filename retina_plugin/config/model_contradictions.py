@@ -45,7 +45,6 @@ def model_problems(cfg: CfgNode) -> Iterator[Problem]:
     """
     if is_retinanet(cfg):
         yield from _head(cfg)
-        yield from _distribution(cfg)
     if has_own_pyramid(cfg):
         yield from _pyramid(cfg)
         yield from _bottom_up(cfg)
@@ -56,23 +55,6 @@ def model_problems(cfg: CfgNode) -> Iterator[Problem]:
         yield from _batch_norm(cfg)
     if is_retinanet(cfg):
         yield from _anchors(cfg)
-
-
-def _distribution(cfg: CfgNode) -> Iterator[Problem]:
-    """Yield a box loss that does not fit the outputs of the head."""
-    head, loss = cfg.MODEL.RETINANET.HEAD_NAME, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE
-    keys = "MODEL.RETINANET.HEAD_NAME MODEL.RETINANET.BBOX_REG_LOSS_TYPE"
-    if head == "distribution" and loss == "smooth_l1":
-        yield Problem(
-            keys,
-            "MODEL.RETINANET.BBOX_REG_LOSS_TYPE smooth_l1 compares deltas, which MODEL.RETINANET.HEAD_NAME "
-            "distribution does not have in training; use distribution or giou",
-        )
-    if loss == "distribution" and head != "distribution":
-        yield Problem(
-            keys,
-            f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE distribution needs MODEL.RETINANET.HEAD_NAME distribution; got {head}",
-        )
 
 
 def _pyramid(cfg: CfgNode) -> Iterator[Problem]:

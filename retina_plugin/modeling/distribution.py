@@ -51,9 +51,11 @@ class DistributionTransform(Box2BoxTransform):
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Map deltas (n, 4) or logits (n, 4·B), and anchors (n, 4), to boxes (n, 4)."""
-        if deltas.shape[-1] != 4:
-            deltas = expected_deltas(deltas.float(), self.weights)
-        return super().apply_deltas(deltas, boxes)
+        return super().apply_deltas(self.to_deltas(deltas), boxes)
+
+    def to_deltas(self, outputs: Tensor) -> Tensor:
+        """Return the deltas (n, 4) that deltas (n, 4) or logits (n, 4·B) stand for."""
+        return outputs if outputs.shape[-1] == 4 else expected_deltas(outputs.float(), self.weights)
 
 
 @HEAD_REGISTRY.register("distribution")
@@ -108,9 +110,9 @@ class DistributionHead(RetinaNetHead):
 @BOX_LOSS_REGISTRY.register("distribution")
 @reads()
 class DistributionLoss(GIoULoss):
-    """GIoU of the expected box, and the distribution focal loss of its sides; needs the head "distribution".
+    """GIoU of the expected box, and the distribution focal loss of its sides.
 
-    In evaluation, where the head returns deltas, it is the GIoU loss alone.
+    Where the head returns deltas, it is the GIoU loss alone: in evaluation, and with another head than "distribution".
 
     Source: Li et al. 2020, equation 6 (there, both parts are also weighted by the predicted score).
     """

@@ -138,14 +138,21 @@ def test_every_parameter_of_the_head_learns_and_the_validation_loss_is_finite():
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (KEYS[:2], "smooth_l1 compares deltas"),
-        (KEYS[2:], "distribution needs MODEL.RETINANET.HEAD_NAME distribution"),
-    ],
-)
-def test_a_loss_that_does_not_fit_the_head_is_refused(keys, message):
-    with pytest.raises(ValueError, match="HEAD_NAME") as error:
-        load_config(BASE, [*TINY, *keys])
-    assert message in str(error.value)
+@pytest.mark.parametrize("loss", ["smooth_l1", "giou", "ciou"])
+def test_other_losses_compare_the_expected_box(loss):
+    model = build_model(load_config(BASE, [*TINY, *KEYS[:2], "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", loss])).train()
+    raw = torch.randn(3, 4 * BINS)
+    anchors, wanted = boxes(3), boxes(3, seed=2)
+    found = model.box_loss(raw, anchors, wanted)
+    assert found.item() == pytest.approx(
+        model.box_loss(expected_deltas(raw, WEIGHTS), anchors, wanted).item(), rel=1e-5
+    )
+
+
+def test_with_another_head_it_is_giou():
+    losses = [
+        build_model(load_config(BASE, [*TINY, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", name])).box_loss
+        for name in ("distribution", "giou")
+    ]
+    deltas, anchors, wanted = torch.randn(3, 4) * 0.1, boxes(3), boxes(3, seed=2)
+    assert torch.equal(*(loss(deltas, anchors, wanted) for loss in losses))

@@ -46,6 +46,8 @@ class SmoothL1Loss:
     def __call__(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
         """Map deltas, anchors and boxes, each (P, 4), to the float32 sum ()."""
         pred_deltas = pred_deltas.to(torch.promote_types(pred_deltas.dtype, torch.float32))
+        if to_deltas := getattr(self.transform, "to_deltas", None):  # of a head that predicts something else
+            pred_deltas = to_deltas(pred_deltas)
         gt_deltas = encode(anchors, gt_boxes, self.transform.weights)
         return smooth_l1_loss(pred_deltas, gt_deltas, beta=self.beta, reduction="sum")
 
