@@ -30,7 +30,7 @@ def test_a_side_is_trained_once_and_recorded(small_digits, tmp_path):
 
 def run_of(side, seed, ap, images=0):
     scores = {"AP": ap, "AP50": 80.0, "AP75": 50.0, "APs": -1.0}
-    about = {"data": "cells", "images": images, "minutes": 6.0, "steps": 300, "side": side, "seed": seed}
+    about = {"data": "cells", "images": images, "minutes": 6.0, "took": 6.1, "steps": 300, "side": side, "seed": seed}
     return {**about, "val": scores, "test": scores}
 
 
@@ -41,7 +41,7 @@ def test_the_table_compares_the_plan_with_the_others(tmp_path):
     (tmp_path / "runs.json").write_text(json.dumps(runs))
     result = command("tools/plan_table.py", tmp_path / "runs.json", "--curve", tmp_path / "curve.png")
     assert result.returncode == 0, result.stderr
-    assert "| cells | 6 | plan | 51.0 ± 1.0 | 80.0 ± 0.0 | - |  | 300 |" in result.stdout
-    assert "| cells | 6 | Detectron2's RetinaNet | 41.0 ± 1.0 | 80.0 ± 0.0 | - | +10.0, p " in result.stdout
-    assert "| cells, 25 images | 6 | plan | 45.0 | 80.0 | - |  | 300 |" in result.stdout
+    assert "| cells | 6 | plan | 6.1 | 51.0 ± 1.0 | 80.0 ± 0.0 | - |  | 300 |" in result.stdout
+    assert "| cells | 6 | Detectron2's RetinaNet | 6.1 | 41.0 ± 1.0 | 80.0 ± 0.0 | - | +10.0, p " in result.stdout
+    assert "| cells, 25 images | 6 | plan | 6.1 | 45.0 | 80.0 | - |  | 300 |" in result.stdout
     assert (tmp_path / "curve.png").stat().st_size > 1000

@@ -99,7 +99,7 @@ def trained_by_command(data: str, words: list[str], folder: Path) -> dict[str, A
     options = ["--data", data, "--overwrite", *words, *ends, "OUTPUT_DIR", str(folder)]
     start = time.perf_counter()
     run(argument_parser().parse_args(options))
-    found = {"minutes": (time.perf_counter() - start) / 60}
+    found = {"took": (time.perf_counter() - start) / 60}
     found["val"] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["bbox"]
     test = folder / "final_test/results.json"
     if test.is_file():
@@ -141,7 +141,7 @@ def trained_by_detectron2(card: DatasetCard, minutes: float, seed: int, folder: 
     trainer = _trainer(cfg)
     trainer.train()
     found: dict[str, Any] = {"val": trainer._last_eval_results["bbox"], "steps": cfg.SOLVER.MAX_ITER}
-    found["minutes"] = (time.perf_counter() - start) / 60
+    found["took"] = (time.perf_counter() - start) / 60
     if "test" in card.splits:
         final = cfg.clone()
         final.defrost()
@@ -215,7 +215,7 @@ def main() -> None:
             for split in ("val", "test"):
                 if split in found:
                     found[split] = {metric: round(found[split][metric], 2) for metric in METRICS}
-            found["minutes"] = round(found["minutes"], 2)
+            found["took"] = round(found["took"], 2)
             about = {"version": __version__, "commit": commit(), "machine": describe_hardware()}
             held = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
             results.parent.mkdir(parents=True, exist_ok=True)

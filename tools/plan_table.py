@@ -32,7 +32,10 @@ def table(runs: list[dict], split: str) -> str:
     for run in runs:
         if split in run:
             groups[run["data"], run["images"], run["minutes"]][run["side"]].append(run)
-    lines = [f"| data ({split}) | minutes | side | AP | AP50 | APs | Δ AP of the plan | steps |", f"|{'---|' * 8}"]
+    lines = [
+        f"| data ({split}) | minutes | side | took | AP | AP50 | APs | Δ AP of the plan | steps |",
+        f"|{'---|' * 9}",
+    ]
     for (data, images, minutes), sides in groups.items():
         aps: dict[tuple[str, ...], list[float]] = {}
         for side, of in sides.items():
@@ -46,7 +49,8 @@ def table(runs: list[dict], split: str) -> str:
             name = f"{data}, {images} images" if images else data
             cells = [shown([run[split][metric] for run in of]) for metric in METRICS]
             steps = f"{statistics.fmean(run['steps'] for run in of):,.0f}"
-            lines.append(f"| {name} | {minutes:g} | {NAMES[side]} | {' | '.join(cells)} | {note} | {steps} |")
+            took = f"{statistics.fmean(run['took'] for run in of):.1f}"
+            lines.append(f"| {name} | {minutes:g} | {NAMES[side]} | {took} | {' | '.join(cells)} | {note} | {steps} |")
     return "\n".join(lines)
 
 
