@@ -1,23 +1,33 @@
 """What a training may cost, and what a step of it costs on this machine."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from detectron2.config import CfgNode
+from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
+from retina_plugin.data.mapper import build_mapper
+from retina_plugin.data.strangers_files import ImageError
 from retina_plugin.hardware import peak_memory_mib
 
 STEPS = 3
 """Steps that are measured, after one that is not."""
 
 OVERHEAD = 1.1
-"""Time of a training step in relation to the network alone: loading, optimizer, averaging, logging."""
+"""Time of a training step in relation to the network alone: optimizer, averaging, logging."""
+
+EVALUATIONS_SHARE = 0.08
+"""Share of the time that evaluations during the training may take."""
+
+LOADED = 8
+"""Images that are loaded to measure how long that takes."""
 
 START_SECONDS = 15.0
 """Time for starting, reading the data and writing checkpoints."""
@@ -44,28 +54,35 @@ class Speed:
     """What was measured on this machine.
 
     Args:
-        train: seconds per image of a training step.
+        train: seconds per image of a training step, without loading.
         test: seconds per image of an evaluation, without tiles.
         memory: bytes that a training step takes.
+        loading: seconds per image that loading adds to a training step.
     """
 
     train: float
     test: float
     memory: int
+    loading: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """Return the seconds per image of a training step with everything around it."""
+        return self.train * OVERHEAD + self.loading
 
     def times(self, factor: float) -> "Speed":
         """Return the cost of images with ``factor`` times the pixels."""
-        return Speed(self.train * factor, self.test * factor, round(self.memory * factor))
+        return Speed(self.train * factor, self.test * factor, round(self.memory * factor), self.loading)
 
     def images_in(self, minutes: float, *, evaluated: int) -> float:
-        """Return how many training images fit into a time that includes one evaluation.
+        """Return how many training images fit into a time that includes the evaluations.
 
         Args:
             minutes: of the whole run.
             evaluated: images, or tiles of images, that are evaluated at the end.
         """
         left = 60 * minutes - START_SECONDS - evaluated * self.test
-        return max(0.0, left) / (self.train * OVERHEAD)
+        return max(0.0, left) * (1 - EVALUATIONS_SHARE) / self.step
 
 
 def measure(
@@ -110,6 +127,24 @@ def measure(
     torch.set_rng_state(states[0])
     np.random.set_state(states[1])
     return Speed(float(np.median(times[1:])), min(tests), max(0, memory))
+
+
+def time_to_load(cfg: CfgNode, records: Sequence[dict]) -> float:
+    """Return the seconds of one process per training image.
+
+    Args:
+        cfg: a resolved config; its training mapper is used.
+        records: of the training images.
+    """
+    mapper, times = build_mapper(cfg, is_train=True), []
+    state = np.random.get_state()
+    for i in np.linspace(0, len(records) - 1, min(len(records), LOADED)).round().astype(int):
+        started = time.perf_counter()
+        with contextlib.suppress(ImageError, SizeMismatchError):  # named by the loader, which leaves it out
+            mapper(records[i])
+            times.append(time.perf_counter() - started)
+    np.random.set_state(state)
+    return float(np.median(times)) if times else 0.0
 
 
 def _random_image(height: int, width: int, objects: int, classes: int) -> dict:

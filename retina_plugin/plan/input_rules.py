@@ -19,7 +19,7 @@ there is not time for ``ENOUGH_STEPS``."""
 SMALLER = "smaller input"
 """Subject of the choice that lowers the input size."""
 
-ENOUGH_STEPS = 600
+ENOUGH_STEPS = 450
 """Steps of training that are worth more than a larger input."""
 
 MOST_ENLARGED = 2.0

@@ -6,7 +6,7 @@ docs/plan.md has the measurement behind every rule and constant.
 import math
 from typing import Any
 
-from retina_plugin.plan.budget import OVERHEAD
+from retina_plugin.plan.budget import EVALUATIONS_SHARE, START_SECONDS
 from retina_plugin.plan.draft import Choice, Draft
 
 IMAGES_BY_DEFAULT = 5000
@@ -24,9 +24,6 @@ WHOLE_EPOCHS = 6
 
 FEW_STEPS = 400
 """Steps below which a batch of half the size, with twice as many steps, is better."""
-
-EVALUATIONS_SHARE = 0.08
-"""Share of the time that evaluations during the training may take."""
 
 MOST_EVALUATIONS = 8
 
@@ -102,7 +99,7 @@ def epochs(draft: Draft) -> Choice:
         length, why = float(draft.settled["SOLVER.EPOCHS"]), "for the epochs that were given"
     elif draft.budget.minutes and draft.speed:
         length = draft.speed.images_in(draft.budget.minutes, evaluated=draft.last_images * draft.views) / one
-        why = f"{60 * draft.budget.minutes:.0f} s at {1 / draft.speed.train:.1f} images/s; {one:.0f} images"
+        why = f"{60 * draft.budget.minutes:.0f} s at {1 / draft.speed.step:.1f} images/s; {one:.0f} images"
     else:
         length = min(max(IMAGES_BY_DEFAULT / one, FEWEST_EPOCHS), most)
         why = f"{IMAGES_BY_DEFAULT} images, but {FEWEST_EPOCHS} to {most} epochs; {one:.0f} images"
@@ -111,9 +108,8 @@ def epochs(draft: Draft) -> Choice:
         length, cost = float(most), f"more than {most} epochs teach little, so it ends early"
     length = float(math.floor(length)) if length >= WHOLE_EPOCHS else length
     if draft.speed:
-        minutes = (
-            length * one * draft.speed.train * OVERHEAD + draft.last_images * draft.views * draft.speed.test
-        ) / 60
+        seconds = START_SECONDS + length * one * draft.speed.step / (1 - EVALUATIONS_SHARE)
+        minutes = (seconds + draft.last_images * draft.views * draft.speed.test) / 60
         cost = f"about {minutes:.1f} minutes here{'; ' if cost else ''}{cost}"
     return Choice("epochs", _length(draft, length, in_epochs=given), why, cost)
 

@@ -5,15 +5,23 @@ import pytest
 import torch
 from support import BASE, TINY
 
+from detectron2.data import DatasetCatalog
+
 from retina_plugin import load_config
 from retina_plugin.plan import budget
-from retina_plugin.plan.budget import Speed, measure
+from retina_plugin.plan.budget import Speed, measure, time_to_load
 
 
 def test_images_that_fit_into_a_time():
     speed = Speed(train=0.2, test=0.1, memory=0)
-    # 10 min are 600 s; 15 s to start, 100 evaluated images take 10 s: 575 s / (0.2 s x 1.1)
-    assert speed.images_in(10, evaluated=100) == pytest.approx(575 / 0.22)
+    # 10 min are 600 s; 15 s to start, 100 evaluated images take 10 s; 8 % of the rest are evaluations in between
+    assert speed.images_in(10, evaluated=100) == pytest.approx(0.92 * 575 / 0.22)
+    loaded = Speed(train=0.2, test=0.1, memory=0, loading=0.03)
+    assert loaded.step == pytest.approx(0.25) and loaded.images_in(10, evaluated=100) == pytest.approx(
+        0.92 * 575 / 0.25
+    )
+    # a quarter of the pixels: the network takes a quarter of the time, loading as long as before
+    assert loaded.times(0.25).step == pytest.approx(0.055 + 0.03)
     assert speed.images_in(0.1, evaluated=0) == 0
 
 
@@ -36,3 +44,14 @@ def test_steps_of_the_config_are_measured(accumulate, monkeypatch):
     assert 0 < speed.train < 10 and 0 < speed.test < 10 and speed.memory >= 0
     assert torch.equal(torch.get_rng_state(), before[0]), "a training afterwards has the same random numbers"
     assert np.array_equal(np.random.get_state()[1], before[1])
+
+
+def test_loading_is_measured_without_touching_the_random_numbers(small_digits, tmp_path):
+    cfg = load_config(BASE, [*TINY, "INPUT.MIN_SIZE_TRAIN", (64,)])
+    records = DatasetCatalog.get("digits_train")
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    assert 0 < time_to_load(cfg, records) < 5
+    assert np.array_equal(np.random.get_state()[1], before)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert time_to_load(cfg, [{**records[0], "file_name": str(tmp_path / "broken.png")}]) == 0
