@@ -102,7 +102,6 @@ def plan_of(
     *,
     opts: Sequence[str] = (),
     budget: Budget | None = None,
-    processes: int = 1,
 ) -> Plan:
     """Plan a training on a dataset.
 
@@ -111,7 +110,6 @@ def plan_of(
         results: of loading its splits.
         opts: keys and values of the user, which the plan does not change.
         budget: what the training may cost.
-        processes: that share a batch.
 
     Raises:
         ValueError: there is nothing to plan for, or the options are wrong.
@@ -154,7 +152,6 @@ def plan_of(
         budget=budget,
         test_images=len(tested.records),
         last_images=len(tested.records) + len(final),
-        processes=processes,
         build=build_model,
     )
 
@@ -181,12 +178,11 @@ def _planned(
         if has_run(folder):
             earlier = earlier_options(folder)
             return earlier or [], f"the plan of {folder}" if earlier else "", None
-    processes = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else args.num_gpus * args.num_machines
-    if getattr(args, "minutes", None) and ("RANK" in os.environ or processes > 1):
+    if getattr(args, "minutes", None) and ("RANK" in os.environ or args.num_gpus * args.num_machines > 1):
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
     learned = options_of({key: value for key in ANCHORS if (value := _value_of(inside or {}, key)) is not None})
     budget = Budget(minutes=getattr(args, "minutes", None))
-    plan = plan_of(card, results, opts=[*learned, *opts], budget=budget, processes=max(1, processes))
+    plan = plan_of(card, results, opts=[*learned, *opts], budget=budget)
     text = f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}"
     if learned:
         text += f"\nanchors and levels are those that {weights} has learned"

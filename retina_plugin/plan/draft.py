@@ -38,7 +38,6 @@ class Draft:
         speed: measured at the settled input size; None if it is not needed or could not be measured.
         test_images: images that one evaluation looks at.
         last_images: images that are evaluated at the end, those of the test split included.
-        processes: that share a batch.
     """
 
     facts: Fingerprint
@@ -49,7 +48,6 @@ class Draft:
     speed: Speed | None = None
     test_images: int = 0
     last_images: int = 0
-    processes: int = 1
     choices: list[Choice] = field(default_factory=list)
 
     def apply(self, choice: Choice) -> None:

@@ -12,15 +12,14 @@ from retina_plugin.analysis.coverage import AnchorLayout, GroundTruth, advised, 
 from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.symmetry import Symmetry
 
-READABLE, LEAST_READABLE = 28.0, 18.0
-"""Size in the network input, pixels, that the smallest 5 % of the objects should reach, and how far it is lowered if
-there is not time for ``ENOUGH_STEPS``."""
+READABLE = 28.0
+"""Size in the network input, pixels, that the smallest 5 % of the objects should reach."""
 
 SMALLER = "smaller input"
 """Subject of the choice that lowers the input size."""
 
 ENOUGH_STEPS = 450
-"""Steps of training that are worth more than a larger input."""
+"""Steps of training that are worth more than enlarging the images."""
 
 MOST_ENLARGED = 2.0
 """Factor beyond which enlarging an image adds no detail."""
@@ -89,11 +88,11 @@ def _spread(shorter: int) -> list[int]:
 
 
 def affordable(draft: Draft) -> Choice | None:
-    """Lower the input size if the time does not suffice for ``ENOUGH_STEPS``."""
+    """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``; none becomes smaller than it is."""
     facts, speed, before = draft.facts, draft.speed, draft.settled["INPUT.MIN_SIZE_TEST"]
     if not (draft.budget.minutes and speed) or draft.settled["TEST.TILES.SIZE"] or not before:
         return None
-    least = max(SMALLEST_INPUT, GRID * round(LEAST_READABLE / facts.shares[0] / GRID))
+    least = max(SMALLEST_INPUT, GRID * math.ceil(facts.shorter[2] / GRID))
 
     def steps(shorter: int) -> float:
         """Return the steps that fit into the time; their cost is in proportion to the pixels."""

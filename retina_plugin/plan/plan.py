@@ -152,7 +152,6 @@ def make_plan(
     budget: Budget | None = None,
     test_images: int = 0,
     last_images: int = 0,
-    processes: int = 1,
     build: Callable[[CfgNode], nn.Module] = build_model,
 ) -> Plan:
     """Plan a training.
@@ -166,7 +165,6 @@ def make_plan(
         budget: what the training may cost; None: a number of epochs that follows from the data.
         test_images: images that one evaluation looks at.
         last_images: images that are evaluated at the end.
-        processes: that share a batch.
         build: builds the model that is measured.
 
     Returns:
@@ -198,7 +196,6 @@ def make_plan(
         given=frozenset(given[0::2]),
         test_images=test_images,
         last_images=max(test_images, last_images),
-        processes=processes,
     )
     _ask(draft, RULES)
     if budget.minutes or budget.memory:

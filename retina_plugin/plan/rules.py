@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.input_rules import affordable, anchors, anchors_again, detections, mirroring, resolution
-from retina_plugin.plan.training_rules import batch, empty_images, epochs, evaluations, memory, sampling, suppression
+from retina_plugin.plan.training_rules import empty_images, epochs, evaluations, memory, sampling, suppression
 
 
 class Rule(NamedTuple):
@@ -46,7 +46,6 @@ AFTER_MEASURING = (
     Rule(anchors_again, ANCHORS),
     Rule(memory, ("SOLVER.ACCUMULATE",)),
     Rule(epochs, ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.WARMUP_", "SOLVER.FREEZE_")),
-    Rule(batch, ("SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.REFERENCE_BATCH_SIZE")),
     Rule(evaluations, ("TEST.EVAL_", "TEST.EARLY_STOP_PATIENCE", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD")),
 )
 """Rules that need the speed, if there is a budget of time or memory."""

@@ -22,9 +22,6 @@ FEWEST_STEPS = 20
 WHOLE_EPOCHS = 6
 """Epochs below which a training is measured in iterations."""
 
-FEW_STEPS = 400
-"""Steps below which a batch of half the size, with twice as many steps, is better."""
-
 MOST_EVALUATIONS = 8
 
 RARE = 0.3
@@ -142,20 +139,6 @@ def _epochs_of(draft: Draft) -> float:
         return float(length)
     reference = draft.settled["SOLVER.REFERENCE_BATCH_SIZE"] or draft.settled["SOLVER.IMS_PER_BATCH"]
     return draft.settled["SOLVER.MAX_ITER"] * reference / draft.images_per_epoch
-
-
-def batch(draft: Draft) -> Choice | None:
-    """Halve the batch if there are few steps; the learning rate and the number of steps follow from it."""
-    size = draft.settled["SOLVER.IMS_PER_BATCH"]
-    steps = _epochs_of(draft) * draft.images_per_epoch / size
-    if steps >= FEW_STEPS or size < 8 or size // 2 % (draft.processes * draft.settled["SOLVER.ACCUMULATE"]):
-        return None
-    return Choice(
-        "batch",
-        {"SOLVER.IMS_PER_BATCH": size // 2},
-        f"{steps:.0f} steps of {size} images are few",
-        "each step averages over fewer images",
-    )
 
 
 def evaluations(draft: Draft) -> Choice:

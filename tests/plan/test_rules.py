@@ -17,7 +17,7 @@ def rich(**changes):
     some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
     speed = Speed(train=0.5, test=0.05, memory=6 * 2**30)
     budget = Budget(minutes=5, memory=2**30)
-    keys = {"SOLVER.EPOCHS": 10}
+    keys = {"INPUT.MIN_SIZE_TEST": 640, "INPUT.MAX_SIZE_TEST": 854}
     return draft(*some, budget=budget, speed=speed, keys=keys, sides=(40,) * 5, **{**facts, **changes})
 
 
@@ -48,7 +48,6 @@ def test_a_rule_sets_keys_of_its_subject_only_and_none_if_the_user_set_one(rule)
         ("MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.RETINANET.SOFT_NMS"),
         ("MODEL.WEIGHTS", "MODEL.ANCHOR_GENERATOR.SCALE"),
         ("TEST.EARLY_STOP_PATIENCE", "TEST.EVAL_EPOCHS"),
-        ("SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH"),
     ],
 )
 def test_a_key_of_the_user_keeps_what_would_contradict_it(given, kept):

@@ -87,14 +87,6 @@ def test_evaluation_takes_little_of_the_time():
     assert seldom["TEST.EVAL_EPOCHS"] == 0 and seldom["TEST.EARLY_STOP_PATIENCE"] == 0
 
 
-def test_a_batch_for_few_steps_is_still_divisible_among_the_processes():
-    few = keys_of(scheduled(draft(images=8)))
-    assert few["SOLVER.IMS_PER_BATCH"] == 4
-    several = draft(images=8)
-    several.processes = 8
-    assert "SOLVER.IMS_PER_BATCH" not in keys_of(scheduled(several))
-
-
 def test_iterations_are_those_of_the_reference_batch():
     # The config is scaled to the batch when it is loaded: a batch of 4 doubles the iterations.
     speed = Speed(train=0.1, test=0.05, memory=0)
