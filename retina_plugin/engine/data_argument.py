@@ -168,17 +168,18 @@ def _planned(
     named = dict(zip(opts[0::2], opts[1::2], strict=False))
     weights = named.get("MODEL.WEIGHTS", "")
     inside = config_in_checkpoint(weights) if weights else None
-    if args.eval_only:
+    if getattr(args, "eval_only", False):
         if inside is None:
             return [], f"{weights or 'MODEL.WEIGHTS'} has no config: evaluated as {FINETUNE} says", None
         args.config_file = weights
         return [], f"evaluated with the config of {weights}", None
-    if args.resume:
+    if getattr(args, "resume", False):
         folder = Path(named["OUTPUT_DIR"]) if "OUTPUT_DIR" in named else latest_run(Path("output") / card.name)
         if has_run(folder):
             earlier = earlier_options(folder)
             return earlier or [], f"the plan of {folder}" if earlier else "", None
-    if getattr(args, "minutes", None) and ("RANK" in os.environ or args.num_gpus * args.num_machines > 1):
+    several = "RANK" in os.environ or getattr(args, "num_gpus", 1) * getattr(args, "num_machines", 1) > 1
+    if getattr(args, "minutes", None) and several:
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
     learned = options_of({key: value for key in ANCHORS if (value := _value_of(inside or {}, key)) is not None})
     budget = Budget(minutes=getattr(args, "minutes", None))
