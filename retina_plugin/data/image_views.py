@@ -64,6 +64,21 @@ class Views(NamedTuple):
         ]
         return [*tiles, (0, 0, width, height)] if self.whole and len(tiles) > 1 else tiles
 
+    def sizes_of(self, region: Region) -> list[tuple[int, int]]:
+        """Return the (shorter side, longest side) that a part of an image is resized to, pixels.
+
+        If only tiles are looked at, an image that is smaller than a tile is resized by the factor of a tile, as
+        INPUT.TILES does in training.
+
+        Example:
+            >>> Views(((200, 400),), tile=100, whole=False).sizes_of((0, 0, 100, 80))
+            [(160, 400)]
+        """
+        if not self.tile or self.whole:
+            return list(self.sizes)
+        side = min(region[2] - region[0], region[3] - region[1])
+        return [(shorter and max(1, round(shorter * side / self.tile)), longest) for shorter, longest in self.sizes]
+
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
     """Return where tiles begin along one side, spaced evenly, so that they cover it and overlap at least so much."""
@@ -85,7 +100,6 @@ class ViewMapper(RetinaMapper):
     def __init__(self, views: Views, **options: Any) -> None:
         super().__init__(augmentations=[], is_train=False, **options)
         self.views = views
-        self.resizes = [CvResizeShortestEdge([shorter, shorter], longest, "choice") for shorter, longest in views.sizes]
 
     @classmethod
     def from_config(cls, cfg: CfgNode, views: Views) -> "ViewMapper":
@@ -134,7 +148,8 @@ class ViewMapper(RetinaMapper):
         for region in self.views.regions(*image.shape[:2]):
             left, top, right, bottom = region
             part = image[top:bottom, left:right]
-            for resize in self.resizes:
+            for shorter, longest in self.views.sizes_of(region):
+                resize = CvResizeShortestEdge([shorter, shorter], longest, "choice")
                 resized = self._resizing(resize, name, part).apply_image(part)
                 for flipped in (False, True) if self.views.flip else (False,):
                     pixels = contiguous(resized[:, ::-1] if flipped else resized)

@@ -33,7 +33,8 @@ class MultiViewModel(nn.Module):
 
     Args:
         model: maps a list of dicts with "image", "height", "width" to a list of {"instances": Instances}.
-        nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped, within and across views.
+        nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped; with ``soft``, only the scores
+            of boxes of different views lower each other, since the model has compared those of one view.
         max_detections: most detections to return per image; None: as many as there are.
         class_agnostic, soft, soft_sigma, score_thresh: see :func:`retina_plugin.modeling.postprocess.detect`.
     """
@@ -70,10 +71,11 @@ class MultiViewModel(nn.Module):
         regions = torch.tensor([view["region"] for view in views], dtype=boxes.dtype, device=boxes.device)
         width, height = (int(side) for side in regions.amax(dim=0)[2:])
         groups = torch.zeros_like(classes) if self.class_agnostic else classes
+        seen_in = torch.arange(len(views), device=boxes.device).repeat_interleave(counts)
         if len(regions.unique(dim=0)) > 1:
             tiles = regions.repeat_interleave(counts, dim=0)
             boxes, scores, kept = merge_tiles(boxes, scores, groups, tiles, (height, width))
-            classes, groups = classes[kept], groups[kept]
+            classes, groups, seen_in = classes[kept], groups[kept], seen_in[kept]
         most = len(boxes) if self.max_detections is None else self.max_detections
         if self.soft:
             keep, scores = soft_nms(
@@ -85,6 +87,7 @@ class MultiViewModel(nn.Module):
                 sigma=self.soft_sigma,
                 score_thresh=self.score_thresh,
                 most=most,
+                views=seen_in,
             )
         else:
             keep = classwise_nms(boxes, scores, groups, self.nms_thresh)[:most]

@@ -88,6 +88,7 @@ def soft_nms(
     sigma: float,
     score_thresh: float,
     most: int,
+    views: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Lower the scores of boxes that overlap better ones of their class, instead of dropping them.
 
@@ -101,6 +102,8 @@ def soft_nms(
         sigma: for "gaussian".
         score_thresh: boxes whose score falls to it are dropped.
         most: most boxes to return.
+        views: (D,), the view of the image in which each box was detected; boxes of one view, whose scores have been
+            lowered there, leave each other alone. None: all boxes are compared.
 
     Returns:
         Indices (D',) of the boxes that are kept and their new scores (D',), by descending new score.
@@ -114,6 +117,8 @@ def soft_nms(
         keep.append(best)
         kept_scores.append(left[best])
         overlap = box_iou(boxes[best].unsqueeze(0), boxes).squeeze(0) * (classes == classes[best])
+        if views is not None:
+            overlap = overlap * (views != views[best])
         if kind == "linear":
             left = torch.where(overlap > nms_thresh, left * (1 - overlap), left)
         else:

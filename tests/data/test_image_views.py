@@ -33,6 +33,20 @@ def test_the_whole_image_is_looked_at_once_if_it_is_no_larger_than_a_tile():
     assert views.regions(80, 101)[-1] == (0, 0, 101, 80)
 
 
+def test_an_image_smaller_than_a_tile_has_the_scale_of_a_tile_if_only_tiles_are_looked_at():
+    small, thin = (0, 0, 60, 50), (0, 0, 100, 20)
+    tiles = Views(((200, 400), (0, 400)), tile=100, whole=False)
+    assert tiles.sizes_of(small) == [(100, 400), (0, 400)] and tiles.sizes_of(thin) == [(40, 400), (0, 400)]
+    assert tiles._replace(whole=True).sizes_of(small) == list(tiles.sizes)
+
+
+def test_in_evaluation_an_image_has_the_scale_that_tiles_have_in_training(image):
+    cfg = tiny_cfg("INPUT.TILES.SIZE", 400, "INPUT.MIN_SIZE_TRAIN", (200,), "INPUT.RANDOM_FLIP", "none")
+    trained = build_mapper(cfg, is_train=True)(image)["image"]
+    seen = ViewMapper.from_config(cfg, Views(((200, 400),), tile=400, whole=False))(image)["image"]
+    assert trained.shape == seen.shape == (3, 60, 100)
+
+
 def test_without_keys_there_are_no_views():
     assert Views.from_config(tiny_cfg()) is None
 

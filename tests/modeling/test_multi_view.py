@@ -114,6 +114,24 @@ def test_suppression_follows_the_options(options, count):
     assert len(found["instances"]) == count
 
 
+class Crowd(torch.nn.Module):
+    """Detects two objects that overlap (IoU 0.6), whose scores it has already lowered for that."""
+
+    def forward(self, batched_inputs):
+        boxes = torch.tensor([[10.0, 10, 30, 30], [15, 10, 35, 30]])
+        found = Instances((100, 100), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9, 0.4]))
+        found.pred_classes = torch.zeros(2, dtype=torch.int64)
+        return [{"instances": found} for _ in batched_inputs]
+
+
+def test_with_soft_nms_scores_are_lowered_once():
+    model = MultiViewModel(Crowd(), nms_thresh=0.5, max_detections=100, soft="gaussian", score_thresh=0.01)
+    tiles = [{"image": torch.zeros(3, 8, 8), "region": region, "flipped": False}
+             for region in ((0, 0, 100, 100), (200, 0, 300, 100))]  # fmt: skip
+    (found,) = model([{VIEWS: tiles}])
+    assert sorted(found["instances"].scores.tolist()) == pytest.approx([0.4, 0.4, 0.9, 0.9])
+
+
 def test_views_of_equal_size_share_a_batch():
     sizes = []
 

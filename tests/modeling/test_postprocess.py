@@ -9,7 +9,7 @@ from torchvision.ops import nms
 from detectron2.modeling.box_regression import Box2BoxTransform
 
 from retina_plugin.modeling import postprocess
-from retina_plugin.modeling.postprocess import best_logits, classwise_nms, detect
+from retina_plugin.modeling.postprocess import best_logits, classwise_nms, detect, soft_nms
 
 TRANSFORM = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [50, 0, 60, 10]])
@@ -167,6 +167,15 @@ def test_gaussian_soft_nms_worked_by_hand():
     third = 0.7 * math.exp(-(0.6**2) / 0.5)
     second = 0.8 * math.exp(-(0.8**2) / 0.5) * math.exp(-(0.75**2) / 0.5)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, third, second]))
+
+
+def test_soft_nms_leaves_boxes_of_one_view_alone():
+    options = {"kind": "gaussian", "nms_thresh": 0.5, "sigma": 0.5, "score_thresh": 0.01, "most": 10}
+    views = torch.tensor([0, 0, 1])
+    keep, scores = soft_nms(OVERLAPPING, SCORES, torch.zeros(3), **options, views=views)
+    third = 0.7 * math.exp(-(0.6**2) / 0.5) * math.exp(-(0.75**2) / 0.5)
+    assert keep.tolist() == [0, 1, 2]
+    torch.testing.assert_close(scores, torch.tensor([0.9, 0.8, third]))
 
 
 @pytest.mark.parametrize("soft", ["linear", "gaussian"])
