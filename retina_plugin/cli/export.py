@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.to == "safetensors":
         file = Path(args.output or checkpoint.with_suffix(".safetensors"))
         read_info(str(checkpoint))
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_safetensors(read_checkpoint(str(checkpoint)), file)
         say(f"written: {file}")
         return 0
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     file = Path(args.output or checkpoint.with_name(f"{checkpoint.stem}{ending}{writers.SUFFIX[args.to]}"))
     if file.suffix != writers.SUFFIX[args.to]:
         raise ValueError(f"--output must end in {writers.SUFFIX[args.to]}, got {file}")
+    file.parent.mkdir(parents=True, exist_ok=True)
     unproven = file.with_name(f"{file.stem}.unproven{file.suffix}")
     try:
         with Console():
@@ -173,6 +175,7 @@ def _to_detectron2(args: argparse.Namespace) -> int:
     file = Path(args.output or checkpoint.with_name(f"{checkpoint.stem}_detectron2.pth"))
     if file.suffix != ".pth":
         raise ValueError(f"--output must end in .pth, got {file}")
+    file.parent.mkdir(parents=True, exist_ok=True)
     exact = ["SOLVER.AMP.ENABLED", False, "SOLVER.AMP.PRECISION", "fp32"]
     unproven = file.with_name(f"{file.stem}.unproven.pth")
     try:

@@ -31,12 +31,15 @@ COCO_DETECTIONS = 100
 LOOKED_AT = 800
 """Shorter side to which larger images are reduced to look at them, pixels."""
 
-ANCHORS = (
+LEARNED = (
     "MODEL.RETINANET.LEVELS",
     "MODEL.ANCHOR_GENERATOR.SIZES",
     "MODEL.ANCHOR_GENERATOR.SCALE",
     "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.RETINANET.HEAD_NAME",
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE",
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS",
 )
 """Keys of what the box layer of given weights has learned."""
 
@@ -162,7 +165,7 @@ def _planned(
     """Return the options of a plan, its table, and its JSON if it is new.
 
     A run that is resumed keeps the plan that lies in its folder. Weights of the plugin are evaluated with the config
-    that they contain, which becomes ``config_file``, and trained further with their anchors.
+    that they contain, which becomes ``config_file``, and trained further with their anchors and kind of box layer.
     """
     opts = [*args.opts]
     named = dict(zip(opts[0::2], opts[1::2], strict=False))
@@ -181,12 +184,12 @@ def _planned(
     several = "RANK" in os.environ or getattr(args, "num_gpus", 1) * getattr(args, "num_machines", 1) > 1
     if getattr(args, "minutes", None) and several:
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
-    learned = options_of({key: value for key in ANCHORS if (value := _value_of(inside or {}, key)) is not None})
+    learned = options_of({key: value for key in LEARNED if (value := _value_of(inside or {}, key)) is not None})
     budget = Budget(minutes=getattr(args, "minutes", None))
     plan = plan_of(card, results, opts=[*learned, *opts], budget=budget)
     text = f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}"
     if learned:
-        text += f"\nanchors and levels are those that {weights} has learned"
+        text += f"\nanchors, levels and the kind of box layer are those that {weights} has learned"
     return [*learned, *plan.options()], text, plan.json()
 
 

@@ -34,6 +34,8 @@ def detectron2_config(predictor: RetinaPredictor) -> CfgNode:
         raise ValueError("Detectron2's RetinaNet has no soft NMS: set MODEL.RETINANET.SOFT_NMS '' with --set")
     if cfg.MODEL.BOTTOM_UP.NAME not in ("build_retina_resnet", "build_resnet_backbone"):
         raise ValueError(f"Detectron2's RetinaNet has a ResNet; the checkpoint has {cfg.MODEL.BOTTOM_UP.NAME}")
+    if cfg.MODEL.RETINANET.HEAD_NAME != "retinanet":
+        raise ValueError(f"Detectron2's RetinaNet has no head {cfg.MODEL.RETINANET.HEAD_NAME}")
     for key in all_keys(known):
         if key not in OURS and not key.startswith(("SOLVER.", "DATALOADER.")):
             _set(known, key, get_key(cfg, key))

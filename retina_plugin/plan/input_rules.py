@@ -1,4 +1,4 @@
-"""Rules about the input of the network: its size or tiles, anchors, detections and flips.
+"""Rules about the input of the network: its size or tiles, and flips.
 
 docs/plan.md has the measurement behind every rule and constant.
 """
@@ -6,9 +6,6 @@ docs/plan.md has the measurement behind every rule and constant.
 import math
 from typing import Any
 
-import numpy as np
-
-from retina_plugin.analysis.coverage import AnchorLayout, GroundTruth, advised, coverage, ground_truth, search
 from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.symmetry import Symmetry
 
@@ -36,12 +33,6 @@ GRID = 32
 
 SPREAD = (0.8, 0.9, 1.0, 1.1, 1.2)
 """Sizes of training images in relation to that of evaluation."""
-
-MOST_COMPARED = 20_000
-"""Objects that anchors are compared with; of more, those of every second, third, ... image."""
-
-OBJECTS_PER_DETECTION = 1.5
-"""Detections that are kept for each object of the image with the most."""
 
 ONE_SIDED, SURELY = 0.1, 0.01
 """Images are not mirrored if the asymmetry of the objects is above the first and its p below the second."""
@@ -111,11 +102,6 @@ def affordable(draft: Draft) -> Choice | None:
     return Choice(SMALLER, _sizes(draft, shorter), why, cost)
 
 
-def anchors_again(draft: Draft) -> Choice | None:
-    """Fit the anchors again if the input became smaller."""
-    return anchors(draft) if any(choice.what == SMALLER for choice in draft.choices) else None
-
-
 def _longest_aspect(draft: Draft) -> float:
     """Return the ratio of the sides of the typical image, at most 4, from which on the longer side is limited."""
     return min(4.0, max(draft.facts.height, draft.facts.width) / min(draft.facts.height, draft.facts.width))
@@ -143,71 +129,6 @@ def _tiles(draft: Draft, why: str) -> Choice | None:
     why = f"{why}; a whole image would have {zoom * min(facts.height, facts.width):.0f} px"
     views = draft.after(Choice("tiles", settings, why)).views
     return Choice("tiles", settings, why, f"an image is {views} tiles to predict on; no validation loss")
-
-
-def anchors(draft: Draft) -> Choice | None:
-    """Choose anchors and levels that match the objects at the input size; None if those of the base do.
-
-    A level below the base's is not added: it would take three quarters of the time. If images are turned, the objects
-    are compared turned as well.
-    """
-    records = draft.records[:: 1 + draft.facts.objects // MOST_COMPARED]
-    if draft.settled["TEST.TILES.SIZE"]:  # every object as if its image were a tile
-        truth = ground_truth(records, shortest=0, longest=0)
-        truth = truth._replace(boxes=truth.boxes * draft.zoom, sizes=truth.sizes * draft.zoom)
-    else:
-        sizes = {"shortest": draft.settled["INPUT.MIN_SIZE_TEST"], "longest": draft.settled["INPUT.MAX_SIZE_TEST"]}
-        truth = ground_truth(records, **sizes)
-    if draft.settled["INPUT.ROTATE_90"]:
-        truth = _with_turned(truth)
-    now = AnchorLayout(
-        tuple(draft.settled["MODEL.RETINANET.LEVELS"]),
-        draft.settled["MODEL.ANCHOR_GENERATOR.SCALE"],
-        draft.settled["MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"],
-        tuple(draft.settled["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]),
-    )
-    covered = coverage(truth, now)
-    kinds = [one for one in search(truth, now) if one.layout.input == 1 and one.layout.levels[0] >= now.levels[0]]
-    chosen = advised(covered, kinds)
-    if chosen is covered:
-        return None
-    layout = chosen.layout
-    return Choice(
-        "anchors",
-        {
-            "MODEL.RETINANET.LEVELS": list(layout.levels),
-            "MODEL.ANCHOR_GENERATOR.SCALE": layout.scale,
-            "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE": layout.scales_per_octave,
-            "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [list(layout.ratios)],
-        },
-        f"{100 * chosen.matched:.0f} % instead of {100 * covered.matched:.0f} % of the objects have an anchor at "
-        "IoU 0.5",
-        f"{layout.locations / now.locations:.2f} times the anchors",
-    )
-
-
-def _with_turned(truth: GroundTruth) -> GroundTruth:
-    """Return boxes together with the same ones turned by 90 degrees, in images of their own."""
-    images = len(truth.sizes)
-    return GroundTruth(
-        np.concatenate([truth.boxes, truth.boxes[:, [1, 0, 3, 2]]]),
-        np.concatenate([truth.classes, truth.classes]),
-        np.concatenate([truth.image, truth.image + images]),
-        np.concatenate([truth.sizes, truth.sizes[:, ::-1]]),
-    )
-
-
-def detections(draft: Draft) -> Choice | None:
-    """Keep enough detections for the image with the most objects; None if Detectron2's 100 are enough."""
-    if draft.facts.most <= draft.settled["TEST.DETECTIONS_PER_IMAGE"]:
-        return None
-    most = 100 * math.ceil(draft.facts.most * OBJECTS_PER_DETECTION / 100)
-    return Choice(
-        "detections per image",
-        {"TEST.DETECTIONS_PER_IMAGE": most},
-        f"there are up to {draft.facts.most} objects in an image",
-        "AP counts the best 100 as well, as COCO does",
-    )
 
 
 def mirroring(draft: Draft) -> Choice | None:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from retina_plugin.plan.draft import Choice, Draft
-from retina_plugin.plan.input_rules import affordable, anchors, anchors_again, detections, mirroring, resolution
-from retina_plugin.plan.training_rules import empty_images, epochs, evaluations, memory, sampling, suppression
+from retina_plugin.plan.input_rules import affordable, mirroring, resolution
+from retina_plugin.plan.model_rules import anchors, anchors_again, detections, losses, suppression
+from retina_plugin.plan.training_rules import empty_images, epochs, evaluations, memory, sampling
 
 
 class Rule(NamedTuple):
@@ -30,16 +31,21 @@ SIZE = ("INPUT.MIN_SIZE_", "INPUT.MAX_SIZE_", "INPUT.TILES.", "TEST.TILES.", "IN
 
 ANCHORS = ("MODEL.ANCHOR_GENERATOR.", "MODEL.RETINANET.LEVELS", "MODEL.WEIGHTS")
 
+LOSSES = ("MODEL.RETINANET.HEAD_NAME", "MODEL.RETINANET.BBOX_REG_", "MODEL.RETINANET.CLS_LOSS", "MODEL.CLS_LOSS.",
+          "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", "MODEL.WEIGHTS")  # fmt: skip
+
 RULES = (
     Rule(resolution, SIZE),
     Rule(mirroring, ("INPUT.RANDOM_FLIP", "INPUT.ROTATE_90", "INPUT.MAPPER")),
     Rule(anchors, ANCHORS),
+    Rule(losses, LOSSES),
     Rule(detections, ("TEST.DETECTIONS_PER_IMAGE",)),
     Rule(suppression, ("MODEL.RETINANET.SOFT_NMS", "MODEL.RETINANET.NMS_THRESH_TEST")),
     Rule(sampling, ("DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD")),
     Rule(empty_images, ("DATALOADER.EMPTY_IMAGES", "DATALOADER.FILTER_EMPTY_ANNOTATIONS")),
 )
-"""Rules that are asked before the speed is measured. Weights that the user gives may have learned other anchors."""
+"""Rules that are asked before the speed is measured. Weights that the user gives may have learned other anchors,
+and the deltas of boxes."""
 
 AFTER_MEASURING = (
     Rule(affordable, SIZE),

@@ -1,4 +1,4 @@
-"""Rules about the training: sampling, batch, epochs, evaluations; and about the suppression of duplicates.
+"""Rules about the training: sampling, batch, epochs and evaluations.
 
 docs/plan.md has the measurement behind every rule and constant.
 """
@@ -29,17 +29,6 @@ RARE = 0.3
 
 MOST_EMPTY = 0.5
 """Share of the training images that may be empty."""
-
-
-def suppression(draft: Draft) -> Choice:
-    """Lower the scores of overlapping detections instead of dropping them where objects overlap."""
-    return Choice(
-        "suppression of duplicates",
-        {"MODEL.RETINANET.SOFT_NMS": "gaussian"},
-        f"{100 * draft.facts.crowded:.0f} % of the objects overlap another of their class by IoU 0.3 or more; it cost "
-        "nothing where none did",
-        "more detections with low scores; files exported with --nms or to Detectron2 do not have it",
-    )
 
 
 def sampling(draft: Draft) -> Choice | None:

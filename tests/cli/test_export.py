@@ -55,6 +55,22 @@ def test_a_file_is_proven_equal_and_says_so(folder, kind, file, words, capsys):
     assert len(json.loads((folder / f"out_{file}/predictions.json").read_text())["images"]) == 6
 
 
+@pytest.mark.parametrize("kind, file", [("onnx", "a.onnx"), ("openvino", "a.xml"), ("torchscript", "a.ts")])
+def test_what_a_plan_trains_is_exported_into_a_new_folder(folder, kind, file, capsys):
+    keys = {
+        "MODEL.RETINANET.HEAD_NAME": "distribution",
+        "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "distribution",
+        "MODEL.RETINANET.CLS_LOSS": "quality_focal",
+        "MODEL.RETINANET.SOFT_NMS": "gaussian",
+    }
+    (folder / "planned").mkdir(exist_ok=True)
+    small_checkpoint(folder / "planned", **keys)
+    assert (
+        main(["export", "planned/model.pth", "--to", kind, "--data", "numbers", "--output", f"new/{kind}/{file}"]) == 0
+    )
+    assert "0 in only one of file and checkpoint" in capsys.readouterr().out
+
+
 def test_a_file_that_differs_is_not_left_behind_unless_forced(folder, capsys, monkeypatch):
     from retina_plugin.export import proof
 

@@ -116,10 +116,10 @@ def test_weights_are_evaluated_with_their_config_and_trained_further_with_their_
     args = arguments(pets, "--eval-only", "MODEL.WEIGHTS", str(checkpoint), plan=True)
     assert "evaluated with the config of" in use_data(args) and args.config_file == str(checkpoint)
     args = arguments(pets, "MODEL.WEIGHTS", str(checkpoint), plan=True)
-    assert "anchors and levels are those that" in use_data(args)
+    assert "anchors, levels and the kind of box layer are those that" in use_data(args)
     found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
-    assert found["MODEL.ANCHOR_GENERATOR.SCALE"] == "1.7"
-    assert "MODEL.ANCHOR_GENERATOR.SCALE" not in args.plan
+    assert found["MODEL.ANCHOR_GENERATOR.SCALE"] == "1.7" and found["MODEL.RETINANET.HEAD_NAME"] == "retinanet"
+    assert "MODEL.ANCHOR_GENERATOR.SCALE" not in args.plan and "MODEL.RETINANET.HEAD_NAME" not in args.plan
 
 
 def test_minutes_are_for_one_process_that_plans(pets, tmp_path, monkeypatch):

@@ -53,3 +53,9 @@ def test_a_network_that_is_no_resnet_is_refused(tmp_path):
     predictor = exact_predictor(small_checkpoint(tmp_path))
     with pytest.raises(ValueError, match="has a ResNet; the checkpoint has build_retina_timm"):
         detectron2_config(predictor)
+
+
+def test_a_head_that_detectron2_lacks_is_refused(tmp_path):
+    predictor = exact_predictor(small_checkpoint(tmp_path, BASE, **{"MODEL.RETINANET.HEAD_NAME": "distribution"}))
+    with pytest.raises(ValueError, match="no head distribution"):
+        detectron2_config(predictor)

@@ -55,27 +55,6 @@ def test_objects_that_do_not_fit_into_tiles_keep_the_image_whole():
     assert "too many objects are longer than half a tile" in choice.cost
 
 
-def test_anchors_follow_the_objects():
-    # At 320 px, objects of 12 px are 8 px: the smallest anchor, of 32 px, has an IoU of 1/16 with them.
-    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
-    choice = input_rules.anchors(draft(*some))
-    assert choice.settings["MODEL.ANCHOR_GENERATOR.SCALE"] < 2 and choice.settings["MODEL.RETINANET.LEVELS"][0] == 3
-    assert "instead of 0 % of the objects have an anchor" in choice.why
-    assert input_rules.anchors(draft(record([100, 100, 148, 148]))) is None, "32 px at 320 px"
-
-
-def test_anchors_of_tiles_are_those_of_their_resolution():
-    tiles = {"TEST.TILES.SIZE": 160, "INPUT.MIN_SIZE_TEST": 320}
-    some = [record([x, 100, x + 16, 116]) for x in range(0, 600, 20)]
-    assert input_rules.anchors(draft(*some, keys=tiles)) is None, "16 px are 32 px in a tile"
-
-
-@pytest.mark.parametrize(("most", "want"), [(100, None), (101, 200), (200, 300), (1000, 1500)])
-def test_detections(most, want):
-    choice = input_rules.detections(draft(most=most))
-    assert (choice.settings["TEST.DETECTIONS_PER_IMAGE"] if choice else None) == want
-
-
 @pytest.mark.parametrize(
     ("found", "want"),
     [
@@ -124,27 +103,7 @@ def test_elongated_objects_are_not_turned():
     assert choice.settings == {"INPUT.RANDOM_FLIP_VERTICAL": True}
 
 
-def test_anchors_fit_turned_objects_as_well():
-    some = [record([x, 100, x + 60, 110]) for x in range(0, 500, 20)]
-    upright, turned = (
-        input_rules.anchors(draft(*some, keys={"INPUT.ROTATE_90": flag})).settings for flag in (False, True)
-    )
-    ratios = turned["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]
-    assert max(upright["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"][0]) < 1 and min(ratios) < 0.5 < 2 < max(ratios)
-
-
 def test_objects_are_as_large_as_their_share_of_the_image():
     # Portraits and landscapes: 48 px of a shorter side of 480 px everywhere, whatever the images' medians are.
     choice = input_rules.resolution(draft(shares=(0.1,) * 5, height=640, width=480))
     assert choice.settings["INPUT.MIN_SIZE_TEST"] == 32 * round(input_rules.READABLE / 0.1 / 32)
-
-
-def test_of_many_objects_a_part_is_compared(monkeypatch):
-    seen = []
-    original = input_rules.ground_truth
-    monkeypatch.setattr(
-        input_rules, "ground_truth", lambda some, **sizes: seen.append(len(some)) or original(some, **sizes)
-    )
-    some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 6)]
-    input_rules.anchors(draft(*some, objects=3 * input_rules.MOST_COMPARED))
-    assert seen == [25], "every fourth of 100 images"

@@ -47,6 +47,8 @@ def test_a_rule_sets_keys_of_its_subject_only_and_none_if_the_user_set_one(rule)
         ("INPUT.RANDOM_FLIP", "INPUT.ROTATE_90"),
         ("MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.RETINANET.SOFT_NMS"),
         ("MODEL.WEIGHTS", "MODEL.ANCHOR_GENERATOR.SCALE"),
+        ("MODEL.WEIGHTS", "MODEL.RETINANET.HEAD_NAME"),
+        ("MODEL.CLS_LOSS.QUALITY_BETA", "MODEL.RETINANET.CLS_LOSS"),
         ("TEST.EARLY_STOP_PATIENCE", "TEST.EVAL_EPOCHS"),
     ],
 )
