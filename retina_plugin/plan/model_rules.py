@@ -27,7 +27,7 @@ MOST_COMPARED = 20_000
 OBJECTS_PER_DETECTION = 1.5
 """Detections that are kept for each object of the image with the most."""
 
-MISSED = 0.01
+MISSED = 0.015
 """Share of the objects that anchors of one shape may cover less than anchors of several."""
 
 
@@ -118,7 +118,7 @@ def losses(draft: Draft) -> Choice:
             "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "distribution",
             "MODEL.RETINANET.CLS_LOSS": "quality_focal",
         },
-        "boxes became more accurate on every dataset that it was tried on",
+        "raised AP by 4 and 5 where it was measured alone (docs/plan.md)",
         "a step takes 5 % longer, 20 % with nine anchors",
     )
 
