@@ -36,7 +36,7 @@ from retina_plugin.engine.builders import build_model
 from retina_plugin.engine.data_argument import FINETUNE, load_card, options_for
 from retina_plugin.hardware import describe_hardware
 from retina_plugin.paths import shipped
-from retina_plugin.plan.budget import START_SECONDS, Speed, measure
+from retina_plugin.plan.budget import EVALUATIONS_SHARE, START_SECONDS, Speed, measure
 from retina_plugin.version import __version__
 
 SIDES = ("plan", "fixed", "detectron2")
@@ -67,7 +67,8 @@ def fixed_length(card: DatasetCard, minutes: float) -> tuple[list[str], Speed, i
     objects = max(1, sum(len(x["annotations"]) for x in records) // len(records))
     speed = measure(cfg, height=height, width=width, objects=objects, build=build_model)
     tested = len(load_split(card, "val", look=False).records)
-    steps = int(speed.images_in(minutes, evaluated=tested) / cfg.SOLVER.IMS_PER_BATCH)
+    images = speed.images_in(minutes, evaluated=tested) / (1 - EVALUATIONS_SHARE)  # it is evaluated at the end only
+    steps = int(images / cfg.SOLVER.IMS_PER_BATCH)
     return steps_of(steps, len(records) / cfg.SOLVER.IMS_PER_BATCH), speed, steps
 
 
