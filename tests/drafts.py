@@ -37,6 +37,8 @@ def settled(**changes):
     cfg = load_config(BASE, TINY)
     values = {key: get_key(cfg, key) for key in all_keys(cfg)}
     values |= {
+        "INPUT.MIN_SIZE_TRAIN": [320],
+        "INPUT.MAX_SIZE_TRAIN": 427,
         "INPUT.MIN_SIZE_TEST": 320,
         "INPUT.MAX_SIZE_TEST": 427,
         "SOLVER.EPOCHS": 24,

@@ -1,6 +1,7 @@
 """A plan that is being made: what is known, what is settled, and what a rule may choose."""
 
 import math
+import statistics
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,20 +64,37 @@ class Draft:
         return replace(self, settled=self.settled | settings, choices=[*self.choices, choice])
 
     @property
+    def training_sides(self) -> tuple[int, int]:
+        """Return the shorter side of a training image, or tile, of the middle size, and the limit of the longer one.
+
+        In pixels; 0 as the shorter side stands for images as they are.
+        """
+        return round(statistics.median(self.settled["INPUT.MIN_SIZE_TRAIN"])), self.settled["INPUT.MAX_SIZE_TRAIN"]
+
+    @property
     def input_size(self) -> tuple[int, int]:
-        """Return the (height, width) of the network input of a typical image, or of a tile, pixels."""
-        shorter = self.settled["INPUT.MIN_SIZE_TEST"]
+        """Return the (height, width) of the network input of a typical training image, or of a tile, pixels."""
+        return self._resized(*self.training_sides)
+
+    @property
+    def test_pixels(self) -> float:
+        """Return the number of pixels of an image, or of a tile, in evaluation in relation to those in training."""
+        tested = self._resized(self.settled["INPUT.MIN_SIZE_TEST"], self.settled["INPUT.MAX_SIZE_TEST"])
+        return math.prod(tested) / math.prod(self.input_size)
+
+    def _resized(self, shorter: int, longest: int) -> tuple[int, int]:
+        """Return the (height, width) of a typical image, or of a tile, with these sides, pixels."""
         if tile := self.settled["TEST.TILES.SIZE"]:
             return (shorter or tile,) * 2
         height, width = self.facts.height, self.facts.width
         if not shorter:  # not resized
             return height, width
-        zoom = min(shorter / min(height, width), self.settled["INPUT.MAX_SIZE_TEST"] / max(height, width))
+        zoom = min(shorter / min(height, width), longest / max(height, width))
         return max(1, round(height * zoom)), max(1, round(width * zoom))
 
     @property
     def zoom(self) -> float:
-        """Return the size of an object in the network input in relation to the image."""
+        """Return the size of an object in the network input of training in relation to the image."""
         if tile := self.settled["TEST.TILES.SIZE"]:
             return self.input_size[0] / tile
         return self.input_size[0] / self.facts.height

@@ -10,7 +10,7 @@ from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.symmetry import Symmetry
 
 READABLE = 28.0
-"""Size in the network input, pixels, that the smallest 5 % of the objects should reach."""
+"""Size in the network input of training, pixels, that the smallest 5 % of the objects should reach."""
 
 SMALLER = "smaller input"
 """Subject of the choice that lowers the input size."""
@@ -22,17 +22,20 @@ MOST_ENLARGED = 2.0
 """Factor beyond which enlarging an image adds no detail."""
 
 SMALLEST_INPUT, LARGEST_INPUT = 160, 448
-"""Bounds of the shorter side of the network input for whole images, pixels. Images whose longer side would be more than
-4/3 of the second are cut into tiles."""
+"""Bounds of the shorter side of whole training images, pixels. Images whose longer side would be more than 4/3 of the
+second are cut into tiles."""
 
 TILE_INPUT = 320
-"""Side of a tile in the network input, pixels."""
+"""Side of a tile in training, pixels."""
 
 GRID = 32
 """The shorter side is a multiple of this, so that no level of the pyramid is padded much."""
 
 SPREAD = (0.8, 0.9, 1.0, 1.1, 1.2)
-"""Sizes of training images in relation to that of evaluation."""
+"""Sizes of training images in relation to their middle."""
+
+LARGER_IN_EVALUATION = 1.125
+"""Size in evaluation in relation to the middle of those in training."""
 
 ONE_SIDED, SURELY = 0.1, 0.01
 """Images are not mirrored if the asymmetry of the objects is above the first and its p below the second."""
@@ -52,6 +55,7 @@ def resolution(draft: Draft) -> Choice:
     why = f"5 % of the objects are smaller than {facts.sides[0]:.0f} px"
     why += f"; enlarging more than {MOST_ENLARGED:g} times adds no detail" if wanted == most else ""
     why += "" if wanted == most else f"; {READABLE:g} px are recognised well"
+    why += "; in evaluation an eighth larger, which is better after training (docs/plan.md)"
     aspect = max(facts.height, facts.width) / min(facts.height, facts.width)
     if wanted * aspect > 4 / 3 * LARGEST_INPUT and (tiles := _tiles(draft, why)):
         return tiles
@@ -63,24 +67,29 @@ def resolution(draft: Draft) -> Choice:
 
 
 def _sizes(draft: Draft, shorter: int) -> dict[str, Any]:
-    """Return the keys for whole images with this shorter side in evaluation."""
-    longest = math.ceil(shorter * max(4 / 3, _longest_aspect(draft)))
+    """Return the keys for whole images whose shorter side is around this one in training."""
+    aspect = max(4 / 3, _longest_aspect(draft))
     return {
-        "INPUT.MIN_SIZE_TEST": shorter,
-        "INPUT.MAX_SIZE_TEST": longest,
         "INPUT.MIN_SIZE_TRAIN": _spread(shorter),
-        "INPUT.MAX_SIZE_TRAIN": math.ceil(longest * SPREAD[-1]),
+        "INPUT.MAX_SIZE_TRAIN": math.ceil(shorter * aspect * SPREAD[-1]),
+        "INPUT.MIN_SIZE_TEST": _in_evaluation(shorter),
+        "INPUT.MAX_SIZE_TEST": math.ceil(_in_evaluation(shorter) * aspect),
     }
 
 
 def _spread(shorter: int) -> list[int]:
-    """Return the sizes of training images, multiples of 8 px around that of evaluation."""
+    """Return the sizes of training images, multiples of 8 px around this one."""
     return [8 * round(factor * shorter / 8) for factor in SPREAD]
+
+
+def _in_evaluation(shorter: int) -> int:
+    """Return the size in evaluation, on the grid, for images of this size in training."""
+    return GRID * round(LARGER_IN_EVALUATION * shorter / GRID)
 
 
 def affordable(draft: Draft) -> Choice | None:
     """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``; none becomes smaller than it is."""
-    facts, speed, before = draft.facts, draft.speed, draft.settled["INPUT.MIN_SIZE_TEST"]
+    facts, speed, before = draft.facts, draft.speed, draft.training_sides[0]
     if not (draft.budget.minutes and speed) or draft.settled["TEST.TILES.SIZE"] or not before:
         return None
     least = max(SMALLEST_INPUT, GRID * math.ceil(facts.shorter[2] / GRID))
@@ -121,9 +130,9 @@ def _tiles(draft: Draft, why: str) -> Choice | None:
         "TEST.TILES.SIZE": side,
         "TEST.TILES.OVERLAP": overlap,
         "TEST.TILES.WHOLE": max(max(box[2] - box[0], box[3] - box[1]) for box in objects) > side,
-        "INPUT.MIN_SIZE_TEST": TILE_INPUT,
-        "INPUT.MAX_SIZE_TEST": TILE_INPUT,
         "INPUT.MIN_SIZE_TRAIN": _spread(TILE_INPUT),
+        "INPUT.MIN_SIZE_TEST": _in_evaluation(TILE_INPUT),
+        "INPUT.MAX_SIZE_TEST": _in_evaluation(TILE_INPUT),
         "TEST.VALIDATION_LOSS": False,  # it would look at whole images
     }
     why = f"{why}; a whole image would have {zoom * min(facts.height, facts.width):.0f} px"

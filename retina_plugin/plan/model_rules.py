@@ -42,8 +42,8 @@ def anchors(draft: Draft) -> Choice | None:
         truth = ground_truth(records, shortest=0, longest=0)
         truth = truth._replace(boxes=truth.boxes * draft.zoom, sizes=truth.sizes * draft.zoom)
     else:
-        sizes = {"shortest": draft.settled["INPUT.MIN_SIZE_TEST"], "longest": draft.settled["INPUT.MAX_SIZE_TEST"]}
-        truth = ground_truth(records, **sizes)
+        shortest, longest = draft.training_sides
+        truth = ground_truth(records, shortest=shortest, longest=longest)
     if draft.settled["INPUT.ROTATE_90"]:
         truth = _with_turned(truth)
     now = AnchorLayout(

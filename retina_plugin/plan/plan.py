@@ -238,6 +238,7 @@ def _measured(
     height, width = draft.input_size
     objects = max(1, round(draft.facts.per_image[2]))
     speed = measure(cfg, height=height, width=width, objects=objects, build=build)
+    speed = replace(speed, test=speed.test * draft.test_pixels)
     seconds = time_to_load(cfg, draft.records)
     if cfg.MODEL.DEVICE == "cpu":  # the processes that load take their share of the cores
         return replace(speed, loading=seconds / torch.get_num_threads())

@@ -11,8 +11,8 @@ def test_the_input_is_as_large_as_the_small_objects_need():
     small = input_rules.READABLE * 1.5
     choice = input_rules.resolution(draft(sides=(small, 100, 120, 140, 160)))
     # 1 / 1.5 of 480 px, on the grid of 32 px
-    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 320 and choice.settings["INPUT.MAX_SIZE_TEST"] == 427
     assert choice.settings["INPUT.MIN_SIZE_TRAIN"] == [256, 288, 320, 352, 384]
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 352 and choice.settings["INPUT.MAX_SIZE_TEST"] == 470
     assert f"smaller than {small:.0f} px" in choice.why
 
 
@@ -28,7 +28,7 @@ def test_the_input_has_a_least_size(small, size, want):
     choice = input_rules.resolution(
         draft(sides=(small,) * 5, height=size[0], width=size[1], longest=(size[0] * 9,) * 5)
     )
-    assert choice.settings["INPUT.MIN_SIZE_TEST"] == want
+    assert choice.settings["INPUT.MIN_SIZE_TRAIN"][2] == want
 
 
 def test_small_objects_in_large_images_are_cut_into_tiles():
@@ -37,6 +37,7 @@ def test_small_objects_in_large_images_are_cut_into_tiles():
     side = round(input_rules.TILE_INPUT * 20 / input_rules.READABLE)
     assert choice.what == "tiles"
     assert choice.settings["INPUT.TILES.SIZE"] == choice.settings["TEST.TILES.SIZE"] == side
+    assert choice.settings["INPUT.MIN_SIZE_TRAIN"][2] == 320 and choice.settings["INPUT.MIN_SIZE_TEST"] == 352
     assert choice.settings["TEST.TILES.OVERLAP"] * side >= 40, "the largest 5 % of the objects are seen whole"
     assert choice.settings["TEST.TILES.WHOLE"] is False
     assert "tiles to predict on" in choice.cost
@@ -51,7 +52,7 @@ def test_a_few_large_objects_are_looked_for_in_the_whole_image():
 def test_objects_that_do_not_fit_into_tiles_keep_the_image_whole():
     facts = {"height": 4000, "width": 6000, "sides": (20, 22, 25, 28, 30), "longest": (22, 25, 28, 30, 900)}
     choice = input_rules.resolution(draft(**facts))
-    assert choice.what == "input size" and choice.settings["INPUT.MIN_SIZE_TEST"] == input_rules.LARGEST_INPUT
+    assert choice.what == "input size" and choice.settings["INPUT.MIN_SIZE_TRAIN"][2] == input_rules.LARGEST_INPUT
     assert "too many objects are longer than half a tile" in choice.cost
 
 
@@ -76,15 +77,16 @@ def test_flips_follow_the_symmetry_of_the_objects(found, want):
 def test_images_are_enlarged_less_if_the_time_is_short():
     # Images of 192 px at 320 px. Of 4 min, 92 % of 225 s after the start: 1,881 images, 235 steps; at 256 px 1.6 times
     # as many, 367; at 224 px 480, which is enough.
-    facts, keys = {"height": 192, "width": 192, "sides": (17, 23, 30, 45, 60)}, {"INPUT.MIN_SIZE_TEST": 320}
+    facts, keys = {"height": 192, "width": 192, "sides": (17, 23, 30, 45, 60)}, {"INPUT.MIN_SIZE_TRAIN": [320]}
     speed = Speed(train=0.1, test=0.0, memory=0)
     some = draft(budget=Budget(minutes=4), speed=speed, keys=keys, **facts)
     choice = input_rules.affordable(some)
-    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 224 and choice.settings["INPUT.MAX_SIZE_TEST"] == 299
+    assert choice.settings["INPUT.MIN_SIZE_TRAIN"][2] == 224 and choice.settings["INPUT.MAX_SIZE_TRAIN"] == 359
+    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 256 and choice.settings["INPUT.MAX_SIZE_TEST"] == 342
     assert "only 235 steps of 320 px" in choice.why and "20 px" in choice.cost
     assert some.speed.train == pytest.approx(0.1 * 0.49), "later rules count with the smaller input"
     short = draft(budget=Budget(minutes=1), speed=speed, keys=keys, **facts)
-    assert input_rules.affordable(short).settings["INPUT.MIN_SIZE_TEST"] == 192, "as large as they are"
+    assert input_rules.affordable(short).settings["INPUT.MIN_SIZE_TRAIN"][2] == 192, "as large as they are"
     assert input_rules.affordable(draft(budget=Budget(minutes=40), speed=speed, keys=keys, **facts)) is None
     tiled = draft(budget=Budget(minutes=4), speed=speed, keys={"TEST.TILES.SIZE": 100}, **facts)
     assert input_rules.affordable(tiled) is None
@@ -93,7 +95,7 @@ def test_images_are_enlarged_less_if_the_time_is_short():
 def test_images_that_are_reduced_anyway_are_not_reduced_further():
     # Blood cells, 480 px at 320 px: at 192 px they lost 7 AP in 3 minutes, for four times as many steps.
     speed = Speed(train=1.0, test=0.0, memory=0)
-    some = draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TEST": 320})
+    some = draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TRAIN": [320]})
     assert input_rules.affordable(some) is None
 
 
@@ -106,4 +108,4 @@ def test_elongated_objects_are_not_turned():
 def test_objects_are_as_large_as_their_share_of_the_image():
     # Portraits and landscapes: 48 px of a shorter side of 480 px everywhere, whatever the images' medians are.
     choice = input_rules.resolution(draft(shares=(0.1,) * 5, height=640, width=480))
-    assert choice.settings["INPUT.MIN_SIZE_TEST"] == 32 * round(input_rules.READABLE / 0.1 / 32)
+    assert choice.settings["INPUT.MIN_SIZE_TRAIN"][2] == 32 * round(input_rules.READABLE / 0.1 / 32)

@@ -17,7 +17,7 @@ def test_anchors_follow_the_objects():
 
 
 def test_anchors_of_tiles_are_those_of_their_resolution():
-    tiles = {"TEST.TILES.SIZE": 160, "INPUT.MIN_SIZE_TEST": 320}
+    tiles = {"TEST.TILES.SIZE": 160, "INPUT.MIN_SIZE_TRAIN": [320]}
     some = [record([x, 100, x + 27, 109], [x, 100, x + 9, 127]) for x in range(0, 570, 20)]
     assert model_rules.anchors(draft(*some, keys=tiles)) is None, "16 px are 32 px in a tile"
 

@@ -56,7 +56,7 @@ def test_the_same_data_gives_the_same_plan(planned):
 
 
 def test_keys_of_the_user_are_kept_and_count_for_the_others(planned):
-    free, fixed = planned(), planned("INPUT.MIN_SIZE_TEST", "64", "SOLVER.EPOCHS", "3")
+    free, fixed = planned(), planned("INPUT.MIN_SIZE_TRAIN", "[64]", "SOLVER.EPOCHS", "3")
     assert {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "SOLVER.EPOCHS"} <= set(free.settings)
     assert not {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "SOLVER.EPOCHS"} & set(fixed.settings)
     # Digits of 20 px are 7 px when an image of 192 px becomes 64 px: the anchors have to be smaller.
@@ -92,7 +92,8 @@ def test_minutes_are_measured_at_the_planned_size(planned, monkeypatch):
 
     monkeypatch.setattr(module, "measure", measured)
     monkeypatch.setattr(module, "time_to_load", lambda cfg, records: 0.0)
-    plan = planned("SOLVER.IMS_PER_BATCH", "4", "INPUT.MIN_SIZE_TEST", "256", budget=Budget(minutes=1))
+    keys = {"SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": [256], "INPUT.MIN_SIZE_TEST": 256}
+    plan = planned(*options_of(keys), budget=Budget(minutes=1))
     assert plan.speed == Speed(0.1, 0.1, 1) and asked["batch"] == 4
     assert asked["height"] == asked["width"] == 256
     # 92 % of 60 s - 15 s - 0.5 s, at 0.11 s: 372 images of the 12 of the small digits

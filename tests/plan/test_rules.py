@@ -17,7 +17,7 @@ def rich(**changes):
     some = [record([x, 100, x + 12, 112]) for x in range(0, 600, 20)]
     speed = Speed(train=0.5, test=0.05, memory=6 * 2**30)
     budget = Budget(minutes=5, memory=2**30)
-    keys = {"INPUT.MIN_SIZE_TEST": 640, "INPUT.MAX_SIZE_TEST": 854}
+    keys = {"INPUT.MIN_SIZE_TRAIN": [640], "INPUT.MAX_SIZE_TRAIN": 854}
     return draft(*some, budget=budget, speed=speed, keys=keys, sides=(40,) * 5, **{**facts, **changes})
 
 
