@@ -108,6 +108,27 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     return keys
 
 
+def changed_keys(base: CfgNode, here: CfgNode) -> list[tuple[str, object, object]]:
+    """Return (key, value in ``base``, value in ``here``) of the keys of ``here`` that differ; "-" for one it has alone.
+
+    Lists equal tuples, between which YAML makes no difference, and what a section holds that is empty in ``base`` is
+    not compared.
+    """
+    known, found = set(all_keys(base)), []
+    for key in all_keys(here):
+        old = _as_list(get_key(base, key)) if key in known else "-"
+        new = _as_list(get_key(here, key))
+        open_section = isinstance(old, CfgNode) and not old
+        if old != new and not open_section:
+            found.append((key, old, new))
+    return found
+
+
+def _as_list(value: object) -> object:
+    """Return a tuple as a list, and anything else unchanged."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def as_sections(settings: Mapping[str, object]) -> dict[str, Any]:
     """Return values by dotted key as nested sections, with lists in place of tuples, as a config file has them.
 

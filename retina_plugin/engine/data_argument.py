@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from detectron2.config import CfgNode
+
 from retina_plugin.config.checkpoint_info import config_in_checkpoint
+from retina_plugin.config.key import changed_keys
+from retina_plugin.config.load import load_config
 from retina_plugin.data.account import account_of
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.catalog import FOUND, has_object, register_card
@@ -32,16 +36,25 @@ LOOKED_AT = 800
 """Shorter side to which larger images are reduced to look at them, pixels."""
 
 LEARNED = (
+    "INPUT.FORMAT",
+    "MODEL.ANCHOR_GENERATOR.",
+    "MODEL.BACKBONE.",
+    "MODEL.BOTTOM_UP.",
+    "MODEL.DETECTRON2.",
+    "MODEL.FPN.",
+    "MODEL.META_ARCHITECTURE",
+    "MODEL.PIXEL_",
+    "MODEL.RESNETS.",
+    "MODEL.RETINANET.BBOX_REG_",
+    "MODEL.RETINANET.HEAD_",
+    "MODEL.RETINANET.IN_FEATURES",
     "MODEL.RETINANET.LEVELS",
-    "MODEL.ANCHOR_GENERATOR.SIZES",
-    "MODEL.ANCHOR_GENERATOR.SCALE",
-    "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
-    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
-    "MODEL.RETINANET.HEAD_NAME",
-    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE",
-    "MODEL.RETINANET.BBOX_REG_WEIGHTS",
+    "MODEL.RETINANET.NORM",
+    "MODEL.RETINANET.NUM_CONVS",
+    "MODEL.TIMM.",
+    "MODEL.TORCHVISION.",
 )
-"""Keys of what the box layer of given weights has learned."""
+"""Beginnings of the keys of the network that given weights belong to, and of what its box layer has learned."""
 
 FINETUNE = "configs/finetune.yaml"
 """Config file that ``--data`` trains with unless one is given."""
@@ -165,7 +178,7 @@ def _planned(
     """Return the options of a plan, its table, and its JSON if it is new.
 
     A run that is resumed keeps the plan that lies in its folder. Weights of the plugin are evaluated with the config
-    that they contain, which becomes ``config_file``, and trained further with their anchors and kind of box layer.
+    that they contain, which becomes ``config_file``, and trained further as the network that they belong to.
     """
     opts = [*args.opts]
     named = dict(zip(opts[0::2], opts[1::2], strict=False))
@@ -184,21 +197,20 @@ def _planned(
     several = "RANK" in os.environ or getattr(args, "num_gpus", 1) * getattr(args, "num_machines", 1) > 1
     if getattr(args, "minutes", None) and several:
         raise ValueError("--minutes measures the speed of one process: with several, give --epochs")
-    learned = options_of({key: value for key in LEARNED if (value := _value_of(inside or {}, key)) is not None})
+    learned = options_of(_learned(inside or {}))
     budget = Budget(minutes=getattr(args, "minutes", None))
     plan = plan_of(card, results, opts=[*learned, *opts], budget=budget)
     text = f"planned from the data (--no-plan trains with {FINETUNE} as it is):\n{plan.table()}"
-    if learned:
-        text += f"\nanchors, levels and the kind of box layer are those that {weights} has learned"
+    if inside is not None:
+        text += f"\nbackbone, pyramid, head and anchors are those of {weights}"
     return [*learned, *plan.options()], text, plan.json()
 
 
-def _value_of(settings: dict, key: str) -> Any:
-    """Return the value of a dotted key in nested settings; None if it is not there."""
-    value: Any = settings
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def _learned(inside: dict) -> dict[str, Any]:
+    """Return the keys of the network in the config of a checkpoint that differ from those of ``FINETUNE``."""
+    base = load_config(shipped(FINETUNE), ["MODEL.RETINANET.NUM_CLASSES", "1"])
+    changed = changed_keys(base, CfgNode(inside))
+    return {key: value for key, old, value in changed if key.startswith(LEARNED) and old != "-"}
 
 
 def _objects(record: dict) -> int:

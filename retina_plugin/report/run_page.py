@@ -15,7 +15,8 @@ from detectron2.config import CfgNode, get_cfg
 from retina_plugin.analysis.advice import advise
 from retina_plugin.analysis.detections import read_detections
 from retina_plugin.analysis.diagnosis import Diagnosis, diagnose
-from retina_plugin.config import add_retina_config, all_keys, get_key
+from retina_plugin.config import add_retina_config
+from retina_plugin.config.key import changed_keys
 from retina_plugin.data.pixels import build_reader
 from retina_plugin.evaluation.result_table import METRICS
 from retina_plugin.evaluation.rows import PREDICTIONS
@@ -116,21 +117,7 @@ def differences(settings: dict) -> list[tuple[str, object, object]]:
     base = get_cfg()
     add_retina_config(base)
     base.merge_from_other_cfg(CfgNode(CfgNode.load_yaml_with_base(str(shipped(METHOD)))))
-    here = CfgNode(settings)
-    known = set(all_keys(base))
-    found = []
-    for key in all_keys(here):
-        old = _as_list(get_key(base, key)) if key in known else "-"
-        new = _as_list(get_key(here, key))
-        open_section = isinstance(old, CfgNode) and not old
-        if old != new and not open_section:
-            found.append((key, old, new))
-    return found
-
-
-def _as_list(value: object) -> object:
-    """Return a tuple as a list, which YAML makes no difference between, and anything else unchanged."""
-    return list(value) if isinstance(value, tuple) else value
+    return changed_keys(base, CfgNode(settings))
 
 
 def _plan(page: Page, choices: list[dict]) -> None:

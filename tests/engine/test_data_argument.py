@@ -11,10 +11,15 @@ from exported import small_checkpoint
 from option_pairs import pairs
 from support import ROOT
 
+from detectron2.config import CfgNode
+
+from retina_plugin import load_config
 from retina_plugin.arguments import argument_parser
+from retina_plugin.config.checkpoint_info import config_in_checkpoint
+from retina_plugin.config.key import changed_keys
 from retina_plugin.data.card import DatasetCard
 from retina_plugin.data.digits import generate_digits
-from retina_plugin.engine.data_argument import use_data
+from retina_plugin.engine.data_argument import LEARNED, use_data
 from retina_plugin.paths import shipped
 
 SHORT = {
@@ -112,13 +117,15 @@ def test_a_run_that_is_resumed_keeps_its_plan(pets, tmp_path, monkeypatch):
 
 def test_weights_are_evaluated_with_their_config_and_trained_further_with_their_anchors(pets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checkpoint = small_checkpoint(tmp_path, **{"MODEL.ANCHOR_GENERATOR.SCALE": 1.7})
+    network = {"MODEL.BOTTOM_UP.NAME": "build_retina_resnet", "MODEL.WEIGHTS": "", "MODEL.PIXELS_FROM": "config"}
+    checkpoint = small_checkpoint(tmp_path, **{"MODEL.ANCHOR_GENERATOR.SCALE": 1.7, **network})
     args = arguments(pets, "--eval-only", "MODEL.WEIGHTS", str(checkpoint), plan=True)
     assert "evaluated with the config of" in use_data(args) and args.config_file == str(checkpoint)
     args = arguments(pets, "MODEL.WEIGHTS", str(checkpoint), plan=True)
-    assert "anchors, levels and the kind of box layer are those that" in use_data(args)
-    found = dict(zip(args.opts[0::2], args.opts[1::2], strict=True))
-    assert found["MODEL.ANCHOR_GENERATOR.SCALE"] == "1.7" and found["MODEL.RETINANET.HEAD_NAME"] == "retinanet"
+    assert f"backbone, pyramid, head and anchors are those of {checkpoint}" in use_data(args)
+    cfg, stored = load_config(args.config_file, args.opts), CfgNode(config_in_checkpoint(str(checkpoint)))
+    assert cfg.MODEL.ANCHOR_GENERATOR.SCALE == 1.7 and cfg.MODEL.BOTTOM_UP.NAME == "build_retina_resnet"
+    assert not [change for change in changed_keys(stored, cfg) if change[0].startswith(LEARNED)]
     assert "MODEL.ANCHOR_GENERATOR.SCALE" not in args.plan and "MODEL.RETINANET.HEAD_NAME" not in args.plan
 
 
