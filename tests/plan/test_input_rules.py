@@ -75,8 +75,8 @@ def test_flips_follow_the_symmetry_of_the_objects(found, want):
 
 
 def test_images_are_enlarged_less_if_the_time_is_short():
-    # Images of 192 px at 320 px. Of 4.2 min, 92 % of 237 s after the start: 1,817 images, 227 steps; at 256 px 1.6 times
-    # as many, 354; at 224 px 463, which is enough.
+    # Images of 192 px at 320 px. Of 4.2 min, 92 % of 237 s after the start: 1,817 images, 227 steps; at 256 px 1.6
+    # times as many, 354; at 224 px 463, which is enough.
     facts, keys = {"height": 192, "width": 192, "sides": (17, 23, 30, 45, 60)}, {"INPUT.MIN_SIZE_TRAIN": [320]}
     speed = Speed(train=0.1, test=0.0, memory=0)
     some = draft(budget=Budget(minutes=4.2), speed=speed, keys=keys, **facts)
