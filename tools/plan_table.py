@@ -1,6 +1,6 @@
 """Print the tables of docs/plan.md from what tools/compare_plans.py measured, and draw its learning curve.
 
-    python tools/plan_table.py [docs/plan/runs.json] [--curve docs/plan/curve.png]
+    python tools/plan_table.py [docs/plan/runs.json] [--curve docs/plan/curve.png --data bccd --all 205]
 
 Rows are compared with the plan by Student's t, with the spread over seeds pooled over the sides of one dataset.
 """
@@ -54,25 +54,23 @@ def table(runs: list[dict], split: str) -> str:
     return "\n".join(lines)
 
 
-def draw_curve(runs: list[dict], file: Path) -> None:
-    """Draw AP on the test split against the number of training images, for the data with several numbers."""
-    numbers = defaultdict(set)
-    for run in runs:
-        numbers[run["data"]].add(run["images"])
-    data = max(numbers, key=lambda name: len(numbers[name]))
+def draw_curve(runs: list[dict], file: Path, *, data: str, images: int) -> None:
+    """Draw AP on the test split of a dataset against the number of training images, which is ``images`` for all."""
     figure, axes = plt.subplots(figsize=(6, 4))
+    numbers = set()
     for side, name in NAMES.items():
         by_images = defaultdict(list)
         for run in runs:
-            if run["data"] == data and run["side"] == side and run["images"] and "test" in run:
-                by_images[run["images"]].append(run["test"]["AP"])
-        if by_images:
+            if run["data"] == data and run["side"] == side and "test" in run:
+                by_images[run["images"] or images].append(run["test"]["AP"])
+        numbers |= set(by_images)
+        if len(by_images) > 1:
             x = sorted(by_images)
             means = [statistics.fmean(by_images[n]) for n in x]
             spread = [statistics.stdev(by_images[n]) if len(by_images[n]) > 1 else 0 for n in x]
             axes.errorbar(x, means, spread, marker="o", capsize=3, label=name)
     axes.set(xlabel="training images", ylabel="AP on the test split", xscale="log", title=data)
-    axes.set_xticks(sorted(numbers[data] - {0}), [str(n) for n in sorted(numbers[data] - {0})])
+    axes.set_xticks(sorted(numbers), [str(n) for n in sorted(numbers)])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
@@ -86,12 +84,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="?", default="docs/plan/runs.json")
     parser.add_argument("--curve", metavar="FILE", help="picture to write")
+    parser.add_argument("--data", default="bccd", help="dataset of the picture")
+    parser.add_argument("--all", type=int, default=205, help="its training images")
     args = parser.parse_args()
     runs = json.loads(Path(args.runs).read_text(encoding="utf-8"))
     for split in ("val", "test"):
         print(table(runs, split), end="\n\n")
     if args.curve:
-        draw_curve(runs, Path(args.curve))
+        draw_curve(runs, Path(args.curve), data=args.data, images=args.all)
 
 
 if __name__ == "__main__":
