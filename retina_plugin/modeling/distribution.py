@@ -50,11 +50,11 @@ class DistributionTransform(Box2BoxTransform):
     """Detectron2's transform, which also takes the logits of distances in place of deltas."""
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Map deltas (n, 4) or logits (n, 4·B), and anchors (n, 4), to boxes (n, 4)."""
+        """Map deltas (D, 4) or logits (D, 4·B), and anchors (D, 4), to boxes (D, 4)."""
         return super().apply_deltas(self.to_deltas(deltas), boxes)
 
     def to_deltas(self, outputs: Tensor) -> Tensor:
-        """Return the deltas (n, 4) that deltas (n, 4) or logits (n, 4·B) stand for."""
+        """Return the deltas (D, 4) that deltas (D, 4) or logits (D, 4·B) stand for."""
         return outputs if outputs.shape[-1] == 4 else expected_deltas(outputs.float(), self.weights)
 
 

@@ -192,7 +192,7 @@ def detect(
     groups = torch.zeros_like(classes) if class_agnostic else classes
 
     def decode(most: int | None) -> Tensor:
-        """Return the boxes of the best candidates."""
+        """Return the boxes (D, 4) of the best candidates."""
         boxes = transform.apply_deltas(candidate_deltas[:most].float(), candidate_anchors[:most])
         return clip_boxes_to_image(boxes, image_size) if clip_before_nms else boxes
 
