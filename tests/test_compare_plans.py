@@ -39,7 +39,8 @@ def test_the_table_compares_the_plan_with_the_others(tmp_path):
     runs = [run_of(side, seed, ap) for side, values in aps.items() for seed, ap in enumerate(values)]
     runs += [run_of("plan", 1, 45.0, images=n) for n in (25, 50)]
     (tmp_path / "runs.json").write_text(json.dumps(runs))
-    result = command("tools/plan_table.py", tmp_path / "runs.json", "--curve", tmp_path / "curve.png", "--data", "cells")
+    words = ["--curve", tmp_path / "curve.png", "--data", "cells"]
+    result = command("tools/plan_table.py", tmp_path / "runs.json", *words)
     assert result.returncode == 0, result.stderr
     assert "| cells | 6 | plan | 6.1 | 51.0 ± 1.0 | 80.0 ± 0.0 | - |  | 300 |" in result.stdout
     assert "| cells | 6 | Detectron2's RetinaNet | 6.1 | 41.0 ± 1.0 | 80.0 ± 0.0 | - | +10.0, p " in result.stdout

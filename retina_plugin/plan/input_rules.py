@@ -15,7 +15,7 @@ READABLE = 28.0
 SMALLER = "smaller input"
 """Subject of the choice that lowers the input size."""
 
-ENOUGH_STEPS = 450
+ENOUGH_STEPS = 350
 """Steps of training that are worth more than enlarging the images."""
 
 MOST_ENLARGED = 2.0
