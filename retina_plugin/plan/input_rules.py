@@ -18,6 +18,9 @@ SMALLER = "smaller input"
 ENOUGH_STEPS = 350
 """Steps of training that are worth more than enlarging the images."""
 
+LEAST_STEPS = 120
+"""Steps of training for which images are even reduced further than the objects need."""
+
 MOST_ENLARGED = 2.0
 """Factor beyond which enlarging an image adds no detail."""
 
@@ -88,11 +91,10 @@ def _in_evaluation(shorter: int) -> int:
 
 
 def affordable(draft: Draft) -> Choice | None:
-    """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``; none becomes smaller than it is."""
+    """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``, and reduce them for ``LEAST_STEPS``."""
     facts, speed, before = draft.facts, draft.speed, draft.training_sides[0]
     if not (draft.budget.minutes and speed) or draft.settled["TEST.TILES.SIZE"] or not before:
         return None
-    least = max(SMALLEST_INPUT, GRID * math.ceil(facts.shorter[2] / GRID))
 
     def steps(shorter: int) -> float:
         """Return the steps that fit into the time; their cost is in proportion to the pixels."""
@@ -101,7 +103,10 @@ def affordable(draft: Draft) -> Choice | None:
         return images / draft.settled["SOLVER.IMS_PER_BATCH"]
 
     shorter = before
-    while steps(shorter) < ENOUGH_STEPS and shorter - GRID >= least:
+    while shorter - GRID >= SMALLEST_INPUT:
+        wanted = ENOUGH_STEPS if shorter - GRID >= facts.shorter[2] else LEAST_STEPS
+        if steps(shorter) >= wanted:
+            break
         shorter -= GRID
     if shorter == before:
         return None

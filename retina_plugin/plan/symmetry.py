@@ -17,6 +17,9 @@ MOST_PATCHES = 500
 
 PERMUTATIONS = 999
 
+LEAST_OBJECTS = 30
+"""Objects of a class below which it is not judged alone: they may all be in one image."""
+
 CERTAINLY = 1 / (1 + PERMUTATIONS)
 """Smallest p value that the test can give; that of a class has to reach it, because there may be many classes."""
 
@@ -36,7 +39,7 @@ class Symmetry(NamedTuple):
             looks the same, 0.5 if it looks like any other shape.
         p: probability of an asymmetry as large if the objects showed no preference; small if they do.
         objects: number of objects that were compared.
-        worst: largest asymmetry of a class whose own p value is ``CERTAINLY``; 0 without one.
+        worst: largest asymmetry of a class of ``LEAST_OBJECTS`` whose own p value is ``CERTAINLY``; 0 without one.
     """
 
     asymmetry: float
@@ -95,7 +98,7 @@ def symmetries(patches: Mapping[int, Sequence[np.ndarray]], *, seed: int = 0) ->
             own, all_of_it = (float(matrix.sum() / (count - 1)) for matrix in products)
             signs = rng.choice([-1.0, 1.0], (PERMUTATIONS, count))
             by_chance = ((signs @ products[0]) * signs).sum(axis=1) / (count - 1)
-            if _p_value(own, by_chance) <= CERTAINLY:
+            if count >= LEAST_OBJECTS and _p_value(own, by_chance) <= CERTAINLY:
                 worst = max(worst, _share(own, all_of_it))
             changing, whole, chance = changing + own, whole + all_of_it, chance + by_chance
         p, count = _p_value(changing, chance), sum(map(len, classes))

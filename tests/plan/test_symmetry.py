@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retina_plugin.plan.symmetry import LEAST_SIDE, patch_of, symmetries
+from retina_plugin.plan.symmetry import LEAST_OBJECTS, LEAST_SIDE, patch_of, symmetries
 
 SHAPES = {
     "T": ["#########", "#########", "...###...", "...###...", "...###...", "...###...", "...###..."],
@@ -80,3 +80,5 @@ def test_a_one_sided_class_among_symmetrical_ones_is_seen():
     found = symmetries(classes)["mirrored"]
     assert found.asymmetry < 0.1 < found.worst
     assert symmetries({i: classes[i] for i in range(4)})["mirrored"].worst == 0
+    few = symmetries(classes | {9: classes[9][: LEAST_OBJECTS - 1]})["mirrored"]
+    assert few.worst == 0, "a table full of knives that point in one direction"
