@@ -18,7 +18,7 @@ SMALLER = "smaller input"
 ENOUGH_STEPS = 350
 """Steps of training that are worth more than enlarging the images."""
 
-LEAST_STEPS = 120
+LEAST_STEPS = 100
 """Steps of training for which images are even reduced further than the objects need."""
 
 MOST_ENLARGED = 2.0

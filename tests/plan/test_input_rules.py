@@ -86,17 +86,15 @@ def test_images_are_enlarged_less_if_the_time_is_short():
     assert "only 227 steps of 320 px" in choice.why and "23 px" in choice.cost
     assert some.speed.train == pytest.approx(0.1 * 0.64), "later rules count with the smaller input"
     short = draft(budget=Budget(minutes=1), speed=speed, keys=keys, **facts)
-    assert input_rules.affordable(short).settings["INPUT.MIN_SIZE_TRAIN"][2] == 160, (
-        "smaller than they are, for 120 steps"
-    )
+    assert input_rules.affordable(short).settings["INPUT.MIN_SIZE_TRAIN"][2] == 192, "as large as they are"
     assert input_rules.affordable(draft(budget=Budget(minutes=40), speed=speed, keys=keys, **facts)) is None
     tiled = draft(budget=Budget(minutes=4), speed=speed, keys={"TEST.TILES.SIZE": 100}, **facts)
     assert input_rules.affordable(tiled) is None
 
 
-@pytest.mark.parametrize(("step", "want"), [(0.15, None), (0.25, 256), (10.0, 160)])
+@pytest.mark.parametrize(("step", "want"), [(0.15, None), (0.25, 288), (10.0, 160)])
 def test_images_that_are_reduced_anyway_are_reduced_further_only_for_very_few_steps(step, want):
-    # 480 px at 320 px. In 4 minutes 143 steps at 0.15 s, enough; at 0.25 s 86, at 256 px 134.
+    # 480 px at 320 px. In 4 minutes 143 steps at 0.15 s, enough; at 0.25 s 86, at 288 px 106.
     speed = Speed(train=step, test=0.0, memory=0)
     choice = input_rules.affordable(draft(budget=Budget(minutes=4), speed=speed, keys={"INPUT.MIN_SIZE_TRAIN": [320]}))
     assert (choice.settings["INPUT.MIN_SIZE_TRAIN"][2] if choice else None) == want
