@@ -65,7 +65,7 @@ def fixed_length(card: DatasetCard, minutes: float) -> tuple[list[str], Speed, i
     records = load_split(card, "train", look=False).records
     height, width = typical_input(cfg, records)
     objects = max(1, sum(len(x["annotations"]) for x in records) // len(records))
-    speed = measure(cfg, height=height, width=width, objects=objects, build=build_model)
+    speed = measure(cfg, records, height=height, width=width, objects=objects, build=build_model)
     tested = len(load_split(card, "val", look=False).records)
     images = speed.images_in(minutes, evaluated=tested) / (1 - EVALUATIONS_SHARE)  # it is evaluated at the end only
     steps = int(images / cfg.SOLVER.IMS_PER_BATCH)

@@ -15,14 +15,11 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 
-from retina_plugin.data.batching import best_fitting
+from retina_plugin.data.batching import POOL_BATCHES, best_fitting
 from retina_plugin.data.mixing import MixedSamples, Samples
 from retina_plugin.data.strangers_files import ImageError
 
 logger = logging.getLogger(__name__)
-
-POOL_BATCHES = 4
-"""Size of the pool of images that wait to be batched, in batches."""
 
 POSITION = "stream_position"
 """Key of a training sample: its index in this process's stream, from 0."""
@@ -212,7 +209,7 @@ class SimilarSizeBatches:
 
     def _take(self) -> list[dict]:
         pool = self._pool
-        chosen = best_fitting(pool, self.batch_size)
+        chosen = best_fitting([x["image"].shape[-2:] for x in pool], self.batch_size)
         taken = set(chosen)
         self._pool = [x for i, x in enumerate(pool) if i not in taken]
         # The sampler of the loading processes may be far ahead; what counts is what arrived here.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from retina_plugin.data.batching import best_fitting
+from retina_plugin.data.batching import POOL_BATCHES, best_fitting
 from retina_plugin.inference.sources import CAMERA, Sources
 
 if TYPE_CHECKING:  # an exported model is run without detectron2
@@ -26,9 +26,6 @@ FRAMES_AHEAD = 8
 
 FILES_AHEAD = 4
 """Files that each thread reads ahead."""
-
-POOL_BATCHES = 4
-"""Size of the pool of images that wait to be batched, in batches."""
 
 BROKEN = "broken"
 """Key of the record of a file that cannot be used: the reason."""
@@ -251,7 +248,7 @@ def _predictions(
                 waiting.append((number, prediction, record))
         passed("reading")
         if waiting:
-            chosen = best_fitting([record for *_, record in waiting], batch_size)
+            chosen = best_fitting([record["image"].shape[-2:] for *_, record in waiting], batch_size)
             batch = [waiting[i] for i in chosen]
             waiting = [item for i, item in enumerate(waiting) if i not in set(chosen)]
             outputs = predictor.run([record for *_, record in batch], passed)

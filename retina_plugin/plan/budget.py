@@ -13,6 +13,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
+from retina_plugin.data.batching import padded_pixels
 from retina_plugin.data.mapper import build_mapper
 from retina_plugin.data.strangers_files import ImageError
 from retina_plugin.hardware import peak_memory_mib
@@ -20,15 +21,14 @@ from retina_plugin.hardware import peak_memory_mib
 STEPS = 3
 """Steps that are measured, after one that is not."""
 
-OVERHEAD = 1.2
-"""Time of a training step in relation to the network alone, on images of one size: padding, optimizer, averaging,
-logging."""
+OVERHEAD = 1.1
+"""Time of a training step in relation to the network alone: optimizer, averaging, logging."""
 
 EVALUATIONS_SHARE = 0.08
 """Share of the time that evaluations during the training may take."""
 
-LOADED = 8
-"""Images that are loaded to measure how long that takes."""
+LOADED = 32
+"""Images that are loaded to measure how long that takes and how large they are."""
 
 START_SECONDS = 15.0
 """Time for starting, reading the data and writing checkpoints."""
@@ -55,7 +55,7 @@ class Speed:
     """What was measured on this machine.
 
     Args:
-        train: seconds per image of a training step, without loading.
+        train: seconds per image of a training step, with padding but without loading.
         test: seconds per image of an evaluation, without tiles.
         memory: bytes that a training step takes.
         loading: seconds per image that loading adds to a training step.
@@ -88,64 +88,84 @@ class Speed:
 
 def measure(
     cfg: CfgNode,
+    records: Sequence[dict],
     *,
     height: int,
     width: int,
     objects: int,
     build: Callable[[CfgNode], torch.nn.Module] = build_model,
 ) -> Speed:
-    """Train a few steps on random images and return what one costs.
+    """Train a few steps on random images, load some real ones, and return what a training costs here.
 
     Args:
-        cfg: a resolved config; SOLVER.IMS_PER_BATCH / SOLVER.ACCUMULATE images are trained on at once.
-        height: of the network input, pixels.
-        width: of the network input, pixels.
+        cfg: a resolved config.
+        records: of the training images.
+        height: of the network input of a typical image, pixels.
+        width: of the network input of a typical image, pixels.
         objects: objects of an image.
         build: builds the model; that of the trainer freezes what MODEL.FREEZE says.
     """
     batch = max(1, cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATE)
     states = torch.get_rng_state(), np.random.get_state()
-    model = build(cfg)
-    images = [_random_image(height, width, objects, cfg.MODEL.RETINANET.NUM_CLASSES) for _ in range(batch)]
+    samples = [_random_image(height, width, objects, cfg.MODEL.RETINANET.NUM_CLASSES) for _ in range(batch)]
+    train, test, memory = _timed(build(cfg), samples)
+    seconds, sizes = _loaded(cfg, records)
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    padding = padded_pixels(sizes, batch) / (height * width) if sizes else 1.0
+    train *= padding
+    if cfg.MODEL.DEVICE == "cpu":  # the processes that load take their share of the cores
+        loading = seconds / torch.get_num_threads()
+    else:
+        loading = max(0.0, seconds / max(1, cfg.DATALOADER.NUM_WORKERS) - train)
+    return Speed(train, test, round(memory * padding), loading)
+
+
+def _timed(model: torch.nn.Module, samples: list[dict]) -> tuple[float, float, int]:
+    """Train a few steps on the same batch, without an optimizer.
+
+    Returns:
+        Seconds per image of a training step, seconds of a prediction for one image, and bytes that a step takes.
+    """
     is_cuda = model.device.type == "cuda"
     before = peak_memory_mib()
     times = []
     model.train()
     for _ in range(1 + STEPS):
         started = _now(is_cuda)
-        sum(model(images).values()).backward()
+        sum(model(samples).values()).backward()
         for parameter in model.parameters():
             parameter.grad = None
-        times.append((_now(is_cuda) - started) / batch)
+        times.append((_now(is_cuda) - started) / len(samples))
     memory = int((peak_memory_mib() - before) * MIB)
     model.eval()
     tests = []
     with torch.no_grad():
         for _ in range(2):
             started = _now(is_cuda)
-            model(images[:1])
+            model(samples[:1])
             tests.append(_now(is_cuda) - started)
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    return Speed(float(np.median(times[1:])), min(tests), max(0, memory))
+    return float(np.median(times[1:])), min(tests), max(0, memory)
 
 
-def time_to_load(cfg: CfgNode, records: Sequence[dict]) -> float:
-    """Return the seconds of one process per training image.
+def _loaded(cfg: CfgNode, records: Sequence[dict]) -> tuple[float, list[tuple[int, int]]]:
+    """Load some training images and return the seconds of one process per image, and their sizes.
 
     Args:
         cfg: a resolved config; its training mapper is used.
         records: of the training images.
+
+    Returns:
+        The median time, and the (height, width) of the inputs, pixels; 0 and none if no image can be used.
     """
-    mapper, times = build_mapper(cfg, is_train=True), []
-    state = np.random.get_state()
+    mapper, times, sizes = build_mapper(cfg, is_train=True), [], []
     for i in np.linspace(0, len(records) - 1, min(len(records), LOADED)).round().astype(int):
         started = time.perf_counter()
         with contextlib.suppress(ImageError, SizeMismatchError):  # named by the loader, which leaves it out
-            mapper(records[i])
+            height, width = mapper(records[i])["image"].shape[-2:]
+            sizes.append((height, width))
             times.append(time.perf_counter() - started)
-    np.random.set_state(state)
-    return float(np.median(times)) if times else 0.0
+    return (float(np.median(times)) if times else 0.0), sizes
 
 
 def _random_image(height: int, width: int, objects: int, classes: int) -> dict:

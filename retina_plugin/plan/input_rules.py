@@ -18,8 +18,9 @@ SMALLER = "smaller input"
 ENOUGH_STEPS = 350
 """Steps of training that are worth more than enlarging the images."""
 
-LEAST_STEPS = 100
-"""Steps of training for which images are even reduced further than the objects need."""
+LEAST_STEPS, MIDDLE = 200, 36.0
+"""Steps of training for which images are even reduced further than the objects need, and the size, pixels, that an
+object in the middle of all by size keeps."""
 
 MOST_ENLARGED = 2.0
 """Factor beyond which enlarging an image adds no detail."""
@@ -91,7 +92,10 @@ def _in_evaluation(shorter: int) -> int:
 
 
 def affordable(draft: Draft) -> Choice | None:
-    """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``, and reduce them for ``LEAST_STEPS``."""
+    """Enlarge images less if the time does not suffice for ``ENOUGH_STEPS``, and reduce them for ``LEAST_STEPS``.
+
+    They are not reduced so far that half of the objects would be smaller than ``MIDDLE``.
+    """
     facts, speed, before = draft.facts, draft.speed, draft.training_sides[0]
     if not (draft.budget.minutes and speed) or draft.settled["TEST.TILES.SIZE"] or not before:
         return None
@@ -104,8 +108,10 @@ def affordable(draft: Draft) -> Choice | None:
 
     shorter = before
     while shorter - GRID >= SMALLEST_INPUT:
-        wanted = ENOUGH_STEPS if shorter - GRID >= facts.shorter[2] else LEAST_STEPS
-        if steps(shorter) >= wanted:
+        enlarged = shorter - GRID >= facts.shorter[2]
+        if steps(shorter) >= (ENOUGH_STEPS if enlarged else LEAST_STEPS):
+            break
+        if not enlarged and facts.shares[2] * (shorter - GRID) < MIDDLE:
             break
         shorter -= GRID
     if shorter == before:

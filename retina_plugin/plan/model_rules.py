@@ -24,6 +24,10 @@ from retina_plugin.plan.input_rules import SMALLER
 MOST_COMPARED = 20_000
 """Objects that anchors are compared with; of more, those of every second, third, ... image."""
 
+HARDLY_SEEN, AT_MOST = 16.0, 1 / 3
+"""Objects that are smaller than the first in the network input, pixels, do not decide about anchors: they are hardly
+recognised. Of many small ones only the smallest do not, up to the second as a share of all objects."""
+
 OBJECTS_PER_DETECTION = 1.5
 """Detections that are kept for each object of the image with the most."""
 
@@ -34,8 +38,9 @@ MISSED = 0.015
 def anchors(draft: Draft) -> Choice | None:
     """Choose anchors and levels that match the objects at the input size; None if those of the base do.
 
-    A level below the base's is not added: it would take three quarters of the time. If images are turned, the objects
-    are compared turned as well. Of each size there is one shape if that matches nearly as many objects.
+    Objects that are hardly recognised do not decide: anchors for them would be missing for the others. A level below
+    the base's is not added: it would take three quarters of the time. If images are turned, the objects are compared
+    turned as well. Of each size there is one shape if that matches nearly as many objects.
     """
     records = draft.records[:: 1 + draft.facts.objects // MOST_COMPARED]
     if draft.settled["TEST.TILES.SIZE"]:  # every object as if its image were a tile
@@ -46,6 +51,7 @@ def anchors(draft: Draft) -> Choice | None:
         truth = ground_truth(records, shortest=shortest, longest=longest)
     if draft.settled["INPUT.ROTATE_90"]:
         truth = _with_turned(truth)
+    truth, of_those = _recognised(truth)
     now = AnchorLayout(
         tuple(draft.settled["MODEL.RETINANET.LEVELS"]),
         draft.settled["MODEL.ANCHOR_GENERATOR.SCALE"],
@@ -66,7 +72,7 @@ def anchors(draft: Draft) -> Choice | None:
             "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE": layout.scales_per_octave,
             "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [list(layout.ratios)],
         },
-        f"{100 * chosen.matched:.1f} % of the objects have an anchor at IoU 0.5; with those of the base "
+        f"{100 * chosen.matched:.1f} % of the objects{of_those} have an anchor at IoU 0.5; with those of the base "
         f"it is {100 * covered.matched:.1f} %",
         f"{layout.locations / now.locations:.2f} times the anchors",
     )
@@ -75,6 +81,18 @@ def anchors(draft: Draft) -> Choice | None:
 def anchors_again(draft: Draft) -> Choice | None:
     """Fit the anchors again if the input became smaller."""
     return anchors(draft) if any(choice.what == SMALLER for choice in draft.choices) else None
+
+
+def _recognised(truth: GroundTruth) -> tuple[GroundTruth, str]:
+    """Return the objects that decide about anchors, and words that say which they are if others are left out."""
+    sides = np.sqrt((truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(axis=1))
+    if not len(sides) or sides.min() >= HARDLY_SEEN:
+        return truth, ""
+    least = min(HARDLY_SEEN, float(np.quantile(sides, AT_MOST)))
+    kept = sides >= least
+    return truth._replace(
+        boxes=truth.boxes[kept], classes=truth.classes[kept], image=truth.image[kept]
+    ), f" of at least {least:.0f} px"
 
 
 def _of_one_shape(truth: GroundTruth, chosen: Coverage) -> Coverage:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -17,7 +16,7 @@ from detectron2.modeling import build_model
 from retina_plugin.config.key import all_keys, as_sections, get_key
 from retina_plugin.config.load import load_config
 from retina_plugin.names import one_line
-from retina_plugin.plan.budget import Budget, Speed, measure, time_to_load
+from retina_plugin.plan.budget import Budget, Speed, measure
 from retina_plugin.plan.draft import Choice, Draft
 from retina_plugin.plan.fingerprint import Fingerprint
 from retina_plugin.plan.rules import AFTER_MEASURING, RULES, Rule
@@ -237,9 +236,5 @@ def _measured(
     cfg = _config(config_file, [*options_of(settings), *given, "MODEL.RETINANET.NUM_CLASSES", str(classes)])
     height, width = draft.input_size
     objects = max(1, round(draft.facts.per_image[2]))
-    speed = measure(cfg, height=height, width=width, objects=objects, build=build)
-    speed = replace(speed, test=speed.test * draft.test_pixels)
-    seconds = time_to_load(cfg, draft.records)
-    if cfg.MODEL.DEVICE == "cpu":  # the processes that load take their share of the cores
-        return replace(speed, loading=seconds / torch.get_num_threads())
-    return replace(speed, loading=max(0.0, seconds / max(1, cfg.DATALOADER.NUM_WORKERS) - speed.train))
+    speed = measure(cfg, draft.records, height=height, width=width, objects=objects, build=build)
+    return replace(speed, test=speed.test * draft.test_pixels)

@@ -12,6 +12,11 @@ def test_anchors_follow_the_objects():
     choice = model_rules.anchors(draft(*some))
     assert choice.settings["MODEL.ANCHOR_GENERATOR.SCALE"] < 2 and choice.settings["MODEL.RETINANET.LEVELS"][0] == 3
     assert "with those of the base it is 0.0 %" in choice.why
+    # A few objects that nobody would recognise change nothing: the others, of 20 px, keep their anchors.
+    most = [record([x, 100, x + 30, 130], [x, 300, x + 200, 500]) for x in range(0, 400, 20)]
+    alone = model_rules.anchors(draft(*most))
+    choice = model_rules.anchors(draft(*most, *some[:10]))
+    assert (choice and choice.settings) == (alone and alone.settings)
     wide, tall = [100, 100, 183, 128], [100, 100, 128, 183]  # 32 px at 320 px, too long for one shape
     assert model_rules.anchors(draft(record(wide, tall))) is None
 

@@ -42,14 +42,14 @@ def test_a_batch_that_needs_too_much_memory_is_split():
 def test_minutes_become_epochs():
     speed = Speed(train=0.1, test=0.05, memory=0)
     keys = keys_of(scheduled(draft(budget=Budget(minutes=10), speed=speed)))
-    # 92 % of 600 s - 15 s to start - 50 images of 0.05 s, at 0.12 s per image: 4,465 images, 22.3 epochs of 200
-    assert keys["SOLVER.EPOCHS"] == 22 and keys["SOLVER.WARMUP_EPOCHS"] == 3 and keys["SOLVER.FREEZE_EPOCHS"] == 1
+    # 92 % of 600 s - 15 s to start - 50 images of 0.05 s, at 0.11 s per image: 4,871 images, 24.4 epochs of 200
+    assert keys["SOLVER.EPOCHS"] == 24 and keys["SOLVER.WARMUP_EPOCHS"] == 3 and keys["SOLVER.FREEZE_EPOCHS"] == 1
 
 
 def test_a_short_training_on_many_images_is_counted_in_iterations():
     speed = Speed(train=0.1, test=0.05, memory=0)
     keys = keys_of(scheduled(draft(budget=Budget(minutes=10), speed=speed, images=10_000)))
-    assert keys["SOLVER.EPOCHS"] == 0 and keys["SOLVER.MAX_ITER"] == 4465 // 8
+    assert keys["SOLVER.EPOCHS"] == 0 and keys["SOLVER.MAX_ITER"] == 4871 // 8
     assert keys["TEST.EVAL_EPOCHS"] == keys["TEST.EVAL_PERIOD"] == 0
 
 
@@ -92,7 +92,7 @@ def test_iterations_are_those_of_the_reference_batch():
     speed = Speed(train=0.1, test=0.05, memory=0)
     keys = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.REFERENCE_BATCH_SIZE": 8}
     some = draft(budget=Budget(minutes=10), speed=speed, images=10_000, keys=keys, given=["SOLVER.IMS_PER_BATCH"])
-    assert keys_of(scheduled(some))["SOLVER.MAX_ITER"] == 4465 // 8
+    assert keys_of(scheduled(some))["SOLVER.MAX_ITER"] == 4871 // 8
 
 
 @pytest.mark.parametrize(("given", "warm_up", "freeze"), [(1, 1, 0), (50, 6, 1)])
