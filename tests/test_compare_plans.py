@@ -43,6 +43,16 @@ def test_the_table_compares_the_plan_with_the_others(tmp_path):
     result = command("tools/plan_table.py", tmp_path / "runs.json", *words)
     assert result.returncode == 0, result.stderr
     assert "| cells | 6 | plan | 6.1 | 51.0 ± 1.0 | 80.0 ± 0.0 | - |  | 300 |" in result.stdout
-    assert "| cells | 6 | Detectron2's RetinaNet | 6.1 | 41.0 ± 1.0 | 80.0 ± 0.0 | - | +10.0, p " in result.stdout
+    assert (
+        "| cells | 6 | Detectron2's RetinaNet | 6.1 | 41.0 ± 1.0 | 80.0 ± 0.0 | - | +10.0 (+7.7 to +12.3) | 300 |"
+        in result.stdout
+    )
     assert "| cells, 25 images | 6 | plan | 6.1 | 45.0 | 80.0 | - |  | 300 |" in result.stdout
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_the_page_shows_what_was_measured():
+    result = command("tools/plan_table.py")
+    assert result.returncode == 0, result.stderr
+    page = (ROOT / "docs/plan.md").read_text(encoding="utf-8")
+    assert [line for line in result.stdout.splitlines() if line not in page] == []

@@ -97,7 +97,13 @@ def test_every_sweep_has_both_sizes_and_the_papers_tables_have_its_figures():
         "assigner",
         "box_loss",
     }
-    plans = {"plan_flips", "plan_ingredients", "plan_size", "plan_weights"}  # on small data, not on COCO
+    plans = {
+        "plan_flips",
+        "plan_ingredients",
+        "plan_schedule",
+        "plan_size",
+        "plan_weights",
+    }  # on small data, not on COCO
     assert {path.stem for path, _ in SWEEPS} == names | {"small_objects", "research"} | plans
     assert all((path, size) in SWEEPS for path, _ in SWEEPS if path.stem in names for size in ("reduced", "paper"))
     assert all(load_sweep(path, "paper").paper for path, _ in SWEEPS if path.stem.startswith("table"))
