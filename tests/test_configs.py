@@ -100,6 +100,7 @@ def test_every_sweep_has_both_sizes_and_the_papers_tables_have_its_figures():
     plans = {
         "plan_flips",
         "plan_ingredients",
+        "plan_rules",
         "plan_schedule",
         "plan_size",
         "plan_weights",
